@@ -1,0 +1,105 @@
+//! What the audit log is told of: who tried what, from where, and how it ended.
+
+use std::net::IpAddr;
+
+use crate::{LoginName, UserId, Username, UsernameKey};
+
+/// Where an attempt comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A request over the network.
+    Request {
+        /// The client's address.
+        address: IpAddr,
+        /// The request's identifier, as the answer carries it.
+        request_id: String,
+    },
+    /// An operator at the command line.
+    CommandLine,
+}
+
+/// One attempt and its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What was attempted.
+    pub action: Action,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whose account it was about.
+    pub subject: Subject,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// What can be attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Making an account.
+    SignUp,
+    /// Logging in with a password.
+    LogIn,
+    /// Showing an access token. Recorded only when it is refused.
+    ShowToken,
+    /// An operator disables an account.
+    Disable,
+    /// An operator enables it again.
+    Enable,
+    /// An operator sets a password.
+    SetPassword,
+    /// An operator deletes an account.
+    Delete,
+}
+
+/// How an attempt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As hoped.
+    Success,
+    /// Refused, for a reason named in `snake_case`.
+    Refused(&'static str),
+    /// Neither: something we rest on was not there, or broke.
+    Failed,
+}
+
+/// Whose account an attempt is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A user's, known by number.
+    User(UserId),
+    /// Somebody's of this name, who may not exist.
+    Name(UsernameKey),
+    /// A text that is no name. It may be a password in the wrong field.
+    Text(String),
+    /// Nobody can tell.
+    Unknown,
+}
+
+impl From<&Username> for Subject {
+    fn from(name: &Username) -> Self {
+        Self::Name(name.key().clone())
+    }
+}
+
+impl From<&LoginName> for Subject {
+    fn from(name: &LoginName) -> Self {
+        match name {
+            LoginName::Possible(name) => name.into(),
+            LoginName::Impossible(text) => Self::Text(text.clone()),
+        }
+    }
+}
+
+impl Action {
+    /// Its name in a log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::LogIn => "log_in",
+            Self::ShowToken => "show_token",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::SetPassword => "set_password",
+            Self::Delete => "delete",
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Logging in with a password.
+
+use thiserror::Error;
+
+use super::Auth;
+use super::open_session::{OpenSessionError, Refusal};
+use crate::ports::{HasherError, PortError, Verification};
+use crate::{AccessToken, Account, Action, LoginName, Origin, Outcome, Password, Subject, User};
+
+/// What a login hands out.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// Who logged in.
+    pub user: User,
+    /// What they show from now on.
+    pub token: AccessToken,
+}
+
+/// Why nobody is logged in.
+#[derive(Debug, Error)]
+pub enum LogInError {
+    /// The credentials open nothing. Whoever answers the client must not tell why.
+    #[error("the credentials are not valid")]
+    InvalidCredentials(#[source] Refusal),
+    /// The password could not be checked.
+    #[error(transparent)]
+    Hasher(#[from] HasherError),
+    /// The user could not be looked up, or the token not issued.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+impl Auth {
+    /// Lets somebody in who knows the password of an enabled account. Whatever is wrong, the same work is
+    /// done, so that the time taken tells nothing.
+    pub async fn log_in(
+        &self,
+        origin: Origin,
+        name: LoginName,
+        password: Password,
+    ) -> Result<LoggedIn, LogInError> {
+        let named = Subject::from(&name);
+        let result = self.authenticate(name, password).await;
+        let (outcome, subject) = match &result {
+            Ok(logged_in) => (Outcome::Success, Subject::User(logged_in.user.id)),
+            Err(error) => (error.outcome(), named),
+        };
+        self.record(Action::LogIn, outcome, subject, origin);
+        result
+    }
+
+    async fn authenticate(&self, name: LoginName, password: Password) -> Result<LoggedIn, LogInError> {
+        let account = match name {
+            LoginName::Possible(name) => self.ports.users.find_by_name(name.key().clone()).await?,
+            LoginName::Impossible(_) => None,
+        };
+        let hash = account.as_ref().map(|account| account.password_hash.clone());
+        let verification = self.ports.hasher.verify(password.clone(), hash).await?;
+
+        let account = account.ok_or(Refusal::UnknownUser)?;
+        if verification == Verification::Mismatch {
+            return Err(Refusal::WrongPassword.into());
+        }
+        let token = self.open_session(&account).await?;
+        if verification == Verification::MatchStale {
+            self.rehash(&account, password).await?;
+        }
+        Ok(LoggedIn { user: account.user, token })
+    }
+
+    async fn rehash(&self, account: &Account, password: Password) -> Result<(), PortError> {
+        match self.ports.hasher.hash(password).await {
+            Ok(new) => self.ports.users.rehash(account.user.id, account.password_hash.clone(), new).await,
+            // In a storm the old hash serves until the next login.
+            Err(HasherError::Overloaded { .. }) => Ok(()),
+            Err(HasherError::Port(error)) => Err(error),
+        }
+    }
+}
+
+impl LogInError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::InvalidCredentials(refusal) => Outcome::Refused(refusal.as_str()),
+            Self::Hasher(HasherError::Overloaded { .. }) => Outcome::Refused("overloaded"),
+            Self::Hasher(HasherError::Port(_)) | Self::Port(_) => Outcome::Failed,
+        }
+    }
+}
+
+impl From<Refusal> for LogInError {
+    fn from(refusal: Refusal) -> Self {
+        Self::InvalidCredentials(refusal)
+    }
+}
+
+impl From<OpenSessionError> for LogInError {
+    fn from(error: OpenSessionError) -> Self {
+        match error {
+            OpenSessionError::Refused(refusal) => Self::InvalidCredentials(refusal),
+            OpenSessionError::Port(error) => Self::Port(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ports::{MockHasher, MockTokenIssuer, MockUserRepo, Ports};
+    use crate::testing::{self, Events, ann, auth, broken, hash, noon, origin, password, ports};
+
+    fn typed(name: &str) -> LoginName {
+        LoginName::from_typed(name)
+    }
+
+    fn hasher_who_says(verification: Verification) -> MockHasher {
+        let mut hasher = MockHasher::new();
+        hasher.expect_verify().once().returning(move |_, _| Ok(verification));
+        hasher
+    }
+
+    fn store_with(account: Option<Account>) -> MockUserRepo {
+        let mut users = MockUserRepo::new();
+        let found = account.clone();
+        users.expect_find_by_name().returning(move |_| Ok(found.clone()));
+        users.expect_find().returning(move |_| Ok(account.clone()));
+        users
+    }
+
+    fn one_who_logs_in(users: MockUserRepo, hasher: MockHasher) -> (Auth, Events) {
+        let mut tokens = MockTokenIssuer::new();
+        tokens
+            .expect_issue()
+            .returning(|grant| Ok(AccessToken { text: "token".to_owned().into(), lifetime: grant.lifetime }));
+        let (audit, events) = testing::audit();
+        let auth = auth(Ports {
+            users: Arc::new(users),
+            hasher: Arc::new(hasher),
+            tokens: Arc::new(tokens),
+            audit,
+            ..ports()
+        });
+        (auth, events)
+    }
+
+    #[tokio::test]
+    async fn the_right_password_opens_a_session() {
+        let (auth, events) = one_who_logs_in(store_with(Some(ann())), hasher_who_says(Verification::Match));
+
+        let logged_in = auth.log_in(origin(), typed("Ann"), password("right")).await.unwrap();
+
+        assert_eq!(logged_in.user, ann().user);
+        assert_eq!(*logged_in.token.text, "token");
+        assert_eq!(events.taken(), [(Action::LogIn, Outcome::Success, Subject::User(ann().user.id))]);
+    }
+
+    #[tokio::test]
+    async fn whatever_is_wrong_one_password_is_verified_and_the_answer_is_the_same() {
+        let disabled = Account { disabled_at: Some(noon()), ..ann() };
+        let cases = [
+            ("nobody", None, Verification::Mismatch, "unknown_user"),
+            // A decoy that happened to match would still open nothing.
+            ("nobody", None, Verification::Match, "unknown_user"),
+            ("\0 no name", None, Verification::Mismatch, "unknown_user"),
+            ("ann", Some(ann()), Verification::Mismatch, "wrong_password"),
+            ("ann", Some(disabled.clone()), Verification::Match, "disabled"),
+            ("ann", Some(disabled), Verification::MatchStale, "disabled"),
+        ];
+        for (name, account, verification, reason) in cases {
+            let (auth, events) = one_who_logs_in(store_with(account), hasher_who_says(verification));
+
+            let error = auth.log_in(origin(), typed(name), password("tried")).await.unwrap_err();
+
+            assert!(matches!(error, LogInError::InvalidCredentials(_)), "{name}: {error:?}");
+            assert_eq!(events.taken()[0].1, Outcome::Refused(reason));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stale_hash_is_replaced_by_one_of_the_password_that_was_just_verified() {
+        let mut hasher = hasher_who_says(Verification::MatchStale);
+        hasher.expect_hash().once().returning(|_| Ok(hash("fresh")));
+        let mut users = store_with(Some(ann()));
+        users
+            .expect_rehash()
+            .withf(|id, old, new| (*id, old, new) == (ann().user.id, &ann().password_hash, &hash("fresh")))
+            .once()
+            .returning(|_, _, _| Ok(()));
+        let (auth, _) = one_who_logs_in(users, hasher);
+
+        assert!(auth.log_in(origin(), typed("ann"), password("right")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_storm_puts_a_rehash_off_and_the_login_succeeds() {
+        let mut hasher = hasher_who_says(Verification::MatchStale);
+        let retry_after = Duration::from_secs(1);
+        hasher.expect_hash().returning(move |_| Err(HasherError::Overloaded { retry_after }));
+        let (auth, _) = one_who_logs_in(store_with(Some(ann())), hasher);
+
+        assert!(auth.log_in(origin(), typed("ann"), password("right")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_asked_is_not_a_wrong_password() {
+        let mut users = MockUserRepo::new();
+        users.expect_find_by_name().returning(|_| Err(broken()));
+        let (auth, events) = one_who_logs_in(users, MockHasher::new());
+
+        let error = auth.log_in(origin(), typed("ann"), password("right")).await.unwrap_err();
+
+        assert!(matches!(error, LogInError::Port(_)));
+        assert_eq!(events.taken()[0].1, Outcome::Failed);
+    }
+}

@@ -1,0 +1,28 @@
+//! The words and rules of authentication.
+//!
+//! This crate promises that a [`Username`], a [`Password`] or a [`User`] that exists is one that obeys its
+//! rules, and that [`Auth`] does what its use cases say, whatever stands behind the [`ports`]. It refuses to
+//! know how a password is hashed, where a user is kept, what a token looks like and that there is HTTP.
+//!
+//! Start reading at [`Auth`], then at [`ports`].
+
+mod audit;
+mod auth;
+mod password;
+pub mod ports;
+#[cfg(test)]
+mod testing;
+mod token;
+mod user;
+mod username;
+
+pub use audit::{Action, Event, Origin, Outcome, Subject};
+pub use auth::{
+    AdministerError, Auth, LogInError, LoggedIn, Refusal, Rules, SetPasswordError, SignUpError, WhoamiError,
+};
+pub use password::{MAX_PASSWORD_LENGTH, Password, PasswordHash, PasswordPolicy, PasswordProblem};
+pub use token::{AccessToken, Grant, InvalidToken};
+pub use user::{Account, User, UserId};
+pub use username::{
+    InvalidUsername, LoginName, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, Username, UsernameKey,
+};

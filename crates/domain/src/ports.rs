@@ -1,0 +1,200 @@
+//! What the use cases need from the world, and the facts that cross the border.
+//!
+//! An adapter implements one of these traits and nothing else of ours. What it promises stands on the method;
+//! how it keeps the promise is its own affair.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::{
+    AccessToken, Account, Event, Grant, InvalidToken, Password, PasswordHash, User, UserId, Username,
+    UsernameKey,
+};
+
+/// Everything [`crate::Auth`] rests on.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where users are kept.
+    pub users: Arc<dyn UserRepo>,
+    /// Whether what they are kept in answers.
+    pub readiness: Arc<dyn Readiness>,
+    /// How passwords become hashes.
+    pub hasher: Arc<dyn Hasher>,
+    /// How tokens are made and read.
+    pub tokens: Arc<dyn TokenIssuer>,
+    /// Who is told of every attempt.
+    pub audit: Arc<dyn AuditLog>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Where chance comes from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Keeps users. Every method is one transaction: it happened whole, or not at all, even when nobody waits for
+/// the answer any more, and what it answers is on disk.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait UserRepo: Send + Sync {
+    /// Takes the name for a new user, unless somebody has it. Of many who ask at once, one gets it.
+    async fn insert(&self, user: NewUser) -> Result<Insertion, PortError>;
+
+    /// The account of this number.
+    async fn find(&self, id: UserId) -> Result<Option<Account>, PortError>;
+
+    /// The account of this name.
+    async fn find_by_name(&self, name: UsernameKey) -> Result<Option<Account>, PortError>;
+
+    /// Up to `limit` accounts with numbers above `after`, by number.
+    async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError>;
+
+    /// Keeps `new` for `old`, another encoding of the same password; does nothing when `old` is not there any
+    /// more, since whoever changed it knew better.
+    async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError>;
+
+    /// Keeps another password, and raises the credentials' epoch.
+    async fn set_password(
+        &self,
+        name: UsernameKey,
+        hash: PasswordHash,
+        at: Timestamp,
+    ) -> Result<Change, PortError>;
+
+    /// Disables an account; one that is disabled stays so since it first was.
+    async fn disable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError>;
+
+    /// Enables an account; one that is enabled stays so.
+    async fn enable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError>;
+
+    /// Removes an account and everything of it. Its number is never given again.
+    async fn delete(&self, name: UsernameKey) -> Result<Change, PortError>;
+}
+
+/// Tells whether the store would serve a request now.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait Readiness: Send + Sync {
+    /// Succeeds when something could be read and something could be written durably, at most a second ago.
+    async fn check(&self) -> Result<(), PortError>;
+}
+
+/// Hashes passwords and verifies them. A call whose future is dropped before its turn costs nothing.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait Hasher: Send + Sync {
+    /// Hashes at the current cost, in the current format, with a salt of its own. The password is not empty
+    /// and holds no NUL.
+    async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError>;
+
+    /// Tells whether `password` is the one `hash` was made of. Without a hash it is not, after the same work,
+    /// and the same goes for a hash nobody can read and for a password no hash can be of. Work is never less
+    /// than at the current cost.
+    async fn verify(
+        &self,
+        password: Password,
+        hash: Option<PasswordHash>,
+    ) -> Result<Verification, HasherError>;
+}
+
+/// Makes access tokens and reads them back.
+#[cfg_attr(test, mockall::automock)]
+pub trait TokenIssuer: Send + Sync {
+    /// A signed token that says what `grant` says.
+    fn issue(&self, grant: &Grant) -> Result<AccessToken, PortError>;
+
+    /// Whose token this is, if it is one of ours, whole, and holds now.
+    fn verify(&self, token: &str) -> Result<UserId, InvalidToken>;
+}
+
+/// Is told of every attempt.
+#[cfg_attr(test, mockall::automock)]
+pub trait AuditLog: Send + Sync {
+    /// Records one. Cannot fail, because no attempt may hang on it.
+    fn record(&self, event: Event);
+}
+
+/// Tells the time.
+#[cfg_attr(test, mockall::automock)]
+pub trait Clock: Send + Sync {
+    /// The time of day, UTC, in whole microseconds. It may be set back.
+    fn now(&self) -> Timestamp;
+
+    /// The time since some moment before; it never goes back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// Draws from the operating system's generator.
+#[cfg_attr(test, mockall::automock)]
+pub trait Entropy: Send + Sync {
+    /// 128 bits that nobody can foretell.
+    fn draw(&self) -> [u8; 16];
+}
+
+/// A user who is about to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewUser {
+    /// The name to take.
+    pub name: Username,
+    /// What to keep of the password.
+    pub password_hash: PasswordHash,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How taking a name ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// The user exists.
+    Done(User),
+    /// Somebody has that name, in this spelling or another.
+    UsernameTaken,
+}
+
+/// How a change to an account ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This is the account after it; after a deletion, the account as it last was.
+    Done(Account),
+    /// Nobody has that name.
+    UnknownUser,
+}
+
+/// What comparing a password with a hash shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verification {
+    /// Another password.
+    Mismatch,
+    /// The password.
+    Match,
+    /// The password, in a hash of an older cost or format.
+    MatchStale,
+}
+
+/// Something an adapter rests on did not do its part. Two variants, because there are two answers.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// It may work in a moment: the store is locked, full, or not there.
+    #[error("something this rests on is not available")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// It will not work until somebody looks.
+    #[error("something this rests on is broken")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Why no hash came back.
+#[derive(Debug, Error)]
+pub enum HasherError {
+    /// More passwords are waiting than can be answered in time.
+    #[error("too many passwords are waiting to be hashed")]
+    Overloaded {
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
+    /// The hasher itself is broken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}

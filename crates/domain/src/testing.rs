@@ -1,0 +1,91 @@
+//! What the tests of the use cases share: a person, a time, and ports that panic when they are touched.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::ports::{
+    MockAuditLog, MockClock, MockEntropy, MockHasher, MockReadiness, MockTokenIssuer, MockUserRepo,
+    PortError, Ports,
+};
+use crate::{
+    Account, Action, Auth, Origin, Outcome, Password, PasswordHash, PasswordPolicy, Rules, Subject, User,
+    UserId, Username,
+};
+
+/// Ports for a test that overrides the ones it is about. Only the time and chance may be asked.
+pub(crate) fn ports() -> Ports {
+    let mut clock = MockClock::new();
+    clock.expect_now().returning(noon);
+    let mut entropy = MockEntropy::new();
+    entropy.expect_draw().returning(|| [0; 16]);
+    Ports {
+        users: Arc::new(MockUserRepo::new()),
+        readiness: Arc::new(MockReadiness::new()),
+        hasher: Arc::new(MockHasher::new()),
+        tokens: Arc::new(MockTokenIssuer::new()),
+        audit: Arc::new(MockAuditLog::new()),
+        clock: Arc::new(clock),
+        entropy: Arc::new(entropy),
+    }
+}
+
+pub(crate) fn auth(ports: Ports) -> Auth {
+    let passwords = PasswordPolicy::new(8).unwrap();
+    Auth::new(ports, Rules { passwords, access_ttl: Duration::from_mins(15) })
+}
+
+/// What an audit log was told.
+pub(crate) struct Events(Arc<Mutex<Vec<(Action, Outcome, Subject)>>>);
+
+impl Events {
+    pub(crate) fn taken(&self) -> Vec<(Action, Outcome, Subject)> {
+        self.0.lock().unwrap().drain(..).collect()
+    }
+}
+
+/// An audit log, and what it will have been told.
+pub(crate) fn audit() -> (Arc<MockAuditLog>, Events) {
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let mut audit = MockAuditLog::new();
+    let told = events.clone();
+    audit.expect_record().returning(move |event| {
+        told.lock().unwrap().push((event.action, event.outcome, event.subject));
+    });
+    (Arc::new(audit), Events(events))
+}
+
+pub(crate) fn origin() -> Origin {
+    Origin::Request { address: Ipv4Addr::LOCALHOST.into(), request_id: "r-1".to_owned() }
+}
+
+pub(crate) fn noon() -> Timestamp {
+    "2026-11-22T12:00:00.123456Z".parse().unwrap()
+}
+
+pub(crate) fn username(text: &str) -> Username {
+    Username::parse(text).unwrap()
+}
+
+pub(crate) fn password(text: &str) -> Password {
+    Password::parse(text).unwrap()
+}
+
+pub(crate) fn hash(text: &str) -> PasswordHash {
+    PasswordHash::new(text.to_owned())
+}
+
+pub(crate) fn ann() -> Account {
+    Account {
+        user: User { id: UserId(7), name: username("Ann"), created_at: noon(), updated_at: noon() },
+        password_hash: hash("kept"),
+        credentials_epoch: 3,
+        disabled_at: None,
+    }
+}
+
+pub(crate) fn broken() -> PortError {
+    PortError::Failed("told to fail".into())
+}

@@ -1,0 +1,48 @@
+//! What is handed out at a login and shown at every request after it.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::{UserId, Username};
+
+/// A signed access token, wiped when dropped.
+pub struct AccessToken {
+    /// The token as it is sent.
+    pub text: Zeroizing<String>,
+    /// How long it holds from the moment it was issued, in whole seconds.
+    pub lifetime: Duration,
+}
+
+/// What an access token is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Whose token it is.
+    pub subject: UserId,
+    /// The name to show; no decision rests on it.
+    pub username: Username,
+    /// From when on it holds.
+    pub issued_at: Timestamp,
+    /// For how long.
+    pub lifetime: Duration,
+}
+
+/// Why a token is refused. Tells what its holder can do about it, and nothing of the check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum InvalidToken {
+    /// It was a good token once.
+    #[error("the token has expired")]
+    Expired,
+    /// It is none of ours, or not an access token.
+    #[error("the token is not valid")]
+    Invalid,
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
