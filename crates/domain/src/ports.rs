@@ -91,8 +91,8 @@ pub trait Hasher: Send + Sync {
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError>;
 
     /// Tells whether `password` is the one `hash` was made of. Without a hash it is not, after the same work,
-    /// and the same goes for a hash nobody can read and for a password no hash can be of. Work is never less
-    /// than at the current cost.
+    /// and the same goes for a hash that cannot be read and for a password that no hash can be of. Work is
+    /// never less than at the current cost.
     async fn verify(
         &self,
         password: Password,
@@ -166,8 +166,10 @@ pub enum Change {
 /// What comparing a password with a hash shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// Another password.
+    /// Another password, or nothing to compare it with.
     Mismatch,
+    /// Nothing: the hash is of no format and no cost that the hasher takes. Somebody should look.
+    Unreadable,
     /// The password.
     Match,
     /// The password, in a hash of an older cost or format.

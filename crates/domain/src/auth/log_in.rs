@@ -58,11 +58,14 @@ impl Auth {
         let verification = self.ports.hasher.verify(password.clone(), hash).await?;
 
         let account = account.ok_or(Refusal::UnknownUser)?;
-        if verification == Verification::Mismatch {
-            return Err(Refusal::WrongPassword.into());
-        }
+        let stale = match verification {
+            Verification::Mismatch => return Err(Refusal::WrongPassword.into()),
+            Verification::Unreadable => return Err(Refusal::UnreadableHash.into()),
+            Verification::Match => false,
+            Verification::MatchStale => true,
+        };
         let token = self.open_session(&account).await?;
-        if verification == Verification::MatchStale {
+        if stale {
             self.rehash(&account, password).await?;
         }
         Ok(LoggedIn { user: account.user, token })
@@ -166,6 +169,7 @@ mod tests {
             ("nobody", None, Verification::Match, "unknown_user"),
             ("\0 no name", None, Verification::Mismatch, "unknown_user"),
             ("ann", Some(ann()), Verification::Mismatch, "wrong_password"),
+            ("ann", Some(ann()), Verification::Unreadable, "unreadable_hash"),
             ("ann", Some(disabled.clone()), Verification::Match, "disabled"),
             ("ann", Some(disabled), Verification::MatchStale, "disabled"),
         ];

@@ -17,6 +17,9 @@ pub enum Refusal {
     /// The password is another one.
     #[error("the password is wrong")]
     WrongPassword,
+    /// The stored hash is of no format or cost that can be verified.
+    #[error("the stored hash cannot be read")]
+    UnreadableHash,
     /// The account is disabled.
     #[error("the account is disabled")]
     Disabled,
@@ -69,6 +72,7 @@ impl Refusal {
         match self {
             Self::UnknownUser => "unknown_user",
             Self::WrongPassword => "wrong_password",
+            Self::UnreadableHash => "unreadable_hash",
             Self::Disabled => "disabled",
             Self::CredentialsChanged => "credentials_changed",
         }
