@@ -1,0 +1,203 @@
+//! The `Hasher` port on bcrypt.
+//!
+//! Promises that every verification costs the same whether or not there is a hash to verify against, that
+//! no password is ever truncated, and that a storm of passwords is refused at a bounded queue instead of
+//! being kept waiting without end. Refuses to know whose password it is and what follows from the answer.
+//!
+//! Start reading at [`BcryptHasher`]. `format` reads and writes stored hashes, `computation` does the work,
+//! `pool` decides when.
+
+mod computation;
+mod format;
+mod pool;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::ports::{Clock, Entropy, Hasher, HasherError, PortError, Verification};
+use domain::{Password, PasswordHash};
+use thiserror::Error;
+
+use crate::computation::Computation;
+use crate::pool::{Pool, Refused};
+
+/// The lowest cost that hashes are made with (OWASP Password Storage Cheat Sheet).
+pub const MIN_COST: u32 = 10;
+
+/// The highest cost that hashes are made with or verified at. Four seconds of work for each login would
+/// serve an attacker more than anybody else.
+pub const MAX_COST: u32 = 16;
+
+/// How to hash.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The base-2 logarithm of bcrypt's rounds, [`MIN_COST`] to [`MAX_COST`].
+    pub cost: u32,
+    /// How many threads hash.
+    pub workers: usize,
+    /// How many passwords may wait.
+    pub queue: usize,
+    /// How long a caller is kept waiting for an answer at most.
+    pub deadline: Duration,
+}
+
+/// Why hashing cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Something else than [`MIN_COST`] to [`MAX_COST`].
+    #[error("bcrypt's cost must be {MIN_COST} to {MAX_COST}")]
+    CostOutOfRange,
+    /// Nobody would hash, or nobody could wait.
+    #[error("hashing needs at least one worker and a queue of at least one")]
+    NoRoom,
+    /// A published test vector came out wrong.
+    #[error("bcrypt does not compute what it should on this machine")]
+    SelfTest,
+    /// The system gives no thread.
+    #[error("a hashing thread could not be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Hashes on threads of its own. Dropping it finishes what was begun.
+pub struct BcryptHasher {
+    pool: Pool,
+    computation: Computation,
+    deadline: Duration,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl BcryptHasher {
+    /// Starts the threads, after a self-test.
+    pub fn start(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, StartError> {
+        let Settings { cost, workers, queue, deadline } = settings;
+        if !(MIN_COST..=MAX_COST).contains(&cost) {
+            return Err(StartError::CostOutOfRange);
+        }
+        if workers == 0 || queue == 0 {
+            return Err(StartError::NoRoom);
+        }
+        if !computation::passes_self_test() {
+            return Err(StartError::SelfTest);
+        }
+        let pool = Pool::start(workers, queue, clock).map_err(StartError::Thread)?;
+        Ok(Self { pool, computation: Computation { cost }, deadline, entropy })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, HasherError> {
+        self.pool.run(self.deadline, work).await.map_err(|refused| match refused {
+            Refused::Overloaded { retry_after } => HasherError::Overloaded { retry_after },
+            Refused::Broken => {
+                HasherError::Port(PortError::Failed("a hashing thread gave up its work".into()))
+            }
+        })
+    }
+}
+
+#[async_trait]
+impl Hasher for BcryptHasher {
+    async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError> {
+        let secret = password.expose();
+        if secret.is_empty() || secret.contains('\0') {
+            let broken = "an empty password, or one with a NUL, was to be hashed";
+            return Err(HasherError::Port(PortError::Failed(broken.into())));
+        }
+        let computation = self.computation;
+        let salt = self.entropy.draw();
+        self.run(move || computation.hash(&password, salt)).await
+    }
+
+    async fn verify(
+        &self,
+        password: Password,
+        hash: Option<PasswordHash>,
+    ) -> Result<Verification, HasherError> {
+        let computation = self.computation;
+        self.run(move || computation.verify(&password, hash.as_ref())).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use super::*;
+
+    struct FixedClock;
+
+    impl Clock for FixedClock {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    struct Counting(AtomicU8);
+
+    impl Entropy for Counting {
+        fn draw(&self) -> [u8; 16] {
+            [self.0.fetch_add(1, Ordering::Relaxed); 16]
+        }
+    }
+
+    fn start(cost: u32, workers: usize) -> Result<BcryptHasher, StartError> {
+        let settings = Settings { cost, workers, queue: 8, deadline: Duration::from_mins(1) };
+        BcryptHasher::start(settings, Arc::new(FixedClock), Arc::new(Counting(AtomicU8::new(0))))
+    }
+
+    fn password(text: &str) -> Password {
+        Password::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_hash_verifies_its_password_and_no_other() {
+        let hasher = start(10, 1).unwrap();
+        let hash = hasher.hash(password("correct horse")).await.unwrap();
+
+        let verify = |text| hasher.verify(password(text), Some(hash.clone()));
+
+        assert_eq!(verify("correct horse").await.unwrap(), Verification::Match);
+        assert_eq!(verify("correct horsf").await.unwrap(), Verification::Mismatch);
+        assert_eq!(hasher.verify(password("correct horse"), None).await.unwrap(), Verification::Mismatch);
+    }
+
+    #[tokio::test]
+    async fn two_users_with_one_password_have_different_hashes() {
+        let hasher = start(10, 2).unwrap();
+
+        let one = hasher.hash(password("correct horse")).await.unwrap();
+        let other = hasher.hash(password("correct horse")).await.unwrap();
+
+        assert_ne!(one, other);
+    }
+
+    #[tokio::test]
+    async fn an_empty_password_or_one_with_nul_is_never_hashed() {
+        let hasher = start(10, 1).unwrap();
+
+        for text in ["", "correct\0horse"] {
+            assert!(matches!(
+                hasher.hash(password(text)).await,
+                Err(HasherError::Port(PortError::Failed(_)))
+            ));
+        }
+    }
+
+    #[test]
+    fn costs_and_sizes_out_of_bounds_do_not_start() {
+        assert!(matches!(start(9, 1), Err(StartError::CostOutOfRange)));
+        assert!(matches!(start(17, 1), Err(StartError::CostOutOfRange)));
+        assert!(matches!(start(10, 0), Err(StartError::NoRoom)));
+    }
+}
