@@ -53,8 +53,11 @@ pub struct PasswordPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PasswordProblem {
     /// Fewer code points than the policy asks for.
-    #[error("the password is too short")]
-    TooShort,
+    #[error("the password is too short, it needs at least {at_least} characters")]
+    TooShort {
+        /// What the policy asks for.
+        at_least: usize,
+    },
     /// More than [`MAX_PASSWORD_LENGTH`] code points.
     #[error("the password is too long")]
     TooLong,
@@ -127,11 +130,11 @@ impl PasswordPolicy {
     /// Judges by length and guessability, with the username as context, and never by classes of characters.
     pub fn judge(&self, password: &Password, username: &Username) -> Result<(), PasswordProblem> {
         let text = password.expose();
-        if text.chars().count() < self.min_length {
-            return Err(PasswordProblem::TooShort);
-        }
         if text.contains('\0') {
             return Err(PasswordProblem::InvalidCharacters);
+        }
+        if text.chars().count() < self.min_length {
+            return Err(PasswordProblem::TooShort { at_least: self.min_length });
         }
         if is_guessable(text, username) { Err(PasswordProblem::TooGuessable) } else { Ok(()) }
     }
@@ -174,9 +177,9 @@ mod tests {
     #[test]
     fn length_is_counted_in_code_points_whatever_their_bytes() {
         assert_eq!(judged("𝔘𝔫𝔦𝔠𝔬𝔡𝔢🦀"), Ok(()));
-        assert_eq!(judged("𝔘𝔫𝔦𝔠𝔬𝔡𝔢"), Err(PasswordProblem::TooShort));
+        assert_eq!(judged("𝔘𝔫𝔦𝔠𝔬𝔡𝔢"), Err(PasswordProblem::TooShort { at_least: 8 }));
         assert_eq!(judged("kq7wzmv1"), Ok(()));
-        assert_eq!(judged("kq7wzmv"), Err(PasswordProblem::TooShort));
+        assert_eq!(judged("kq7wzmv"), Err(PasswordProblem::TooShort { at_least: 8 }));
     }
 
     #[test]
