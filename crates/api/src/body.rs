@@ -1,0 +1,479 @@
+//! Requests' bodies: bytes to fields, fields to domain types.
+//!
+//! Two refusals, told apart: what is not one well-formed JSON object is malformed; what is one, but not the
+//! one that was asked for, is not valid, and every field that is wrong is named.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::{FromRequest, HttpRequest};
+use domain::{LoginName, Password, Username};
+use futures_util::StreamExt;
+use garde::Validate;
+use serde::de::value::{Error as ReadError, MapDeserializer};
+use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, forward_to_deserialize_any};
+use zeroize::Zeroizing;
+
+use crate::problem::{Code, FieldCode, FieldError, Problem};
+
+/// The most bytes of a body that are read.
+const LARGEST_BODY: usize = 16 * 1024;
+
+/// A request's body, read and found valid.
+pub(crate) struct Body<T>(pub(crate) T);
+
+/// One field of a request: what it was parsed to, or what is wrong with it.
+pub(crate) struct Field<T>(Result<T, FieldCode>);
+
+/// A domain type that a field's text can be parsed to.
+pub(crate) trait FromText: Sized {
+    fn from_text(text: &str) -> Result<Self, FieldCode>;
+}
+
+impl FromText for Username {
+    fn from_text(text: &str) -> Result<Self, FieldCode> {
+        Ok(Self::parse(text)?)
+    }
+}
+
+impl FromText for LoginName {
+    fn from_text(text: &str) -> Result<Self, FieldCode> {
+        Ok(Self::from_typed(text))
+    }
+}
+
+impl FromText for Password {
+    fn from_text(text: &str) -> Result<Self, FieldCode> {
+        Ok(Self::parse(text)?)
+    }
+}
+
+impl<T> FromRequest for Body<T>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+{
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = payload.take();
+        Box::pin(async move {
+            if !is_json(request.headers()) {
+                return Err(Problem::new(Code::UnsupportedMediaType));
+            }
+            let bytes = read(request.headers(), payload).await?;
+            parse(&bytes).map(Self)
+        })
+    }
+}
+
+impl<T> Field<T> {
+    /// The value. A request that was found valid has one in every field.
+    pub(crate) fn into_parsed(self) -> Result<T, Problem> {
+        self.0.map_err(|_| Problem::new(Code::ValidationFailed))
+    }
+}
+
+/// `application/json`, with or without `charset=utf-8`, once, and not compressed. Nothing else: a page of
+/// another origin can send a form or plain text without asking first, and so log somebody in.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE);
+    let (Some(only), None) = (types.next(), types.next()) else { return false };
+    let Ok(text) = only.to_str() else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    let mut parameters = parts.filter(|parameter| !parameter.is_empty());
+    let is_utf8 = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    };
+    is_json && parameters.all(is_utf8) && !headers.contains_key(CONTENT_ENCODING)
+}
+
+/// Reads no further than the limit, whatever the request says of its length.
+async fn read(headers: &HeaderMap, mut payload: Payload) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced: usize = announced.unwrap_or(LARGEST_BODY);
+    if announced > LARGEST_BODY {
+        return Err(Problem::new(Code::BodyTooLarge));
+    }
+    // Sized before it is filled: a vector that grows leaves copies of a password behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(announced));
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::new(match error {
+                PayloadError::Overflow => Code::BodyTooLarge,
+                _ => Code::MalformedRequest,
+            })
+        })?;
+        if bytes.len() + chunk.len() > LARGEST_BODY {
+            return Err(Problem::new(Code::BodyTooLarge));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn parse<T>(bytes: &[u8]) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+{
+    let Object(members) = serde_json::from_slice(bytes).map_err(|_| Problem::new(Code::MalformedRequest))?;
+    let mut unknown = Vec::new();
+    let fields = Fields { members, unknown: &mut unknown };
+    let value = T::deserialize(fields).map_err(|_| Problem::new(Code::ValidationFailed))?;
+
+    let mut errors: Vec<FieldError> =
+        unknown.iter().map(|name| FieldError::new(shown(name), FieldCode::UnknownField)).collect();
+    if let Err(report) = value.validate() {
+        for (path, error) in report.iter() {
+            errors.push(FieldError::new(&path.to_string(), FieldCode::named(error.message())));
+        }
+    }
+    errors.sort_by(|one, other| one.field().cmp(other.field()));
+    if errors.is_empty() { Ok(value) } else { Err(Problem::validation(errors)) }
+}
+
+/// The name of an unknown field is repeated only if it is a plain identifier, and so cannot be much else.
+fn shown(name: &str) -> &str {
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let plain = bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if starts && plain && name.len() <= 64 { name } else { "" }
+}
+
+/// A JSON object whose names, at every depth, stand once each.
+struct Object(Vec<(String, Member)>);
+
+/// The value of a member: the text of a string, or a mark that it is something else.
+enum Member {
+    Text(Zeroizing<String>),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
+                read_members(map).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<(String, Member)>, A::Error> {
+    let mut members: Vec<(String, Member)> = Vec::new();
+    while let Some((name, value)) = map.next_entry::<String, Member>()? {
+        if members.iter().any(|(earlier, _)| *earlier == name) {
+            return Err(de::Error::custom("a name stands twice"));
+        }
+        members.push((name, value));
+    }
+    Ok(members)
+}
+
+impl<'de> Deserialize<'de> for Member {
+    /// Reads every value to its end, those nobody asked for as well: `IgnoredAny` would skip over strings
+    /// that are not UTF-8 and over names that stand twice.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MemberVisitor;
+
+        impl<'de> Visitor<'de> for MemberVisitor {
+            type Value = Member;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Member, E> {
+                Ok(Member::Text(Zeroizing::new(text.to_owned())))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_unit<E>(self) -> Result<Member, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member, A::Error> {
+                while seq.next_element::<Member>()?.is_some() {}
+                Ok(Member::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Member, A::Error> {
+                read_members(map)?;
+                Ok(Member::Other)
+            }
+        }
+
+        deserializer.deserialize_any(MemberVisitor)
+    }
+}
+
+/// Hands an object's members to a struct, and keeps the names of those that the struct does not know.
+struct Fields<'a> {
+    members: Vec<(String, Member)>,
+    unknown: &'a mut Vec<String>,
+}
+
+impl<'de> Deserializer<'de> for Fields<'_> {
+    type Error = ReadError;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            self.members.into_iter().partition(|(name, _)| fields.contains(&name.as_str()));
+        self.unknown.extend(unknown.into_iter().map(|(name, _)| name));
+        visitor.visit_map(MapDeserializer::new(known.into_iter()))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, ReadError> {
+        Err(de::Error::custom("a request is a struct of fields"))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl IntoDeserializer<'_, ReadError> for Member {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Member {
+    type Error = ReadError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self {
+            Self::Text(text) => visitor.visit_str(&text),
+            Self::Other => visitor.visit_unit(),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// For a member that is not there.
+impl<T> Default for Field<T> {
+    fn default() -> Self {
+        Self(Err(FieldCode::Required))
+    }
+}
+
+impl<'de, T: FromText> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor<T>(std::marker::PhantomData<T>);
+
+        impl<T: FromText> Visitor<'_> for TextVisitor<T> {
+            type Value = Field<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Field<T>, E> {
+                Ok(Field(T::from_text(text)))
+            }
+
+            fn visit_unit<E>(self) -> Result<Field<T>, E> {
+                Ok(Field(Err(FieldCode::WrongType)))
+            }
+        }
+
+        deserializer.deserialize_any(TextVisitor(std::marker::PhantomData))
+    }
+}
+
+/// Lets garde collect what is wrong over all fields of a request. A garde error is a text, so it carries the
+/// code's name.
+impl<T> Validate for Field<T> {
+    type Context = ();
+
+    fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
+        if let Err(code) = &self.0 {
+            report.append(parent(), garde::Error::new(code.as_str()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    #[derive(Deserialize, Validate)]
+    struct Request {
+        #[serde(default)]
+        #[garde(dive)]
+        username: Field<Username>,
+        #[serde(default)]
+        #[garde(dive)]
+        password: Field<Password>,
+    }
+
+    fn refusal(json: &[u8]) -> (Code, serde_json::Value) {
+        let Err(problem) = parse::<Request>(json) else { panic!("{json:?} is accepted") };
+        (problem.code(), serde_json::to_value(problem.errors()).unwrap())
+    }
+
+    fn field_codes(json: &str) -> Vec<(String, String)> {
+        let (code, errors) = refusal(json.as_bytes());
+        assert_eq!(code, Code::ValidationFailed, "{json}");
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        errors.as_array().unwrap().iter().map(|error| (text(&error["field"]), text(&error["code"]))).collect()
+    }
+
+    #[test]
+    fn a_valid_request_is_parsed_to_domain_types() {
+        let request: Request = parse(br#"{"username":"Ann","password":"caf\u00e9 au lait"}"#).ok().unwrap();
+
+        assert_eq!(request.username.into_parsed().ok().unwrap().as_typed(), "Ann");
+        assert_eq!(request.password.into_parsed().ok().unwrap().expose(), "café au lait");
+    }
+
+    #[test]
+    fn whatever_is_not_one_well_formed_object_is_malformed() {
+        let deep = format!("{{\"username\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+        for json in [
+            &b""[..],
+            b"{",
+            b"null",
+            b"[]",
+            b"7",
+            b"\"text\"",
+            b"{}{}",
+            b"{} x",
+            b"{'a':1}",
+            b"{\"a\":NaN}",
+            b"{\"a\":1,}",
+            b"\xef\xbb\xbf{}",
+            b"{\"username\":\"\xff\"}",
+            b"{\"x\":\"\xff\"}",
+            br#"{"username":"\ud800"}"#,
+            br#"{"x":["\udc00"]}"#,
+            br#"{"\ud800":1}"#,
+            br#"{"username":"a","username":"b"}"#,
+            br#"{"x":1,"x":1}"#,
+            br#"{"x":{"y":1,"y":2}}"#,
+            br#"{"x":[{"y":1,"y":2}]}"#,
+            br#"{"user\u006eame":"a","username":"b"}"#,
+            b"{\"a\":\"\n\"}",
+            deep.as_bytes(),
+        ] {
+            assert_eq!(refusal(json).0, Code::MalformedRequest, "{}", String::from_utf8_lossy(json));
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let pair = |field: &str, code: &str| (field.to_owned(), code.to_owned());
+
+        assert_eq!(field_codes("{}"), [pair("password", "required"), pair("username", "required")]);
+        let json = r#"{"username":"a!c","password":null,"admin":true}"#;
+        let expected = [
+            pair("admin", "unknown_field"),
+            pair("password", "wrong_type"),
+            pair("username", "invalid_characters"),
+        ];
+        assert_eq!(field_codes(json), expected);
+        for wrong in ["1", "-1", "1.5", "true", "null", "[]", "[\"ann\"]", "{}"] {
+            let json = format!(r#"{{"username":{wrong},"password":"long enough"}}"#);
+            assert_eq!(field_codes(&json), [pair("username", "wrong_type")]);
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_unknown_field_is_repeated_only_if_it_is_a_plain_identifier() {
+        let named = |name: &str| {
+            let json = serde_json::json!({ "username": "ann", "password": "x", name: 1 });
+            field_codes(&json.to_string())[0].0.clone()
+        };
+
+        assert_eq!(named("is_admin"), "is_admin");
+        for name in ["", "is-admin", "<script>", "a b", "ä", "1st", "constructor\n", &"x".repeat(65)] {
+            assert_eq!(named(name), "", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn only_json_in_utf8_is_json() {
+        let json = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_str(value).unwrap());
+            is_json(&headers)
+        };
+
+        for value in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+            "application/json;",
+        ] {
+            assert!(json(value), "{value}");
+        }
+        for value in [
+            "",
+            "text/plain",
+            "application/jsonx",
+            "application/json; charset=latin1",
+            "application/ld+json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "text/json",
+            "application/json, text/plain",
+            "application/json; boundary=x",
+            "*/*",
+        ] {
+            assert!(!json(value), "{value}");
+        }
+        let mut twice = HeaderMap::new();
+        twice.append(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        twice.append(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        assert!(!is_json(&twice));
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,97 @@
+//! Who sends a request: the attempt's origin for everybody, the user for those with a token.
+
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use domain::{Origin, User};
+
+use crate::edge::RequestId;
+use crate::problem::{Code, Problem};
+use crate::{Api, client_address};
+
+/// Where a request comes from, as the use cases are told.
+pub(crate) struct Sender(pub(crate) Origin);
+
+/// The user whose access token came with the request.
+pub(crate) struct Caller(pub(crate) User);
+
+impl FromRequest for Sender {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self(origin(request))))
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let token = bearer_token(request.headers())?;
+            let api = request.app_data::<Data<Api>>().ok_or(Problem::new(Code::Internal))?;
+            Ok(Self(api.auth.whoami(origin(&request), token).await?))
+        })
+    }
+}
+
+fn origin(request: &HttpRequest) -> Origin {
+    let request_id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone());
+    Origin::Request { address: client_address::of(request), request_id: request_id.unwrap_or_default() }
+}
+
+/// The token after `Bearer`, in any case (RFC 9110, section 11.1). Two headers are none: a proxy may have
+/// looked at the other one.
+fn bearer_token(headers: &HeaderMap) -> Result<&str, Problem> {
+    let mut values = headers.get_all(AUTHORIZATION);
+    let value = values.next().ok_or(Problem::new(Code::MissingToken))?;
+    if values.next().is_some() {
+        return Err(Problem::new(Code::MalformedRequest));
+    }
+    let value = value.to_str().map_err(|_| Problem::new(Code::InvalidToken))?;
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(Problem::new(Code::MissingToken));
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn token(values: &[&'static str]) -> Result<String, Code> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        bearer_token(&headers).map(str::to_owned).map_err(|problem| problem.code())
+    }
+
+    #[test]
+    fn the_scheme_is_read_in_any_case() {
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER a.b.c", "Bearer  a.b.c"] {
+            assert_eq!(token(&[value]), Ok("a.b.c".to_owned()), "{value}");
+        }
+    }
+
+    #[test]
+    fn no_token_is_told_from_a_bad_one_and_from_two() {
+        assert_eq!(token(&[]), Err(Code::MissingToken));
+        for value in ["", "Bearer", "Bearer ", "Basic YTpi", "Bearera.b.c"] {
+            assert_eq!(token(&[value]), Err(Code::MissingToken), "{value}");
+        }
+        assert_eq!(token(&["Bearer \u{e9}"]), Err(Code::InvalidToken));
+        assert_eq!(token(&["Bearer a.b.c", "Bearer a.b.c"]), Err(Code::MalformedRequest));
+    }
+}

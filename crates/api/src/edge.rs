@@ -1,0 +1,222 @@
+//! What every request passes on its way in and every answer on its way out: an identifier, bounds on the
+//! head, headers that protect browsers, problems rendered, panics caught, one line in the log.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage, HttpResponse};
+use domain::ports::Clock;
+use futures_util::FutureExt;
+
+use crate::problem::{Code, Context, Problem};
+use crate::{Api, client_address};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Bounds that are checked here because the framework's own, 128 KiB and 96 headers, are constants.
+const LONGEST_TARGET: usize = 8 * 1024;
+const LARGEST_HEAD: usize = 16 * 1024;
+const MOST_HEADERS: usize = 64;
+
+/// The identifier of a request, in its answer and in every line about it.
+#[derive(Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+/// The middleware around everything.
+pub(crate) async fn edge(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(api) = request.app_data::<Data<Api>>().cloned() else {
+        return Err(Problem::new(Code::Internal).into());
+    };
+    let line = RequestLine::begin(&api, &request);
+    request.extensions_mut().insert(RequestId(line.request_id.clone()));
+    if let Err(problem) = check_head(&request) {
+        let response = line.finish("-", problem.render(line.context(&api)), Some(&problem));
+        return Ok(request.into_response(response));
+    }
+    // The request cannot be cloned before it is routed, so after a panic or an error outside of a handler
+    // there is none to answer; the error itself carries the answer then.
+    let unrouted = |problem: Problem| {
+        let response = line.finish("-", problem.render(line.context(&api)), Some(&problem));
+        InternalError::from_response("answered at the edge", response).into()
+    };
+    let served = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(Ok(served)) => served,
+        Ok(Err(error)) => {
+            return Err(unrouted(Problem::from_status(error.as_response_error().status_code())));
+        }
+        Err(_) => return Err(unrouted(Problem::new(Code::Internal))),
+    };
+
+    let (request, response) = served.map_into_boxed_body().into_parts();
+    let route = request.match_pattern();
+    let own = response.error().and_then(|error| error.as_error::<Problem>());
+    // What the framework answers by itself, as it does where a path cannot be decoded.
+    let status = response.status();
+    let made_up =
+        (status.is_client_error() || status.is_server_error()).then(|| Problem::from_status(status));
+    let answer = match own.or(made_up.as_ref()) {
+        Some(problem) => {
+            let rendered = problem.render(line.context(&api));
+            line.finish(route.as_deref().unwrap_or("-"), rendered, Some(problem))
+        }
+        None => line.finish(route.as_deref().unwrap_or("-"), response, None),
+    };
+    Ok(ServiceResponse::new(request, answer))
+}
+
+fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
+    if request.uri().to_string().len() > LONGEST_TARGET {
+        return Err(Problem::new(Code::UriTooLong));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if headers.len() > MOST_HEADERS || bytes > LARGEST_HEAD {
+        return Err(Problem::new(Code::HeadersTooLarge));
+    }
+    Ok(())
+}
+
+/// The one line of the log that a request has. It is written when the answer goes out, or when the client
+/// went away before.
+struct RequestLine {
+    request_id: String,
+    method: &'static str,
+    client: IpAddr,
+    clock: Arc<dyn Clock>,
+    begun: Duration,
+    written: std::cell::Cell<bool>,
+}
+
+impl RequestLine {
+    fn begin(api: &Api, request: &ServiceRequest) -> Self {
+        Self {
+            request_id: request_id(request.headers()).unwrap_or_else(|| hex(api.entropy.draw())),
+            method: known_method(request.method().as_str()),
+            client: client_address::of_unrouted(request),
+            clock: api.clock.clone(),
+            begun: api.clock.monotonic(),
+            written: false.into(),
+        }
+    }
+
+    fn context<'a>(&'a self, api: &'a Api) -> Context<'a> {
+        Context { issuer: &api.settings.issuer, request_id: &self.request_id }
+    }
+
+    /// Puts the last headers on an answer and writes the line. Only the route's template is logged: a path
+    /// that nobody serves may hold anything, a password in the wrong window included.
+    fn finish(&self, route: &str, mut response: HttpResponse, problem: Option<&Problem>) -> HttpResponse {
+        protect(response.headers_mut(), &self.request_id);
+        let code = problem.map(|problem| problem.code().as_str());
+        if let Some(cause) = problem.and_then(Problem::cause) {
+            tracing::error!(request_id = self.request_id, code, cause, "a request failed");
+        }
+        self.write(response.status().as_u16(), route, code);
+        response
+    }
+
+    fn write(&self, status: u16, route: &str, code: Option<&str>) {
+        let microseconds = self.clock.monotonic().saturating_sub(self.begun).as_micros();
+        tracing::info!(
+            target: "request",
+            method = self.method,
+            route,
+            status,
+            code,
+            microseconds = u64::try_from(microseconds).unwrap_or(u64::MAX),
+            client = %self.client,
+            request_id = self.request_id,
+            "request",
+        );
+        self.written.set(true);
+    }
+}
+
+impl Drop for RequestLine {
+    fn drop(&mut self) {
+        if !self.written.get() {
+            // The status that nginx made common for a client that closed its connection.
+            self.write(499, "-", None);
+        }
+    }
+}
+
+/// Headers that every answer has; a page brings a policy of its own.
+fn protect(headers: &mut HeaderMap, request_id: &str) {
+    let set = |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
+    set(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(headers, REFERRER_POLICY, "no-referrer");
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        set(headers, CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    }
+    if !headers.contains_key(CACHE_CONTROL) {
+        set(headers, CACHE_CONTROL, "no-store");
+    }
+    if let Ok(request_id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, request_id);
+    }
+}
+
+/// The identifier that a client or proxy gave, if it can do no harm in a log.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    let mut given = headers.get_all(&REQUEST_ID);
+    let (Some(only), None) = (given.next(), given.next()) else { return None };
+    let text = only.to_str().ok()?;
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    ((1..=64).contains(&text.len()) && text.bytes().all(harmless)).then(|| text.to_owned())
+}
+
+fn hex(bytes: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+/// A method is a word of the client's own choosing, so unknown ones are not repeated.
+fn known_method(method: &str) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
+        .into_iter()
+        .find(|known| *known == method)
+        .unwrap_or("OTHER")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(values: &[&str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(REQUEST_ID, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        request_id(&headers)
+    }
+
+    #[test]
+    fn a_request_id_that_could_do_harm_in_a_log_is_not_taken() {
+        assert_eq!(given(&["0198-abc.DEF_1"]), Some("0198-abc.DEF_1".to_owned()));
+        for value in ["", "a b", "a\tb", "\"x\"", "{}", "é", &"x".repeat(65)] {
+            assert_eq!(given(&[value]), None, "{value:?}");
+        }
+        assert_eq!(given(&[]), None);
+        assert_eq!(given(&["a", "b"]), None);
+    }
+
+    #[test]
+    fn methods_nobody_knows_are_not_repeated() {
+        assert_eq!(known_method("PATCH"), "PATCH");
+        assert_eq!(known_method("hunter2"), "OTHER");
+    }
+}

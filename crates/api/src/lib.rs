@@ -1,0 +1,81 @@
+//! The HTTP surface, on actix-web.
+//!
+//! Promises that every answer is what `/openapi.json` says, that every error is a problem document (RFC
+//! 9457) which tells the client what to do and nothing of our insides, and that nothing a client sent is
+//! echoed or logged. Refuses to know how anything is kept, hashed or signed, and to decide anything that
+//! [`domain::Auth`] decides.
+//!
+//! A request comes in through `edge`, is read by `body` and `caller`, is handled in `routes`, and whatever
+//! goes wrong leaves through `problem`. Start reading at [`listen`], then at `routes`.
+
+mod body;
+mod caller;
+mod client_address;
+mod edge;
+mod openapi;
+mod pages;
+mod problem;
+mod routes;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use domain::Auth;
+use domain::ports::{Clock, Entropy};
+
+pub use self::openapi::openapi_json;
+
+/// How long a client may take over the head of a request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection is kept for the next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// What the HTTP surface stands on.
+#[derive(Clone)]
+pub struct Api {
+    /// The use cases.
+    pub auth: Auth,
+    /// For the time a request takes.
+    pub clock: Arc<dyn Clock>,
+    /// For the identifiers of requests.
+    pub entropy: Arc<dyn Entropy>,
+    /// The operator's choices.
+    pub settings: Settings,
+}
+
+/// The choices an operator makes about the HTTP surface.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The URL under which clients know this service, without a slash at its end.
+    pub issuer: String,
+    /// Whether `/docs`, `/redoc` and `/openapi.json` are there.
+    pub docs: bool,
+}
+
+/// Serves on `listener` with `workers` threads, once the answer is awaited inside an actix system. Does not
+/// listen to signals; stopped by its handle, it lets what was begun finish within `grace`.
+pub fn listen(api: Api, listener: TcpListener, workers: usize, grace: Duration) -> io::Result<Server> {
+    let api = Data::new(api);
+    let server = HttpServer::new(move || {
+        let api = api.clone();
+        App::new()
+            .app_data(api.clone())
+            .wrap(from_fn(edge::edge))
+            .configure(|config| routes::configure(config, &api.settings))
+    });
+    Ok(server
+        .workers(workers)
+        .client_request_timeout(HEAD_DEADLINE)
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(grace.as_secs())
+        .disable_signals()
+        .listen(listener)?
+        .run())
+}

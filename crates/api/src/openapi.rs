@@ -1,0 +1,128 @@
+//! The description of the surface (OpenAPI 3.1), made from the handlers themselves.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{self, Data, ServiceConfig};
+use domain::ports::PortError;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    Content, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr, ServerBuilder, Type,
+};
+use utoipa::{Modify, OpenApi};
+
+use crate::problem::{FieldCode, FieldError, Problem, ProblemView};
+use crate::{Api, routes};
+
+/// The description, as JSON. `issuer` stands in it as the address at which this service is known. Fails only
+/// if the document cannot be written as JSON at all.
+pub fn openapi_json(issuer: &str) -> serde_json::Result<String> {
+    let mut document = Description::openapi();
+    document.servers = Some(vec![
+        ServerBuilder::new().url("/").description(Some("The server that this page comes from")).build(),
+        ServerBuilder::new().url(issuer).description(Some("The address that clients know")).build(),
+    ]);
+    document.to_pretty_json()
+}
+
+pub(crate) fn configure(config: &mut ServiceConfig) {
+    config
+        .service(routes::get("/openapi.json").route(web::get().to(document)).route(web::head().to(document)));
+}
+
+async fn document(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let json = openapi_json(&api.settings.issuer).map_err(|error| PortError::Failed(error.into()))?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .body(json))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Authentication API",
+        description = "Sign-up, login and tokens over plain JSON. Every error is a problem document (RFC 9457) \
+                       whose `type` is the address of a page that explains it.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    paths(
+        routes::sign_up::sign_up,
+        routes::log_in::log_in,
+        routes::me::me,
+        routes::live,
+        routes::ready,
+    ),
+    components(schemas(ProblemView, FieldError, FieldCode)),
+    modifiers(&AccessToken, &Problems),
+    tags(
+        (name = "account", description = "Accounts and those who have them"),
+        (name = "health", description = "For whoever runs this service"),
+    ),
+)]
+struct Description;
+
+/// What *Authorize* in Swagger UI asks for.
+struct AccessToken;
+
+impl Modify for AccessToken {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("The `access_token` that a login answers."))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("access_token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// What every error answers, so that a route tells only when it does.
+struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, document: &mut Document) {
+        let operations =
+            document.paths.paths.values_mut().flat_map(|path| [&mut path.get, &mut path.post]).flatten();
+        for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
+            let RefOr::T(response) = response else { continue };
+            if !status.starts_with(['4', '5']) {
+                continue;
+            }
+            let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+            response.content.insert("application/problem+json".to_owned(), RefOr::T(problem));
+            let (name, kind, description) = match status.as_str() {
+                "401" => (
+                    "WWW-Authenticate",
+                    Type::String,
+                    "`Bearer`, and what is wrong with a token that was sent.",
+                ),
+                "503" => ("Retry-After", Type::Integer, "Seconds after which to try again."),
+                _ => continue,
+            };
+            let header = HeaderBuilder::new()
+                .schema(Some(ObjectBuilder::new().schema_type(kind)))
+                .description(Some(description))
+                .build();
+            response.headers.insert(name.to_owned(), RefOr::T(header));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_openapi_3_1_and_names_every_endpoint() {
+        let document: serde_json::Value =
+            serde_json::from_str(&openapi_json("https://auth.example").unwrap()).unwrap();
+
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let paths: Vec<_> = document["paths"].as_object().unwrap().keys().collect();
+        assert_eq!(paths, ["/api/login", "/api/me", "/api/signup", "/health/live", "/health/ready"]);
+        assert_eq!(document["components"]["securitySchemes"]["access_token"]["scheme"], "bearer");
+        assert_eq!(document["components"]["schemas"]["SignUp"]["additionalProperties"], false);
+    }
+}

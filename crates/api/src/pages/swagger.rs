@@ -1,0 +1,82 @@
+//! `/docs`: Swagger UI, on which everything can be tried out.
+
+use std::sync::{Arc, LazyLock};
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, Bytes, ServiceConfig};
+use utoipa_swagger_ui::{Config, serve};
+
+use super::{DOCUMENTATION, asset, html};
+use crate::routes::get;
+
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Authentication API: try it out</title>
+<link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"#;
+
+/// No validator: it would send the description to another origin.
+const START: &str = r##"SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  displayRequestDuration: true,
+  tryItOutEnabled: true,
+  validatorUrl: null,
+});
+"##;
+
+static SCRIPT: LazyLock<Bytes> = LazyLock::new(|| vendored("swagger-ui-bundle.js"));
+static STYLE: LazyLock<Bytes> = LazyLock::new(|| vendored("swagger-ui.css"));
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config
+        .service(get("/docs").route(web::get().to(page)).route(web::head().to(page)))
+        .service(get("/docs/start.js").route(web::get().to(start)).route(web::head().to(start)))
+        .service(get("/docs/swagger-ui-bundle.js").route(web::get().to(script)).route(web::head().to(script)))
+        .service(get("/docs/swagger-ui.css").route(web::get().to(style)).route(web::head().to(style)));
+}
+
+async fn page() -> HttpResponse {
+    html(DOCUMENTATION, PAGE)
+}
+
+async fn start() -> HttpResponse {
+    asset("text/javascript; charset=utf-8", START)
+}
+
+async fn script() -> HttpResponse {
+    asset("text/javascript; charset=utf-8", SCRIPT.clone())
+}
+
+async fn style() -> HttpResponse {
+    asset("text/css; charset=utf-8", STYLE.clone())
+}
+
+/// A file of Swagger UI, as its package carries it.
+fn vendored(file: &str) -> Bytes {
+    let found = serve(file, Arc::new(Config::from("/openapi.json"))).ok().flatten();
+    found.map(|file| Bytes::from(file.bytes.into_owned())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_carries_what_the_page_asks_for() {
+        assert!(SCRIPT.len() > 1_000_000, "{}", SCRIPT.len());
+        assert!(STYLE.len() > 100_000, "{}", STYLE.len());
+    }
+}

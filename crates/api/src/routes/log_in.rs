@@ -1,0 +1,77 @@
+//! `POST /api/login`
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use domain::{LoginName, Password};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::Api;
+use crate::body::{Body, Field};
+use crate::caller::Sender;
+use crate::problem::Problem;
+
+/// Who wants to be let in.
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogIn {
+    /// Any text; one that cannot be a name is simply wrong.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = String, required, example = "ann")]
+    username: Field<LoginName>,
+    /// Any text of at most 256 characters.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = String, required, format = Password, max_length = 256, example = "seven brown otters sing")]
+    password: Field<Password>,
+}
+
+/// What a login hands out.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
+pub(crate) struct TokenView<'a> {
+    /// The token to send as `Authorization: Bearer …`.
+    access_token: &'a str,
+    /// How to send it.
+    #[schema(example = "bearer")]
+    token_type: &'static str,
+    /// For people.
+    message: &'static str,
+    /// For how many seconds the token holds.
+    #[schema(example = 900)]
+    expires_in: u64,
+}
+
+/// Log in and get an access token.
+#[utoipa::path(
+    post,
+    path = "/api/login",
+    operation_id = "log_in",
+    tag = "account",
+    request_body = LogIn,
+    responses(
+        (status = 200, description = "Logged in.", body = TokenView),
+        (status = 400, description = "The body is not one JSON object."),
+        (status = 401, description = "Unknown user, wrong password or disabled account: the answer is the same."),
+        (status = 413, description = "The body is larger than 16 KiB."),
+        (status = 415, description = "The body is not declared as JSON."),
+        (status = 422, description = "A field is missing, unknown or too long; `errors` says which."),
+        (status = 503, description = "The store does not answer, or too many passwords are waiting."),
+    ),
+)]
+pub(crate) async fn log_in(
+    api: Data<Api>,
+    Sender(origin): Sender,
+    Body(body): Body<LogIn>,
+) -> Result<HttpResponse, Problem> {
+    let LogIn { username, password } = body;
+    let logged_in = api.auth.log_in(origin, username.into_parsed()?, password.into_parsed()?).await?;
+    Ok(HttpResponse::Ok().json(TokenView {
+        access_token: &logged_in.token.text,
+        token_type: "bearer",
+        message: "Successfully logged in!",
+        expires_in: logged_in.token.lifetime.as_secs(),
+    }))
+}
