@@ -1,0 +1,138 @@
+//! Keeps users in one SQLite file.
+//!
+//! This crate promises that what it answers is on disk, that a caller who stops waiting leaves nothing half
+//! done, and that a file which is locked, full, read-only, gone or not ours gives an error and loses nothing.
+//! Several processes may share one file. It refuses to know what a name, a password or a hash may look like:
+//! the domain has decided that before it comes here.
+//!
+//! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users`, where the
+//! statements are. Unix only: a file is told from its replacement by device and inode.
+
+mod connection;
+mod error;
+mod file;
+pub mod migrations;
+mod readers;
+mod readiness;
+mod schema;
+mod users;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::SqliteConnection;
+use domain::ports::Clock;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+pub use crate::error::{OpenError, OpenProblem};
+
+use crate::error::StoreError;
+use crate::readers::{PooledReader, Readers};
+use crate::readiness::LastCheck;
+use crate::writer::Writer;
+
+/// How long to wait for another process that holds the write lock: a write may have to wait twice as long,
+/// behind the batch before its own, and requests have ten seconds.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Which file, and how to treat it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The database file. It is made, with mode 0600, if it is missing and may be migrated.
+    pub path: PathBuf,
+    /// Whether to apply pending migrations; if not, they stop the start.
+    pub migrate: bool,
+    /// How long to wait for another process that holds the write lock. A write may have to wait twice as long,
+    /// so half a request's deadline is the most that makes sense.
+    pub busy_timeout: Duration,
+}
+
+/// Users in one SQLite file: one writer, several readers.
+///
+/// Calls may come from any runtime. Their work runs on the runtime given to [`SqliteStore::open`], and goes on
+/// when the caller is gone.
+pub struct SqliteStore {
+    inside: Arc<Inside>,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+/// What a task of the store needs, so that it can outlive the call that began it.
+struct Inside {
+    writer: Writer,
+    readers: Readers,
+    last_check: LastCheck,
+    clock: Arc<dyn Clock>,
+}
+
+impl Settings {
+    /// The file at `path`, with pending migrations applied and four seconds of patience.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), migrate: true, busy_timeout: PATIENCE }
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file, and brings its schema up to date if that is wanted. Blocks while it does.
+    ///
+    /// `runtime` is a multi-thread runtime; `tasks` counts the calls that are under way on it.
+    pub fn open(
+        settings: &Settings,
+        runtime: Handle,
+        tasks: TaskTracker,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let (connection, file) = migrations::open_current(settings)?;
+        let file = Arc::new(file);
+        let writer = Writer::start(connection, file.clone(), settings.busy_timeout, &runtime);
+        let readers = Readers::new(file, settings.busy_timeout);
+        let inside = Arc::new(Inside { writer, readers, last_check: LastCheck::default(), clock });
+        Ok(Self { inside, runtime, tasks })
+    }
+
+    /// Finishes the writes that wait, folds the write-ahead log into the file, and lets go of it. Later calls
+    /// are answered with `Unavailable`.
+    ///
+    /// Calls that read are not waited for: wait for the task tracker first.
+    pub async fn close(&self) {
+        self.inside.readers.close();
+        self.inside.writer.close().await;
+    }
+
+    /// Has the writer do `work`. Once this was polled, it happens whether or not anybody waits.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.inside.writer.write(self.tasks.token(), work).await
+    }
+
+    /// Has a reader answer `query`, away from the caller's thread.
+    async fn read<T, Answer>(
+        &self,
+        query: impl FnOnce(PooledReader) -> Answer + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        Answer: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let inside = self.inside.clone();
+        self.spawn(async move { query(inside.readers.take().await?).await }).await
+    }
+
+    /// No future of diesel-async may be polled or dropped by a caller: dropped early it blocks the thread, which
+    /// panics on actix's workers, and a client that hangs up is enough for that. So each call is a task, and
+    /// the caller's future only waits for it.
+    async fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let task = self.tasks.spawn_on(work, &self.runtime);
+        task.await.unwrap_or_else(|ended| {
+            Err(if ended.is_panic() { StoreError::failed(ended) } else { StoreError::unavailable(ended) })
+        })
+    }
+}

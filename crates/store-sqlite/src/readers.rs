@@ -1,0 +1,73 @@
+//! The readers: a few connections that cannot write, and never wait for the writer.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
+use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::connection::{self, Role};
+use crate::error::StoreError;
+use crate::file::OpenFile;
+
+/// A look-up takes microseconds on one of these, so that a few serve many.
+const READERS: usize = 4;
+
+pub(crate) type Reader = SyncConnectionWrapper<SqliteConnection>;
+pub(crate) type PooledReader = Object<Reader>;
+
+pub(crate) struct Readers {
+    pool: Pool<Reader>,
+    file: Arc<OpenFile>,
+    patience: Duration,
+}
+
+impl Readers {
+    pub(crate) fn new(file: Arc<OpenFile>, busy_timeout: Duration) -> Self {
+        let mut config = ManagerConfig::default();
+        let opened = file.clone();
+        config.custom_setup =
+            Box::new(move |url| Box::pin(establish(opened.clone(), url.to_owned(), busy_timeout)));
+        // No query before each use: a local file has no line that could have dropped.
+        config.recycling_method = RecyclingMethod::Fast;
+        let manager = AsyncDieselConnectionManager::new_with_config(file.url(), config);
+        #[expect(
+            clippy::expect_used,
+            reason = "building fails only for timeouts without a runtime, and has none"
+        )]
+        let pool = Pool::builder(manager).max_size(READERS).build().expect("a pool without timeouts");
+        Self { pool, file, patience: busy_timeout }
+    }
+
+    /// A connection of its own, for as long as the answer is kept. Only for tasks of the store's own runtime:
+    /// diesel-async blocks the thread on which one of its futures is dropped too early.
+    pub(crate) async fn take(&self) -> Result<PooledReader, StoreError> {
+        self.file.still_there()?;
+        let reader = timeout(self.patience, self.pool.get()).await;
+        reader.map_err(StoreError::unavailable)?.map_err(StoreError::unavailable)
+    }
+
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+async fn establish(file: Arc<OpenFile>, url: String, busy_timeout: Duration) -> ConnectionResult<Reader> {
+    let connected = spawn_blocking(move || {
+        let connection =
+            connection::connect(&url, Role::Reader, busy_timeout).map_err(|error| bad(&error))?;
+        // Replaced since the last look, and this connection would read somebody else's file for ever.
+        file.still_there().map_err(|error| bad(&error))?;
+        Ok(connection)
+    });
+    connected.await.unwrap_or_else(|error| Err(bad(&error))).map(SyncConnectionWrapper::new)
+}
+
+fn bad(error: &dyn Error) -> ConnectionError {
+    ConnectionError::BadConnection(error.to_string())
+}

@@ -1,0 +1,46 @@
+//! The tables as diesel knows them, kept in step with `migrations/sqlite` by hand; the tests would notice.
+
+diesel::table! {
+    users (id) {
+        id -> BigInt,
+        username -> Text,
+        username_key -> Text,
+        password_hash -> Text,
+        credentials_epoch -> BigInt,
+        disabled_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+// diesel's own record of what has been applied. Its harness makes the table when it is asked what is in it,
+// which is more than a look at somebody else's file may do.
+diesel::table! {
+    __diesel_schema_migrations (version) {
+        version -> Text,
+    }
+}
+
+diesel::table! {
+    sqlite_master (name) {
+        name -> Text,
+    }
+}
+
+// Pragmas as tables (<https://www.sqlite.org/pragma.html#pragfunc>), so that the DSL can read them.
+diesel::table! {
+    pragma_application_id (application_id) {
+        application_id -> Integer,
+    }
+}
+
+diesel::table! {
+    pragma_journal_mode (journal_mode) {
+        journal_mode -> Text,
+    }
+}
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    fn sqlite_version() -> Text;
+}

@@ -1,0 +1,3 @@
+DROP TABLE users;
+
+PRAGMA application_id = 0;
