@@ -1,0 +1,6 @@
+//! What holds for every store, whatever it is made of: each sentence of the ports that can be false.
+
+mod readiness;
+mod users;
+
+use super::fresh;

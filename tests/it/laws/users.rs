@@ -1,0 +1,451 @@
+use domain::ports::{Change, Insertion, NewUser, PortError, UserRepo};
+use domain::{Account, PasswordHash, User, UserId, Username, UsernameKey};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+#[tokio::test]
+async fn a_new_user_is_found_by_number_and_by_name() {
+    let store = super::fresh();
+
+    let user = insert(&*store, "Ann").await;
+
+    let account =
+        Account { user: user.clone(), password_hash: hash("Ann's"), credentials_epoch: 0, disabled_at: None };
+    assert_eq!(user.name, name("Ann"));
+    assert_eq!((user.created_at, user.updated_at), (time(0), time(0)));
+    assert_eq!(store.find(user.id).await.unwrap().as_ref(), Some(&account));
+    assert_eq!(store.find_by_name(key("ann")).await.unwrap(), Some(account));
+}
+
+#[tokio::test]
+async fn nobody_is_found_where_nobody_is() {
+    let store = super::fresh();
+    let ann = insert(&*store, "ann").await;
+
+    for id in [i64::MIN, -1, 0, ann.id.0 + 1, i64::MAX] {
+        assert_eq!(store.find(UserId(id)).await.unwrap(), None, "{id}");
+    }
+    for other in ["an_", "ann2", "bob"] {
+        assert_eq!(store.find_by_name(key(other)).await.unwrap(), None, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn a_taken_name_is_taken_in_every_spelling() {
+    let store = super::fresh();
+    let zoe = insert(&*store, "Zo\u{e9}").await;
+
+    for spelling in ["Zo\u{e9}", "zo\u{e9}", "ZOE\u{301}", "Ｚｏ\u{e9}"] {
+        assert_eq!(store.insert(person(spelling)).await.unwrap(), Insertion::UsernameTaken, "{spelling}");
+    }
+
+    assert_eq!(account(&*store, "zo\u{e9}").await.user, zoe);
+}
+
+#[tokio::test]
+async fn names_that_differ_are_different_however_alike() {
+    let store = super::fresh();
+
+    for one in ["a_b", "axb", "a-b", "a.b", "a+b", "aab", "zoe", "zo\u{e9}", "stra\u{df}e", "strasse"] {
+        assert!(matches!(store.insert(person(one)).await.unwrap(), Insertion::Done(_)), "{one}");
+    }
+}
+
+#[tokio::test]
+async fn of_ten_people_racing_for_one_name_one_gets_in() {
+    let store = super::fresh();
+
+    let answers = join_all((0..10).map(|_| store.insert(person("ann")))).await;
+
+    assert_eq!(one_got_in(answers), account(&*store, "ann").await.user);
+}
+
+#[tokio::test]
+async fn of_fifty_people_racing_for_one_name_at_two_stores_one_gets_in() {
+    let store = super::fresh();
+    let other = store.another();
+
+    let spellings = ["ann", "Ann", "ANN", "aNN", "ａｎｎ"];
+    let answers = join_all((0..50).map(|n| {
+        let store = if n % 2 == 0 { &store } else { &other };
+        store.insert(person(spellings[n % spellings.len()]))
+    }))
+    .await;
+
+    assert_eq!(one_got_in(answers), account(&*store, "ann").await.user);
+}
+
+#[tokio::test]
+async fn everybody_with_a_name_of_their_own_gets_in_at_once() {
+    let store = super::fresh();
+    let other = store.another();
+    let names: Vec<String> = (0..100).map(|n| format!("user{n}")).collect();
+
+    let answers = join_all(names.iter().enumerate().map(|(n, name)| {
+        let store = if n % 2 == 0 { &store } else { &other };
+        store.insert(person(name))
+    }))
+    .await;
+
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Insertion::Done(_)))));
+    let mut listed: Vec<String> =
+        all(&*store).await.iter().map(|it| it.user.name.as_typed().to_owned()).collect();
+    listed.sort();
+    let mut names = names;
+    names.sort();
+    assert_eq!(listed, names);
+}
+
+#[tokio::test]
+async fn what_one_store_answered_another_sees_at_once() {
+    let store = super::fresh();
+    let other = store.another();
+
+    for n in 0..20 {
+        let user = insert(&*store, &format!("user{n}")).await;
+        assert_eq!(other.find(user.id).await.unwrap().map(|it| it.user), Some(user));
+    }
+}
+
+#[tokio::test]
+async fn text_comes_back_letter_for_letter() {
+    let store = super::fresh();
+
+    for (n, text) in ["'; DROP TABLE users; --", "%", "_", "\\", "\"", "\u{1f600}", "a\u{301}", " x ", "?1"]
+        .into_iter()
+        .enumerate()
+    {
+        let name = Username::from_stored(text.to_owned(), format!("{n}{text}"));
+        let new = NewUser { name: name.clone(), password_hash: hash(text), at: time(0) };
+        assert!(matches!(store.insert(new).await.unwrap(), Insertion::Done(_)), "{text:?}");
+
+        let kept = store.find_by_name(name.key().clone()).await.unwrap().unwrap();
+        assert_eq!((kept.user.name, kept.password_hash), (name, hash(text)));
+    }
+}
+
+#[tokio::test]
+async fn times_come_back_to_the_microsecond() {
+    let store = super::fresh();
+
+    for (n, text) in
+        ["1969-12-31T23:59:59.999999Z", "2026-11-22T12:00:00.000001Z", "9999-12-29T23:59:59.123456Z"]
+            .into_iter()
+            .enumerate()
+    {
+        let at: Timestamp = text.parse().unwrap();
+        let new = NewUser { at, ..person(&format!("user{n}")) };
+        let Insertion::Done(user) = store.insert(new).await.unwrap() else { panic!("taken") };
+        assert_eq!((user.created_at, user.updated_at), (at, at));
+        assert_eq!(store.find(user.id).await.unwrap().unwrap().user, user);
+    }
+}
+
+#[tokio::test]
+async fn a_list_goes_by_number_and_page() {
+    let store = super::fresh();
+    for one in ["mia", "zoe", "ann", "bob", "eve"] {
+        insert(&*store, one).await;
+    }
+    store.disable(key("ann"), time(1)).await.unwrap();
+
+    let first = store.list(UserId(0), 2).await.unwrap();
+    let second = store.list(first[1].user.id, 2).await.unwrap();
+    let third = store.list(second[1].user.id, 2).await.unwrap();
+    let fourth = store.list(third[0].user.id, 2).await.unwrap();
+
+    let names =
+        |page: &[Account]| page.iter().map(|it| it.user.name.as_typed().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&first), ["mia", "zoe"]);
+    assert_eq!(names(&second), ["ann", "bob"]);
+    assert_eq!(names(&third), ["eve"]);
+    assert_eq!(fourth, []);
+    assert_eq!(second[0], account(&*store, "ann").await);
+}
+
+#[tokio::test]
+async fn a_list_has_no_more_than_its_limit_and_all_within_it() {
+    let store = super::fresh();
+    for one in ["ann", "bob"] {
+        insert(&*store, one).await;
+    }
+
+    assert_eq!(store.list(UserId(0), 0).await.unwrap(), []);
+    assert_eq!(store.list(UserId(i64::MIN), u32::MAX).await.unwrap().len(), 2);
+    assert_eq!(store.list(UserId(i64::MAX), u32::MAX).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_rehash_changes_the_hash_and_nothing_else() {
+    let store = super::fresh();
+    let user = insert(&*store, "ann").await;
+    insert(&*store, "bob").await;
+    let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
+
+    store.rehash(user.id, hash("ann's"), hash("stronger")).await.unwrap();
+
+    assert_eq!(account(&*store, "ann").await, Account { password_hash: hash("stronger"), ..ann });
+    assert_eq!(account(&*store, "bob").await, bob);
+}
+
+#[tokio::test]
+async fn a_rehash_of_a_hash_that_is_gone_does_nothing() {
+    let store = super::fresh();
+    let user = insert(&*store, "ann").await;
+    store.set_password(key("ann"), hash("changed"), time(1)).await.unwrap();
+    let before = account(&*store, "ann").await;
+
+    store.rehash(user.id, hash("ann's"), hash("stronger")).await.unwrap();
+    store.rehash(UserId(user.id.0 + 1), hash("changed"), hash("stronger")).await.unwrap();
+
+    assert_eq!(all(&*store).await, [before]);
+}
+
+#[tokio::test]
+async fn of_two_rehashes_and_a_change_of_password_the_change_remains() {
+    let store = super::fresh();
+    let other = store.another();
+
+    for n in 0..20 {
+        let name = format!("user{n}");
+        let id = insert(&*store, &name).await.id;
+        let old = hash(&format!("{name}'s"));
+        let (first, change, second) = tokio::join!(
+            store.rehash(id, old.clone(), hash("stronger")),
+            other.set_password(key(&name), hash("changed"), time(1)),
+            other.rehash(id, old, hash("strongest")),
+        );
+        first.and(second).unwrap();
+        change.unwrap();
+        assert_eq!(account(&*store, &name).await.password_hash, hash("changed"));
+    }
+}
+
+#[tokio::test]
+async fn a_new_password_raises_the_epoch_and_leaves_the_rest() {
+    let store = super::fresh();
+    insert(&*store, "ann").await;
+    insert(&*store, "bob").await;
+    store.disable(key("ann"), time(1)).await.unwrap();
+    let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
+
+    let change = store.set_password(key("ann"), hash("changed"), time(2)).await.unwrap();
+
+    let changed = Account {
+        password_hash: hash("changed"),
+        credentials_epoch: ann.credentials_epoch + 1,
+        user: User { updated_at: time(2), ..ann.user },
+        ..ann
+    };
+    assert_eq!(change, Change::Done(changed.clone()));
+    assert_eq!(account(&*store, "ann").await, changed);
+    assert_eq!(account(&*store, "bob").await, bob);
+}
+
+#[tokio::test]
+async fn no_change_of_password_is_lost_among_many() {
+    let store = super::fresh();
+    let other = store.another();
+    insert(&*store, "ann").await;
+
+    let changes = join_all((0..20).map(|n| {
+        let store = if n % 2 == 0 { &store } else { &other };
+        store.set_password(key("ann"), hash(&n.to_string()), time(1))
+    }))
+    .await;
+
+    let mut epochs: Vec<i64> =
+        changes.into_iter().map(|change| done(change.unwrap()).credentials_epoch).collect();
+    epochs.sort_unstable();
+    assert_eq!(epochs, (1..=20).collect::<Vec<_>>());
+    assert_eq!(account(&*store, "ann").await.credentials_epoch, 20);
+}
+
+#[tokio::test]
+async fn a_disabled_account_is_disabled_since_it_first_was() {
+    let store = super::fresh();
+    insert(&*store, "ann").await;
+    insert(&*store, "bob").await;
+    let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
+
+    let first = store.disable(key("ann"), time(1)).await.unwrap();
+    let second = store.disable(key("ann"), time(2)).await.unwrap();
+
+    let disabled =
+        Account { disabled_at: Some(time(1)), user: User { updated_at: time(1), ..ann.user }, ..ann };
+    assert_eq!(first, Change::Done(disabled.clone()));
+    assert_eq!(second, first);
+    assert_eq!(account(&*store, "ann").await, disabled);
+    assert_eq!(account(&*store, "bob").await, bob);
+}
+
+#[tokio::test]
+async fn an_enabled_account_stays_as_it_is() {
+    let store = super::fresh();
+    insert(&*store, "ann").await;
+    let before = account(&*store, "ann").await;
+
+    let change = store.enable(key("ann"), time(1)).await.unwrap();
+
+    assert_eq!(change, Change::Done(before.clone()));
+    assert_eq!(account(&*store, "ann").await, before);
+}
+
+#[tokio::test]
+async fn a_disabled_account_can_be_enabled_and_disabled_anew() {
+    let store = super::fresh();
+    insert(&*store, "ann").await;
+    store.disable(key("ann"), time(1)).await.unwrap();
+
+    let enabled = done(store.enable(key("ann"), time(2)).await.unwrap());
+    let disabled = done(store.disable(key("ann"), time(3)).await.unwrap());
+
+    assert_eq!((enabled.disabled_at, enabled.user.updated_at), (None, time(2)));
+    assert_eq!((disabled.disabled_at, disabled.user.updated_at), (Some(time(3)), time(3)));
+    assert_eq!(account(&*store, "ann").await, disabled);
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_answered_as_it_last_was_and_gone() {
+    let store = super::fresh();
+    let user = insert(&*store, "ann").await;
+    insert(&*store, "bob").await;
+    store.disable(key("ann"), time(1)).await.unwrap();
+    let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
+
+    assert_eq!(store.delete(key("ann")).await.unwrap(), Change::Done(ann));
+
+    assert_eq!(store.find(user.id).await.unwrap(), None);
+    assert_eq!(store.find_by_name(key("ann")).await.unwrap(), None);
+    assert_eq!(all(&*store).await, [bob]);
+}
+
+#[tokio::test]
+async fn a_deleted_name_is_free_and_its_number_is_not() {
+    let store = super::fresh();
+    let mut numbers = vec![insert(&*store, "ann").await.id];
+
+    for _ in 0..3 {
+        store.delete(key("ann")).await.unwrap();
+        numbers.push(insert(&*store, "ann").await.id);
+    }
+
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+}
+
+#[tokio::test]
+async fn of_ten_who_delete_one_account_one_does() {
+    let store = super::fresh();
+    insert(&*store, "ann").await;
+
+    let changes = join_all((0..10).map(|_| store.delete(key("ann")))).await;
+
+    let done = changes.iter().filter(|change| matches!(change, Ok(Change::Done(_)))).count();
+    let late = changes.iter().filter(|change| matches!(change, Ok(Change::UnknownUser))).count();
+    assert_eq!((done, late), (1, 9));
+}
+
+#[tokio::test]
+async fn an_account_that_nobody_has_cannot_be_changed() {
+    let store = super::fresh();
+    insert(&*store, "ann").await;
+    let before = all(&*store).await;
+
+    assert_eq!(store.set_password(key("bob"), hash("x"), time(1)).await.unwrap(), Change::UnknownUser);
+    assert_eq!(store.disable(key("bob"), time(1)).await.unwrap(), Change::UnknownUser);
+    assert_eq!(store.enable(key("bob"), time(1)).await.unwrap(), Change::UnknownUser);
+    assert_eq!(store.delete(key("bob")).await.unwrap(), Change::UnknownUser);
+
+    assert_eq!(all(&*store).await, before);
+}
+
+#[tokio::test]
+async fn callers_who_leave_hold_nothing_up() {
+    let store = super::fresh();
+    let other = store.another();
+    insert(&*store, "ann").await;
+
+    for round in 0..10 {
+        for n in 0..50 {
+            // Each is polled once, and dropped without its answer.
+            let name = format!("user{round}.{n}");
+            let _ = store.insert(person(&name)).now_or_never();
+            let _ = store.find_by_name(key("ann")).now_or_never();
+            let _ = store.set_password(key("ann"), hash(&name), time(n)).now_or_never();
+            let _ = store.list(UserId(0), 10).now_or_never();
+        }
+        let stayed = insert(&*store, &format!("stayed{round}")).await;
+        assert_eq!(other.find(stayed.id).await.unwrap().map(|it| it.user), Some(stayed));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_taken_away_is_unavailable_and_has_lost_nothing_when_it_is_back() {
+    let store = super::fresh();
+    insert(&*store, "ann").await;
+    let before = all(&*store).await;
+
+    store.take_away();
+    let write = store.insert(person("bob")).await;
+    let read = store.find_by_name(key("ann")).await;
+    store.bring_back();
+
+    assert!(matches!(write, Err(PortError::Unavailable(_))));
+    assert!(matches!(read, Err(PortError::Unavailable(_))));
+    assert_eq!(all(&*store).await, before);
+    insert(&*store, "bob").await;
+}
+
+fn one_got_in(answers: Vec<Result<Insertion, PortError>>) -> User {
+    let mut got_in = Vec::new();
+    for answer in answers {
+        if let Insertion::Done(user) = answer.unwrap() {
+            got_in.push(user);
+        }
+    }
+    assert_eq!(got_in.len(), 1);
+    got_in.remove(0)
+}
+
+fn done(change: Change) -> Account {
+    match change {
+        Change::Done(account) => account,
+        Change::UnknownUser => panic!("nobody has that name"),
+    }
+}
+
+async fn insert(store: &impl UserRepo, text: &str) -> User {
+    match store.insert(person(text)).await.unwrap() {
+        Insertion::Done(user) => user,
+        Insertion::UsernameTaken => panic!("{text} is taken"),
+    }
+}
+
+async fn account(store: &impl UserRepo, text: &str) -> Account {
+    store.find_by_name(key(text)).await.unwrap().unwrap()
+}
+
+async fn all(store: &impl UserRepo) -> Vec<Account> {
+    store.list(UserId(0), u32::MAX).await.unwrap()
+}
+
+fn person(text: &str) -> NewUser {
+    NewUser { name: name(text), password_hash: hash(&format!("{text}'s")), at: time(0) }
+}
+
+fn name(text: &str) -> Username {
+    Username::parse(text).unwrap()
+}
+
+fn key(text: &str) -> UsernameKey {
+    name(text).key().clone()
+}
+
+fn hash(text: &str) -> PasswordHash {
+    PasswordHash::new(text.to_owned())
+}
+
+fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}

@@ -1,0 +1,4 @@
+//! What the tests share.
+
+mod clock;
+pub(crate) mod sqlite;

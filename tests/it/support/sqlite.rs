@@ -1,0 +1,79 @@
+use std::fs;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use store_sqlite::{Settings, SqliteStore};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::task::TaskTracker;
+
+use super::clock::StillClock;
+
+/// A store, and the folder that goes with the last store on it.
+pub(crate) struct Store {
+    opened: SqliteStore,
+    clock: Arc<StillClock>,
+    folder: Arc<TempDir>,
+    runtime: Option<Runtime>,
+}
+
+/// A store on a database of its own, where nobody is yet.
+pub(crate) fn fresh() -> Store {
+    open(Arc::new(tempfile::tempdir().unwrap()))
+}
+
+impl Store {
+    /// Another store on the same database, as a second process would have it.
+    pub(crate) fn another(&self) -> Store {
+        open(self.folder.clone())
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// Takes the database away from under the store.
+    pub(crate) fn take_away(&self) {
+        fs::rename(self.path(), self.path().with_extension("away")).unwrap();
+    }
+
+    pub(crate) fn bring_back(&self) {
+        fs::rename(self.path().with_extension("away"), self.path()).unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        path(&self.folder)
+    }
+}
+
+impl Deref for Store {
+    type Target = SqliteStore;
+
+    fn deref(&self) -> &SqliteStore {
+        &self.opened
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The tests' own runtime has one thread, like a worker of actix, so the store is given another.
+fn open(folder: Arc<TempDir>) -> Store {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let clock = Arc::new(StillClock::default());
+    let settings = Settings::new(path(&folder));
+    let opened =
+        SqliteStore::open(&settings, runtime.handle().clone(), TaskTracker::new(), clock.clone()).unwrap();
+    Store { opened, clock, folder, runtime: Some(runtime) }
+}
+
+fn path(folder: &TempDir) -> PathBuf {
+    folder.path().join("auth.db")
+}
