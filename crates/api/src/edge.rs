@@ -132,7 +132,7 @@ impl RequestLine {
     fn write(&self, status: u16, route: &str, code: Option<&str>) {
         let microseconds = self.clock.monotonic().saturating_sub(self.begun).as_micros();
         tracing::info!(
-            target: "request",
+            target: "api::request",
             method = self.method,
             route,
             status,

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{self, ServiceConfig};
 use domain::ports::PortError;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
@@ -11,16 +11,13 @@ use utoipa::openapi::{
 use utoipa::{Modify, OpenApi};
 
 use crate::problem::{FieldCode, FieldError, Problem, ProblemView};
-use crate::{Api, routes};
+use crate::routes;
 
-/// The description, as JSON. `issuer` stands in it as the address at which this service is known. Fails only
-/// if the document cannot be written as JSON at all.
-pub fn openapi_json(issuer: &str) -> serde_json::Result<String> {
+/// The description, as JSON, of the service at `server`: the URL that clients know, or `/` for whoever reads it
+/// from the service itself. Fails only if the document cannot be written as JSON at all.
+pub fn openapi_json(server: &str) -> serde_json::Result<String> {
     let mut document = Description::openapi();
-    document.servers = Some(vec![
-        ServerBuilder::new().url("/").description(Some("The server that this page comes from")).build(),
-        ServerBuilder::new().url(issuer).description(Some("The address that clients know")).build(),
-    ]);
+    document.servers = Some(vec![ServerBuilder::new().url(server).build()]);
     document.to_pretty_json()
 }
 
@@ -29,8 +26,8 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .service(routes::get("/openapi.json").route(web::get().to(document)).route(web::head().to(document)));
 }
 
-async fn document(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let json = openapi_json(&api.settings.issuer).map_err(|error| PortError::Failed(error.into()))?;
+async fn document() -> Result<HttpResponse, Problem> {
+    let json = openapi_json("/").map_err(|error| PortError::Failed(error.into()))?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-cache"))
@@ -41,6 +38,7 @@ async fn document(api: Data<Api>) -> Result<HttpResponse, Problem> {
 #[openapi(
     info(
         title = "Authentication API",
+        version = "1",
         description = "Sign-up, login and tokens over plain JSON. Every error is a problem document (RFC 9457) \
                        whose `type` is the address of a page that explains it.",
         license(name = "MIT", identifier = "MIT"),
