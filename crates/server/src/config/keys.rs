@@ -1,0 +1,292 @@
+//! Every setting there is, each described once: `config show`, the check for unknown keys and the comparison
+//! with `.env.example` all read this table.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::PasswordPolicy;
+use token_jwt::TokenType;
+
+use super::readers::{self, Wrong};
+use super::{Environment, LogFormat, Secret};
+
+/// What can be said of a setting without reading it.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name in the environment.
+    pub name: &'static str,
+    /// What holds when nobody sets it.
+    pub default: Default,
+    /// How it is written in a file.
+    pub shape: Shape,
+    /// Whether its value is shown to nobody.
+    pub is_secret: bool,
+    /// What it is, in one line.
+    pub meaning: &'static str,
+}
+
+/// What holds when nobody sets a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// This text.
+    Text(&'static str),
+    /// What follows from something else, in words.
+    Depends(&'static str),
+    /// Nothing.
+    Unset,
+}
+
+/// How a value is written in `auth-api.toml`. In the environment everything is text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// In quotes.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+}
+
+/// A key together with how its text is read.
+pub(super) struct Setting<T> {
+    pub(super) key: Key,
+    pub(super) read: fn(&str) -> Result<T, Wrong>,
+}
+
+impl Key {
+    /// Where it stands in a file: `http.addr` for `AUTH_HTTP__ADDR`.
+    pub fn path(&self) -> String {
+        self.name["AUTH_".len()..].to_ascii_lowercase().replace("__", ".")
+    }
+
+    /// Finds a key by its name in the environment.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KEYS.into_iter().find(|key| key.name == name)
+    }
+
+    const fn text(name: &'static str, default: Default, meaning: &'static str) -> Self {
+        Self { name, default, shape: Shape::Text, is_secret: false, meaning }
+    }
+
+    const fn number(name: &'static str, default: Default, meaning: &'static str) -> Self {
+        Self { name, default, shape: Shape::Number, is_secret: false, meaning }
+    }
+
+    const fn flag(name: &'static str, default: Default, meaning: &'static str) -> Self {
+        Self { name, default, shape: Shape::Flag, is_secret: false, meaning }
+    }
+}
+
+/// Every key, in the order in which they are shown.
+pub static KEYS: [&Key; 22] = [
+    &ENV.key,
+    &HTTP_ADDR.key,
+    &HTTP_BEHIND_TLS_PROXY.key,
+    &HTTP_GRACE.key,
+    &DATABASE_URL.key,
+    &DATABASE_URL_FILE,
+    &DATABASE_MIGRATE_ON_START.key,
+    &PASSWORD_BCRYPT_COST.key,
+    &PASSWORD_MIN_LENGTH.key,
+    &HASHING_WORKERS.key,
+    &HASHING_QUEUE.key,
+    &HASHING_DEADLINE.key,
+    &TOKEN_TYPE.key,
+    &TOKEN_SECRET.key,
+    &TOKEN_SECRET_FILE,
+    &TOKEN_ISSUER.key,
+    &TOKEN_AUDIENCE.key,
+    &TOKEN_ACCESS_TTL.key,
+    &TOKEN_CLIENT_ID.key,
+    &LOG_LEVEL.key,
+    &LOG_FORMAT.key,
+    &DOCS_ENABLED.key,
+];
+
+pub(super) static ENV: Setting<Environment> = Setting {
+    key: Key::text(
+        "AUTH_ENV",
+        Default::Text("development"),
+        "development, which makes its own secret, or production, which asks for one",
+    ),
+    read: readers::environment,
+};
+
+pub(super) static HTTP_ADDR: Setting<SocketAddr> = Setting {
+    key: Key::text("AUTH_HTTP__ADDR", Default::Text("127.0.0.1:8000"), "address and port to listen on"),
+    read: readers::address,
+};
+
+pub(super) static HTTP_BEHIND_TLS_PROXY: Setting<bool> = Setting {
+    key: Key::flag(
+        "AUTH_HTTP__BEHIND_TLS_PROXY",
+        Default::Text("false"),
+        "allows plain HTTP on an address other than loopback, because a proxy before it speaks TLS",
+    ),
+    read: readers::flag,
+};
+
+pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_HTTP__GRACE",
+        Default::Text("20s"),
+        "how long a stop waits for requests that have begun",
+    ),
+    read: readers::grace,
+};
+
+pub(super) static DATABASE_URL: Setting<PathBuf> = Setting {
+    key: Key::text(
+        "AUTH_DATABASE__URL",
+        Default::Text("sqlite://data/auth.db"),
+        "where users are kept: sqlite:// and the path of a file",
+    ),
+    read: readers::sqlite_path,
+};
+
+static DATABASE_URL_FILE: Key =
+    Key::text("AUTH_DATABASE__URL_FILE", Default::Unset, "a file to read AUTH_DATABASE__URL from");
+
+pub(super) static DATABASE_MIGRATE_ON_START: Setting<bool> = Setting {
+    key: Key::flag(
+        "AUTH_DATABASE__MIGRATE_ON_START",
+        Default::Text("true"),
+        "whether a start brings the database's schema up to date",
+    ),
+    read: readers::flag,
+};
+
+pub(super) static PASSWORD_BCRYPT_COST: Setting<u32> = Setting {
+    key: Key::number(
+        "AUTH_PASSWORD__BCRYPT_COST",
+        Default::Text("12"),
+        "work per password, 10 to 16; each step doubles it",
+    ),
+    read: readers::bcrypt_cost,
+};
+
+pub(super) static PASSWORD_MIN_LENGTH: Setting<PasswordPolicy> = Setting {
+    key: Key::number(
+        "AUTH_PASSWORD__MIN_LENGTH",
+        Default::Text("8"),
+        "fewest characters of a new password, 8 or more",
+    ),
+    read: readers::password_policy,
+};
+
+pub(super) static HASHING_WORKERS: Setting<usize> = Setting {
+    key: Key::number(
+        "AUTH_HASHING__WORKERS",
+        Default::Depends("as many as there are cores"),
+        "threads that hash passwords",
+    ),
+    read: readers::workers,
+};
+
+pub(super) static HASHING_QUEUE: Setting<usize> = Setting {
+    key: Key::number(
+        "AUTH_HASHING__QUEUE",
+        Default::Depends("64 for each worker"),
+        "passwords that may wait for a worker before others are turned away",
+    ),
+    read: readers::queue,
+};
+
+pub(super) static HASHING_DEADLINE: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_HASHING__DEADLINE",
+        Default::Text("5s"),
+        "how long a password may wait before its request is answered 503",
+    ),
+    read: readers::hashing_deadline,
+};
+
+pub(super) static TOKEN_TYPE: Setting<TokenType> = Setting {
+    key: Key::text("AUTH_TOKEN__TYPE", Default::Text("at+jwt"), "the typ of access tokens: at+jwt or JWT"),
+    read: readers::token_type,
+};
+
+pub(super) static TOKEN_SECRET: Setting<Secret> = Setting {
+    key: Key {
+        name: "AUTH_TOKEN__SECRET",
+        default: Default::Depends(
+            "in development made once and kept in data/token-secret; in production none",
+        ),
+        shape: Shape::Text,
+        is_secret: true,
+        meaning: "what signs tokens, 32 bytes or more",
+    },
+    read: readers::secret,
+};
+
+static TOKEN_SECRET_FILE: Key =
+    Key::text("AUTH_TOKEN__SECRET_FILE", Default::Unset, "a file to read AUTH_TOKEN__SECRET from");
+
+pub(super) static TOKEN_ISSUER: Setting<String> = Setting {
+    key: Key::text(
+        "AUTH_TOKEN__ISSUER",
+        Default::Text("http://localhost:8000"),
+        "the URL clients know this server by; the iss of its tokens",
+    ),
+    read: readers::issuer,
+};
+
+pub(super) static TOKEN_AUDIENCE: Setting<Option<String>> = Setting {
+    key: Key::text(
+        "AUTH_TOKEN__AUDIENCE",
+        Default::Text("auth-api"),
+        "the aud of tokens; empty, with AUTH_TOKEN__TYPE=JWT only, leaves it out",
+    ),
+    read: readers::audience,
+};
+
+pub(super) static TOKEN_ACCESS_TTL: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_TOKEN__ACCESS_TTL",
+        Default::Text("15m"),
+        "how long an access token holds, less up to 5 % at random",
+    ),
+    read: readers::access_ttl,
+};
+
+pub(super) static TOKEN_CLIENT_ID: Setting<String> = Setting {
+    key: Key::text("AUTH_TOKEN__CLIENT_ID", Default::Text("auth-api"), "the client_id of tokens"),
+    read: readers::client_id,
+};
+
+pub(super) static LOG_LEVEL: Setting<tracing::Level> = Setting {
+    key: Key::text("AUTH_LOG__LEVEL", Default::Text("info"), "error, warn, info, debug or trace"),
+    read: readers::log_level,
+};
+
+pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
+    key: Key::text(
+        "AUTH_LOG__FORMAT",
+        Default::Depends("pretty in development, json in production"),
+        "how log lines look: pretty or json",
+    ),
+    read: readers::log_format,
+};
+
+pub(super) static DOCS_ENABLED: Setting<bool> = Setting {
+    key: Key::flag(
+        "AUTH_DOCS__ENABLED",
+        Default::Text("true"),
+        "whether /docs, /redoc and /openapi.json are served",
+    ),
+    read: readers::flag,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_name_in_the_environment_and_one_place_in_a_file() {
+        assert_eq!(HTTP_BEHIND_TLS_PROXY.key.path(), "http.behind_tls_proxy");
+        assert_eq!(ENV.key.path(), "env");
+        assert!(std::ptr::eq(Key::named("AUTH_ENV").unwrap(), &raw const ENV.key));
+        assert!(Key::named("AUTH_HTTP__ADR").is_none());
+    }
+}

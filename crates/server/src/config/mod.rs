@@ -1,0 +1,317 @@
+//! What an operator chose, read once, checked whole.
+//!
+//! Settings come from the defaults, a file, `.env` and the environment, in this order. Whatever is wrong is
+//! reported by the name of its key; a value, which may be a secret in the wrong place, is never repeated.
+
+pub mod keys;
+mod readers;
+mod secret;
+mod sources;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::PasswordPolicy;
+use token_jwt::TokenType;
+
+use self::keys::{KEYS, Key, Setting};
+pub use self::secret::{Secret, WeakSecret};
+pub use self::sources::SetBy;
+use self::sources::Sources;
+
+/// Everything that can be chosen.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whose machine this is.
+    pub environment: Environment,
+    /// The listener.
+    pub http: Http,
+    /// Where users are kept.
+    pub database: Database,
+    /// Which passwords may be chosen.
+    pub passwords: PasswordPolicy,
+    /// How passwords are hashed.
+    pub hashing: Hashing,
+    /// What tokens say, and what signs them.
+    pub token: Token,
+    /// What the log shows.
+    pub log: Log,
+    /// Whether the documentation is served.
+    pub docs: bool,
+}
+
+/// Whose machine this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// A developer's: what is missing is made.
+    Development,
+    /// One that people rely on: what is missing is refused.
+    Production,
+}
+
+/// The listener.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How long a stop waits for requests in flight.
+    pub grace: Duration,
+}
+
+/// Where users are kept.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The file of the `SQLite` database.
+    pub path: PathBuf,
+    /// Whether a start migrates.
+    pub migrate_on_start: bool,
+}
+
+/// How passwords are hashed.
+#[derive(Clone, Debug)]
+pub struct Hashing {
+    /// The bcrypt cost of new hashes.
+    pub cost: u32,
+    /// Threads.
+    pub workers: usize,
+    /// How many passwords may wait.
+    pub queue: usize,
+    /// How long one may wait.
+    pub deadline: Duration,
+}
+
+/// What tokens say, and what signs them.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The `typ`.
+    pub token_type: TokenType,
+    /// What signs them, if it was given.
+    pub secret: Option<Secret>,
+    /// The `iss`.
+    pub issuer: String,
+    /// The `aud`, if there is one.
+    pub audience: Option<String>,
+    /// How long they hold.
+    pub access_ttl: Duration,
+    /// The `client_id`.
+    pub client_id: String,
+}
+
+/// What the log shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// From which level on.
+    pub level: tracing::Level,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+/// A configuration that holds, and how it came about.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The choices.
+    pub config: Config,
+    /// Every key, with what is in force.
+    pub effective: Vec<Effective>,
+    /// What should be looked at, although it holds.
+    pub warnings: Vec<Warning>,
+}
+
+/// A key and what is in force for it.
+#[derive(Debug)]
+pub struct Effective {
+    /// The key.
+    pub key: &'static Key,
+    /// Its value as text, unless it has none, or it is a secret.
+    pub value: Option<String>,
+    /// Who set it.
+    pub set_by: SetBy,
+}
+
+/// What is wrong with one setting: begins with its name, and never holds its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    setting: String,
+    what: String,
+}
+
+/// Something an operator should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(String);
+
+impl Config {
+    /// Reads all sources as they are in the working directory; `file` is one that must be there.
+    pub fn load(file: Option<&Path>) -> Result<Loaded, Vec<Problem>> {
+        Self::from_sources(Sources::read(file, Path::new(""), sources::environment()))
+    }
+
+    fn from_sources(sources: Sources) -> Result<Loaded, Vec<Problem>> {
+        let mut reading = Reading { sources };
+        match (Self::read(&mut reading), reading.sources) {
+            (Some(config), Sources { texts, problems, warnings }) if problems.is_empty() => {
+                let effective = KEYS.into_iter().map(|key| Effective::of(key, texts.get(key.name))).collect();
+                Ok(Loaded { config, effective, warnings })
+            }
+            (_, sources) => Err(sources.problems),
+        }
+    }
+
+    /// Reads every key before it gives up on any, so that all that is wrong is reported at once.
+    fn read(reading: &mut Reading) -> Option<Self> {
+        let environment = reading.read(&keys::ENV);
+        let http = reading.http();
+        let database_path = reading.read(&keys::DATABASE_URL);
+        let migrate_on_start = reading.read(&keys::DATABASE_MIGRATE_ON_START);
+        let passwords = reading.read(&keys::PASSWORD_MIN_LENGTH);
+        let hashing = reading.hashing();
+        let token = reading.token();
+        let log = reading.log(environment);
+        let docs = reading.read(&keys::DOCS_ENABLED);
+        Some(Self {
+            environment: environment?,
+            http: http?,
+            database: Database { path: database_path?, migrate_on_start: migrate_on_start? },
+            passwords: passwords?,
+            hashing: hashing?,
+            token: token?,
+            log: log?,
+            docs: docs?,
+        })
+    }
+}
+
+/// Takes one setting after the other and notes what is wrong.
+struct Reading {
+    sources: Sources,
+}
+
+impl Reading {
+    fn http(&mut self) -> Option<Http> {
+        let address = self.read(&keys::HTTP_ADDR);
+        let behind_tls_proxy = self.read(&keys::HTTP_BEHIND_TLS_PROXY);
+        let grace = self.read(&keys::HTTP_GRACE);
+        let address = address?;
+        if !address.ip().to_canonical().is_loopback() && !behind_tls_proxy? {
+            self.refuse(
+                &keys::HTTP_ADDR.key,
+                "is not a loopback address, and passwords would cross the network in clear; put a proxy that \
+                 speaks TLS before it and set AUTH_HTTP__BEHIND_TLS_PROXY=true, or listen on 127.0.0.1",
+            );
+        }
+        Some(Http { address, grace: grace? })
+    }
+
+    fn hashing(&mut self) -> Option<Hashing> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let cost = self.read(&keys::PASSWORD_BCRYPT_COST);
+        let workers = self.read_or(&keys::HASHING_WORKERS, &cores.to_string());
+        let queue = self.read_or(&keys::HASHING_QUEUE, &(64 * workers.unwrap_or(cores)).to_string());
+        let deadline = self.read(&keys::HASHING_DEADLINE);
+        Some(Hashing { cost: cost?, workers: workers?, queue: queue?, deadline: deadline? })
+    }
+
+    fn token(&mut self) -> Option<Token> {
+        let token_type = self.read(&keys::TOKEN_TYPE);
+        let secret = self.read(&keys::TOKEN_SECRET);
+        let issuer = self.read(&keys::TOKEN_ISSUER);
+        let audience = self.read(&keys::TOKEN_AUDIENCE);
+        let access_ttl = self.read(&keys::TOKEN_ACCESS_TTL);
+        let client_id = self.read(&keys::TOKEN_CLIENT_ID);
+        let (token_type, audience) = (token_type?, audience?);
+        if audience.is_none() && token_type == TokenType::AccessToken {
+            self.refuse(
+                &keys::TOKEN_AUDIENCE.key,
+                "is empty, which an at+jwt cannot be (RFC 9068); name an audience or set AUTH_TOKEN__TYPE=JWT",
+            );
+        }
+        Some(Token {
+            token_type,
+            secret,
+            issuer: issuer?,
+            audience,
+            access_ttl: access_ttl?,
+            client_id: client_id?,
+        })
+    }
+
+    fn log(&mut self, environment: Option<Environment>) -> Option<Log> {
+        let level = self.read(&keys::LOG_LEVEL);
+        let format = match environment {
+            Some(Environment::Production) => "json",
+            Some(Environment::Development) | None => "pretty",
+        };
+        let format = self.read_or(&keys::LOG_FORMAT, format);
+        Some(Log { level: level?, format: format? })
+    }
+
+    /// Reads a setting whose default follows from something else.
+    fn read_or<T>(&mut self, setting: &'static Setting<T>, default: &str) -> Option<T> {
+        let default = || (default.to_owned(), SetBy::Default);
+        self.sources.texts.entry(setting.key.name).or_insert_with(default);
+        self.read(setting)
+    }
+
+    /// `None` if it has no text, or if it is wrong, which is noted.
+    fn read<T>(&mut self, setting: &'static Setting<T>) -> Option<T> {
+        debug_assert!(Key::named(setting.key.name).is_some(), "a setting that is not in the table");
+        let (text, _) = self.sources.texts.get(setting.key.name)?;
+        (setting.read)(text).map_err(|wrong| self.refuse(&setting.key, &wrong)).ok()
+    }
+
+    fn refuse(&mut self, key: &'static Key, what: &str) {
+        let set_by = match self.sources.texts.get(key.name) {
+            Some((_, set_by @ (SetBy::File(_) | SetBy::DotEnv))) => format!("in {set_by} "),
+            Some((_, SetBy::NamedFile)) => format!("in the file that {}_FILE names ", key.name),
+            _ => String::new(),
+        };
+        self.sources.problems.push(Problem::new(key.name, format!("{set_by}{what}")));
+    }
+}
+
+impl Effective {
+    fn of(key: &'static Key, text: Option<&(String, SetBy)>) -> Self {
+        let set_by = text.map_or(SetBy::Default, |(_, set_by)| set_by.clone());
+        Self { key, value: text.map(|(text, _)| text.clone()).filter(|_| !key.is_secret), set_by }
+    }
+
+    /// Whether somebody set it.
+    pub fn is_set(&self) -> bool {
+        self.set_by != SetBy::Default
+    }
+}
+
+impl Problem {
+    fn new(setting: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { setting: setting.into(), what: what.into() }
+    }
+}
+
+impl Warning {
+    pub(crate) fn readable_by_others(file: &str) -> Self {
+        Self(format!("{file} holds a secret and is open to others on this machine; chmod 600 it"))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.setting, self.what)
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,289 @@
+//! From the text of a setting to its type. Every refusal says what would be right and repeats nothing.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use actix_web::http::Uri;
+use domain::PasswordPolicy;
+use token_jwt::TokenType;
+use zeroize::Zeroizing;
+
+use super::{Environment, LogFormat, Secret};
+
+/// What is wrong with a value, as the end of a sentence that begins with the setting's name.
+pub(super) type Wrong = String;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+pub(super) fn environment(text: &str) -> Result<Environment, Wrong> {
+    match text {
+        "development" => Ok(Environment::Development),
+        "production" => Ok(Environment::Production),
+        _ => wrong("must be development or production"),
+    }
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().or_else(|_| wrong("must be an IP address and a port, such as 127.0.0.1:8000"))
+}
+
+pub(super) fn flag(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => wrong("must be true or false"),
+    }
+}
+
+/// How long requests in flight may take at a stop. None at all is a choice one can make.
+pub(super) fn grace(text: &str) -> Result<Duration, Wrong> {
+    duration(text, Duration::ZERO, HOUR).or_else(|()| wrong("must be a time such as 20s, from 0s to 1h"))
+}
+
+/// How long a password may wait for its turn and be hashed. Requests end after ten seconds; an answer that
+/// says why must leave before.
+pub(super) fn hashing_deadline(text: &str) -> Result<Duration, Wrong> {
+    duration(text, Duration::from_millis(100), Duration::from_millis(9_500))
+        .or_else(|()| wrong("must be a time such as 5s, from 100ms to 9500ms"))
+}
+
+/// How long an access token holds. What cannot be taken back should not hold for long.
+pub(super) fn access_ttl(text: &str) -> Result<Duration, Wrong> {
+    match duration(text, SECOND, 30 * DAY) {
+        Ok(ttl) if ttl.subsec_nanos() == 0 => Ok(ttl),
+        _ => wrong("must be a time in whole seconds such as 15m, from 1s to 30d"),
+    }
+}
+
+pub(super) fn bcrypt_cost(text: &str) -> Result<u32, Wrong> {
+    number(text, 10, 16)
+}
+
+pub(super) fn password_policy(text: &str) -> Result<PasswordPolicy, Wrong> {
+    let least = number(text, 8, domain::MAX_PASSWORD_LENGTH)?;
+    PasswordPolicy::new(least).ok_or_else(|| "asks for less than a password may have".to_owned())
+}
+
+pub(super) fn workers(text: &str) -> Result<usize, Wrong> {
+    number(text, 1, 256)
+}
+
+pub(super) fn queue(text: &str) -> Result<usize, Wrong> {
+    number(text, 1, 1_000_000)
+}
+
+/// `sqlite://` and a path, relative to the working directory unless it begins with a slash.
+pub(super) fn sqlite_path(text: &str) -> Result<PathBuf, Wrong> {
+    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        return wrong("names PostgreSQL, which this version cannot use; use sqlite:// and a path");
+    }
+    match text.strip_prefix("sqlite://") {
+        // A store is one file shared by several connections, which `:memory:` is not; and what looks like
+        // parameters would end up in the file's name.
+        Some(path) if !path.is_empty() && !path.contains([':', '?', '#', '\0']) && !path.ends_with('/') => {
+            Ok(PathBuf::from(path))
+        }
+        _ => wrong("must be sqlite:// and the path of a file, such as sqlite://data/auth.db"),
+    }
+}
+
+pub(super) fn token_type(text: &str) -> Result<TokenType, Wrong> {
+    match text {
+        "at+jwt" => Ok(TokenType::AccessToken),
+        "JWT" => Ok(TokenType::Jwt),
+        _ => wrong("must be at+jwt or JWT"),
+    }
+}
+
+pub(super) fn secret(text: &str) -> Result<Secret, Wrong> {
+    Secret::parse(Zeroizing::new(text.to_owned())).map_err(|weak| weak.to_string())
+}
+
+/// An origin, perhaps with a path, that other texts are appended to: verifiers compare it byte for byte.
+pub(super) fn issuer(text: &str) -> Result<String, Wrong> {
+    let plain = !text.ends_with('/') && !text.contains(['?', '#', '@']);
+    let parsed = text.parse::<Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    match parsed {
+        Some(_) if plain => Ok(text.to_owned()),
+        _ => wrong(
+            "must be an http or https URL without a slash at the end, a query, a fragment or a login, such \
+             as https://auth.example.com",
+        ),
+    }
+}
+
+/// `None` for an empty text: tokens without an audience.
+pub(super) fn audience(text: &str) -> Result<Option<String>, Wrong> {
+    if text.is_empty() { Ok(None) } else { claim(text).map(Some) }
+}
+
+pub(super) fn client_id(text: &str) -> Result<String, Wrong> {
+    claim(text)
+}
+
+pub(super) fn log_level(text: &str) -> Result<tracing::Level, Wrong> {
+    match text {
+        "error" => Ok(tracing::Level::ERROR),
+        "warn" => Ok(tracing::Level::WARN),
+        "info" => Ok(tracing::Level::INFO),
+        "debug" => Ok(tracing::Level::DEBUG),
+        "trace" => Ok(tracing::Level::TRACE),
+        _ => wrong("must be error, warn, info, debug or trace"),
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Wrong> {
+    match text {
+        "pretty" => Ok(LogFormat::Pretty),
+        "json" => Ok(LogFormat::Json),
+        _ => wrong("must be pretty or json"),
+    }
+}
+
+fn claim(text: &str) -> Result<String, Wrong> {
+    let fits = (1..=255).contains(&text.len()) && !text.contains(char::is_control);
+    if fits { Ok(text.to_owned()) } else { wrong("must have 1 to 255 bytes and no control characters") }
+}
+
+fn number<N>(text: &str, least: N, most: N) -> Result<N, Wrong>
+where
+    N: Copy + FromStr + PartialOrd + Display,
+{
+    match text.parse() {
+        Ok(number) if least <= number && number <= most => Ok(number),
+        _ => Err(format!("must be a whole number from {least} to {most}")),
+    }
+}
+
+/// One number and one unit, `500ms`, `10s`, `15m`, `12h` or `14d`: nobody has to know how two would add up.
+fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, ()> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or(())?);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(()),
+    };
+    let count: u64 = digits.parse().map_err(|_| ())?;
+    let duration = Duration::from_millis(count.checked_mul(milliseconds).ok_or(())?);
+    if (least..=most).contains(&duration) { Ok(duration) } else { Err(()) }
+}
+
+fn wrong<T>(what: &str) -> Result<T, Wrong> {
+    Err(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_one_number_and_one_unit() {
+        let read = |text| duration(text, Duration::ZERO, 100 * DAY);
+
+        assert_eq!(read("10s"), Ok(10 * SECOND));
+        assert_eq!(read("15m"), Ok(15 * 60 * SECOND));
+        assert_eq!(read("12h"), Ok(12 * HOUR));
+        assert_eq!(read("14d"), Ok(14 * DAY));
+        assert_eq!(read("500ms"), Ok(SECOND / 2));
+        for text in [
+            "",
+            "s",
+            "10",
+            "10 s",
+            "-10s",
+            "+10s",
+            "1.5s",
+            "1h30m",
+            "10S",
+            "10y",
+            "99999999999999999999d",
+            "٣s",
+        ] {
+            assert_eq!(read(text), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_time_is_a_grace_but_neither_a_deadline_nor_a_lifetime() {
+        assert_eq!(grace("0s"), Ok(Duration::ZERO));
+        assert!(hashing_deadline("0s").is_err());
+        assert!(hashing_deadline("10s").is_err());
+        assert!(access_ttl("0s").is_err());
+        assert!(access_ttl("1500ms").is_err());
+    }
+
+    #[test]
+    fn a_number_keeps_to_its_range() {
+        assert_eq!(bcrypt_cost("10"), Ok(10));
+        assert_eq!(bcrypt_cost("16"), Ok(16));
+        for text in ["9", "17", "", "12.0", "twelve", "-12", "99999999999"] {
+            assert!(bcrypt_cost(text).is_err(), "{text:?}");
+        }
+        assert!(password_policy("7").is_err());
+        assert!(password_policy("8").is_ok());
+        assert!(workers("0").is_err());
+    }
+
+    #[test]
+    fn a_database_is_a_file_on_sqlite() {
+        assert_eq!(sqlite_path("sqlite://data/auth.db"), Ok(PathBuf::from("data/auth.db")));
+        assert_eq!(sqlite_path("sqlite:///var/lib/auth.db"), Ok(PathBuf::from("/var/lib/auth.db")));
+        assert!(sqlite_path("postgres://ann:hunter2@db/auth").unwrap_err().contains("PostgreSQL"));
+        for text in [
+            "",
+            "data/auth.db",
+            "sqlite://",
+            "sqlite://:memory:",
+            "sqlite://a.db?mode=ro",
+            "mysql://db",
+            "sqlite:a",
+        ] {
+            assert!(sqlite_path(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_a_url_that_paths_can_be_appended_to() {
+        for text in [
+            "http://localhost:8000",
+            "https://auth.example.com",
+            "https://example.com/auth",
+            "http://[::1]:8000",
+        ] {
+            assert_eq!(issuer(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "auth.example.com",
+            "ftp://example.com",
+            "http://",
+            "https://example.com/",
+            "https://example.com/auth/",
+            "https://example.com?x=1",
+            "https://example.com#x",
+            "https://ann:hunter2@example.com",
+            "https://exam ple.com",
+            "https://example.com\n",
+        ] {
+            assert!(issuer(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_audience_may_be_empty() {
+        assert_eq!(audience(""), Ok(None));
+        assert_eq!(audience("auth-api"), Ok(Some("auth-api".to_owned())));
+        assert!(client_id("").is_err());
+        assert!(client_id("a\nb").is_err());
+    }
+}

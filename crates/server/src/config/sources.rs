@@ -1,0 +1,327 @@
+//! Where settings come from, and which wins: the defaults, a file, `.env`, the environment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use config::{FileFormat, Source as _, Value, ValueKind};
+
+use super::keys::{Default, KEYS, Key, Shape};
+use super::{Problem, Warning};
+
+/// Read when it is there and no other is asked for.
+const CONFIG_FILE: &str = "auth-api.toml";
+
+const DOTENV_FILE: &str = ".env";
+
+/// More than any setting needs; a path to something endless must not fill the memory.
+const LARGEST_FILE: u64 = 64 * 1024;
+
+/// The keys that a file can be named for instead, by their own name and `_FILE`.
+const FROM_FILES: [&str; 2] = ["AUTH_DATABASE__URL", "AUTH_TOKEN__SECRET"];
+
+/// The text of every key that has one, and who set it.
+#[derive(Default)]
+pub(super) struct Sources {
+    pub(super) texts: BTreeMap<&'static str, (String, SetBy)>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+/// Who set a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// Nobody.
+    Default,
+    /// This configuration file.
+    File(PathBuf),
+    /// The file `.env`.
+    DotEnv,
+    /// The environment.
+    Environment,
+    /// The file that the key of the same name with `_FILE` names.
+    NamedFile,
+}
+
+/// The process's environment: the only place that reads it.
+#[expect(clippy::disallowed_methods, reason = "this is where configuration reads the environment")]
+pub(super) fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}
+
+impl Sources {
+    /// Reads all of them. `named` is a configuration file that must exist; `folder` is where the others may be.
+    pub(super) fn read(named: Option<&Path>, folder: &Path, environment: Vec<(OsString, OsString)>) -> Self {
+        let mut sources = Self::default();
+        let mut foreign = Vec::new();
+        let (file_path, file) = sources.file(named, folder);
+        let dotenv = sources.dotenv(&folder.join(DOTENV_FILE), &mut foreign);
+        let environment = sources.variables(environment, &mut foreign);
+        if !foreign.is_empty() {
+            foreign.sort();
+            foreign.dedup();
+            sources.warnings.push(Warning(format!("not settings, and ignored: {}", foreign.join(", "))));
+        }
+
+        let set_by = |key: &Key| match key.name {
+            name if environment.contains_key(name) => SetBy::Environment,
+            name if dotenv.contains_key(name) => SetBy::DotEnv,
+            _ if file.contains_key(&key.path()) => SetBy::File(file_path.clone()),
+            _ => SetBy::Default,
+        };
+        for (key, text) in layered(&file, &dotenv, &environment) {
+            sources.texts.insert(key.name, (text, set_by(key)));
+        }
+        for name in FROM_FILES {
+            sources.named_file(name, folder);
+        }
+        sources
+    }
+
+    /// The leaves of the configuration file by their place in it, those of unknown name or wrong type left out.
+    fn file(&mut self, named: Option<&Path>, folder: &Path) -> (PathBuf, HashMap<String, Value>) {
+        let path = named.map_or_else(|| PathBuf::from(CONFIG_FILE), Path::to_path_buf);
+        let shown = path.display().to_string();
+        let (text, readable_by_others) = match read_file(&folder.join(&path)) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+                return (path, HashMap::new());
+            }
+            Err(error) => {
+                self.problems.push(Problem::new(shown, format!("cannot be read: {error}")));
+                return (path, HashMap::new());
+            }
+        };
+        let tree = match config::File::from_str(&text, FileFormat::Toml).collect() {
+            Ok(tree) => tree,
+            Err(error) => {
+                self.problems.push(Problem::new(shown, format!("is not TOML{}", place(&error.to_string()))));
+                return (path, HashMap::new());
+            }
+        };
+        let mut leaves = HashMap::new();
+        flatten("", tree, &mut leaves);
+        leaves.retain(|path, value| match KEYS.into_iter().find(|key| key.path() == *path) {
+            None => {
+                let setting = format!("{} in {shown}", path.escape_debug());
+                self.problems.push(unknown(setting, &format!("AUTH_{}", path.replace('.', "__"))));
+                false
+            }
+            Some(key) => {
+                let fits = has_shape(value, key.shape);
+                if !fits {
+                    self.problems.push(Problem::new(key.name, format!("in {shown} {}", must_be(key.shape))));
+                }
+                fits
+            }
+        });
+        if readable_by_others && leaves.keys().any(|path| is_secret(path)) {
+            self.warnings.push(Warning::readable_by_others(&shown));
+        }
+        (path, leaves)
+    }
+
+    fn dotenv(&mut self, path: &Path, foreign: &mut Vec<String>) -> HashMap<String, String> {
+        let (text, readable_by_others) = match read_file(path) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return HashMap::new(),
+            Err(error) => {
+                self.problems.push(Problem::new(DOTENV_FILE, format!("cannot be read: {error}")));
+                return HashMap::new();
+            }
+        };
+        let mut variables = Vec::new();
+        for line in dotenvy::from_read_iter(text.trim_start_matches('\u{feff}').as_bytes()) {
+            let Ok((name, value)) = line else {
+                let place = variables.last().map_or_else(
+                    || "its first setting".to_owned(),
+                    |(name, _): &(OsString, OsString)| format!("what follows {}", name.display()),
+                );
+                let what = format!("has a line that is not NAME=value, or lacks quotes around it: {place}");
+                self.problems.push(Problem::new(DOTENV_FILE, what));
+                break;
+            };
+            variables.push((name.into(), value.into()));
+        }
+        let variables = self.variables(variables, foreign);
+        if readable_by_others && KEYS.iter().any(|key| key.is_secret && variables.contains_key(key.name)) {
+            self.warnings.push(Warning::readable_by_others(DOTENV_FILE));
+        }
+        variables
+    }
+
+    /// Those variables that are settings. Names are compared exactly, since the `config` crate would take
+    /// `AUTH_Http__Addr` for another spelling.
+    fn variables(
+        &mut self,
+        variables: Vec<(OsString, OsString)>,
+        foreign: &mut Vec<String>,
+    ) -> HashMap<String, String> {
+        let mut known = HashMap::new();
+        for (name, value) in variables {
+            let name = name.to_string_lossy().into_owned();
+            if !name.starts_with("AUTH_") {
+                continue;
+            }
+            if Key::named(&name).is_some() {
+                match value.into_string() {
+                    Ok(value) => _ = known.insert(name, value),
+                    Err(_) => self.problems.push(Problem::new(name, "must be UTF-8")),
+                }
+            } else if name.contains("__") {
+                self.problems.push(unknown(name.escape_debug().to_string(), &name));
+            } else {
+                foreign.push(name);
+            }
+        }
+        known
+    }
+
+    /// Reads `name` from the file that `name` with `_FILE` names, if it names one. Of what ends the last line
+    /// one line feed, with a carriage return before it or not, is no part of the value.
+    fn named_file(&mut self, name: &'static str, folder: &Path) {
+        let named = format!("{name}_FILE");
+        let Some((path, _)) = self.texts.get(named.as_str()) else { return };
+        if self.texts.get(name).is_some_and(|(_, set_by)| *set_by != SetBy::Default) {
+            self.problems.push(Problem::new(named, format!("and {name} are both set; keep one of them")));
+            return;
+        }
+        match read_file(&folder.join(path)) {
+            Ok((mut text, readable_by_others)) => {
+                if readable_by_others {
+                    self.warnings.push(Warning::readable_by_others(&format!("the file that {named} names")));
+                }
+                if text.ends_with('\n') {
+                    text.pop();
+                    if text.ends_with('\r') {
+                        text.pop();
+                    }
+                }
+                self.texts.insert(name, (text, SetBy::NamedFile));
+            }
+            Err(error) => {
+                self.problems.push(Problem::new(named, format!("names a file that cannot be read: {error}")));
+            }
+        }
+    }
+}
+
+impl fmt::Display for SetBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => path.display().fmt(f),
+            Self::DotEnv => f.write_str(DOTENV_FILE),
+            Self::Environment => f.write_str("environment"),
+            Self::NamedFile => f.write_str("file"),
+        }
+    }
+}
+
+/// Every key that has a text, by the precedence of the `config` crate.
+///
+/// Its errors name values, so none of them is shown. None can happen either: what does not fit is gone.
+fn layered(
+    file: &HashMap<String, Value>,
+    dotenv: &HashMap<String, String>,
+    environment: &HashMap<String, String>,
+) -> Vec<(&'static Key, String)> {
+    let mut builder = config::Config::builder();
+    for key in KEYS {
+        if let Default::Text(text) = key.default {
+            builder = builder.set_default(key.path(), text).unwrap_or_default();
+        }
+    }
+    for (path, value) in file {
+        builder = builder.set_default(path, value.clone()).unwrap_or_default();
+    }
+    let mut variables = dotenv.clone();
+    variables.extend(environment.clone());
+    let variables = config::Environment::with_prefix("AUTH")
+        .prefix_separator("_")
+        .separator("__")
+        .source(Some(variables.into_iter().collect()));
+    let layers = builder.add_source(variables).build().unwrap_or_default();
+    KEYS.into_iter().filter_map(|key| Some((key, layers.get_string(&key.path()).ok()?))).collect()
+}
+
+/// The text of a file, and whether its group or others may read or write it.
+fn read_file(path: &Path) -> io::Result<(String, bool)> {
+    let file = File::open(path)?;
+    let readable_by_others = file.metadata()?.permissions().mode() & 0o066 != 0;
+    let mut text = String::new();
+    file.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 KiB"));
+    }
+    Ok((text, readable_by_others))
+}
+
+fn flatten(
+    prefix: &str,
+    tree: impl IntoIterator<Item = (String, Value)>,
+    leaves: &mut HashMap<String, Value>,
+) {
+    for (name, value) in tree {
+        let path = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match value.kind {
+            // A section that is empty is kept, so that a misspelt one is found.
+            ValueKind::Table(table) if !table.is_empty() => flatten(&path, table, leaves),
+            ValueKind::Table(_) if is_section(&path) => {}
+            _ => _ = leaves.insert(path, value),
+        }
+    }
+}
+
+fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path().split_once('.').is_some_and(|(section, _)| section == path))
+}
+
+fn is_secret(path: &str) -> bool {
+    KEYS.iter().any(|key| key.is_secret && key.path() == path)
+}
+
+fn has_shape(value: &Value, shape: Shape) -> bool {
+    match shape {
+        Shape::Text => matches!(value.kind, ValueKind::String(_)),
+        Shape::Number => matches!(value.kind, ValueKind::I64(_)),
+        Shape::Flag => matches!(value.kind, ValueKind::Boolean(_)),
+    }
+}
+
+fn must_be(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Text => "must be a text in quotes",
+        Shape::Number => "must be a whole number without quotes",
+        Shape::Flag => "must be true or false without quotes",
+    }
+}
+
+fn unknown(setting: String, name: &str) -> Problem {
+    let nearest = KEYS
+        .into_iter()
+        .map(|key| (strsim::jaro_winkler(&name.to_ascii_uppercase(), key.name), key))
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .filter(|(likeness, _)| *likeness > 0.93);
+    let what = match nearest {
+        Some((_, key)) => format!("is not a setting; is {} meant?", key.name),
+        None => "is not a setting; `auth-api config --help` lists them".to_owned(),
+    };
+    Problem::new(setting, what)
+}
+
+/// Line and column out of a parser's message, whose other lines quote the file.
+fn place(message: &str) -> String {
+    let number_after = |word: &str| -> Option<u32> {
+        let rest = message.split_once(word)?.1;
+        rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
+    };
+    match (number_after("at line "), number_after("column ")) {
+        (Some(line), Some(column)) => format!(", at line {line}, column {column}"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,3 @@
+//! The binary `auth-api`, as a library: configuration, command line, wiring, start and stop.
+
+pub mod config;
