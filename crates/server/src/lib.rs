@@ -1,3 +1,18 @@
 //! The binary `auth-api`, as a library: configuration, command line, wiring, start and stop.
+//!
+//! Promises that a server which starts is one that is safe to run as it is configured, that it stops without
+//! losing what it began, and that nothing it prints holds a secret. Refuses to know what a request looks like
+//! and what a use case does.
+//!
+//! Start reading at `cli`, which everything begins with; then `config`, `wiring` and `lifecycle`.
 
+mod audit_log;
+mod cli;
 pub mod config;
+mod lifecycle;
+mod logging;
+pub mod secrets;
+mod system;
+mod wiring;
+
+pub use cli::run;

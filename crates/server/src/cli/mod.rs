@@ -1,0 +1,203 @@
+//! The command line: what can be asked, and how an answer or a refusal comes back.
+
+mod configuration;
+mod healthcheck;
+mod migrate;
+mod output;
+mod password;
+mod users;
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing::warn;
+
+use crate::config::{Config, Loaded, Problem};
+use crate::lifecycle::{self, ServeError};
+use crate::logging::{self, Audience};
+use crate::secrets::SecretError;
+use crate::wiring::StartError;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it was tried and failed
+  2  the command line or the configuration is wrong
+  3  refused: nobody has the name, it is taken, or the name or the password cannot be chosen
+
+Answers go to standard output, everything else to standard error.";
+
+/// A self-hosted authentication API: sign-up, login and tokens over JSON, from one binary and one file.
+#[derive(Debug, Parser)]
+#[command(name = "auth-api", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Arguments {
+    /// Read settings from FILE; without it, from auth-api.toml if that is there
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API until SIGTERM or Ctrl-C
+    Serve,
+    /// Bring the database's schema up to date, or take it back
+    #[command(subcommand)]
+    Migrate(migrate::Command),
+    /// Make users, look at them, change them
+    ///
+    /// Passwords are asked for, twice, or read from standard input if that is no terminal; one line end after
+    /// the password is no part of it. They are never taken from an argument, where every other user of the
+    /// machine could read them.
+    #[command(subcommand)]
+    Users(users::Command),
+    /// See which settings are in force
+    #[command(subcommand, after_long_help = configuration::all_keys())]
+    Config(configuration::Command),
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask the server of this configuration whether it is ready, for containers
+    Healthcheck,
+}
+
+/// Why a command did not do what was asked: what to say, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    lines: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Nobody reads the answer any more, as after `| head`. That is how they want it.
+    Unread = 0,
+    Failed = 1,
+    Usage = 2,
+    Refused = 3,
+}
+
+/// Does what the process's arguments ask for.
+pub fn run() -> ExitCode {
+    let Arguments { config, command } = Arguments::parse();
+    match command.run(config.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.lines.iter().for_each(|line| output::error(line));
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+impl Command {
+    fn run(self, file: Option<&Path>) -> Result<(), Failure> {
+        match self {
+            Self::Serve => Ok(lifecycle::serve(&load(file, Audience::Operator)?.config)?),
+            Self::Migrate(command) => command.run(&load(file, Audience::Caller)?.config),
+            Self::Users(command) => {
+                let loaded = load(file, command.audience())?;
+                command.run(&loaded.config)
+            }
+            Self::Config(command) => command.run(&load(file, Audience::Caller)?),
+            Self::Openapi => {
+                let issuer = load(file, Audience::Caller)?.config.token.issuer;
+                output::line(api::openapi_json(&issuer)?)
+            }
+            Self::Healthcheck => healthcheck::run(load(file, Audience::Caller)?.config.http.address),
+        }
+    }
+}
+
+/// Reads the configuration and begins the log.
+fn load(file: Option<&Path>, audience: Audience) -> Result<Loaded, Failure> {
+    let loaded = Config::load(file)?;
+    logging::start(loaded.config.log, audience);
+    loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
+    Ok(loaded)
+}
+
+impl Failure {
+    fn new(exit: Exit, what: impl fmt::Display) -> Self {
+        Self { exit, lines: vec![what.to_string()] }
+    }
+
+    /// An error and all that it came from, on one line.
+    fn from_error(exit: Exit, error: &dyn Error) -> Self {
+        let mut line = error.to_string();
+        let mut source = error.source();
+        while let Some(error) = source {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            source = error.source();
+        }
+        Self::new(exit, line)
+    }
+}
+
+impl From<Vec<Problem>> for Failure {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self { exit: Exit::Usage, lines: problems.iter().map(ToString::to_string).collect() }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::from_error(Exit::Failed, &error)
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::from_error(Exit::Usage, &error)
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Secret(error) => error.into(),
+            error => Self::from_error(Exit::Failed, &error),
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Start(error) => error.into(),
+            error => Self::from_error(Exit::Failed, &error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_one_that_clap_accepts() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_argument_takes_a_password() {
+        fn arguments(command: &clap::Command) -> Vec<String> {
+            let own = command.get_arguments().map(|argument| argument.get_id().to_string());
+            own.chain(command.get_subcommands().flat_map(arguments)).collect()
+        }
+
+        let all = arguments(&Arguments::command());
+
+        assert!(all.contains(&"name".to_owned()), "{all:?}");
+        assert!(
+            !all.iter().any(|argument| argument.contains("password") || argument.contains("secret")),
+            "{all:?}"
+        );
+    }
+}

@@ -1,0 +1,348 @@
+//! `auth-api users`: what an operator does with accounts, by the same use cases as the API.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use clap::Subcommand;
+use domain::ports::{HasherError, PortError};
+use domain::{
+    Account, AdministerError, Auth, InvalidUsername, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, Origin,
+    Password, SetPasswordError, SignUpError, UserId, Username,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::{Exit, Failure, output, password};
+use crate::config::Config;
+use crate::logging::Audience;
+use crate::wiring::Application;
+
+/// How many accounts are asked for at once.
+const PAGE: u32 = 500;
+
+/// What a command's last writes may take; it has waited for them already.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a user
+    Create {
+        /// The name; with --count, what comes before the number
+        name: String,
+        /// Make COUNT test users NAME-1, NAME-2 …, all of one password
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+    },
+    /// List users by number
+    List {
+        /// As a JSON array
+        #[arg(long)]
+        json: bool,
+        /// The first LIMIT only
+        #[arg(long)]
+        limit: Option<u64>,
+    },
+    /// Show one user
+    Show {
+        /// Whom, in any spelling
+        name: String,
+        /// As a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shut a user's account: it logs in no more, and its tokens open nothing here
+    Disable {
+        /// Whose
+        name: String,
+    },
+    /// Open a user's account again
+    Enable {
+        /// Whose
+        name: String,
+    },
+    /// Set a user's password, without asking for the old one
+    SetPassword {
+        /// Whose
+        name: String,
+    },
+    /// Delete a user and everything of theirs, for good
+    Delete {
+        /// Whom
+        name: String,
+        /// Do not ask first
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl Command {
+    /// Who reads the log meanwhile.
+    pub(super) fn audience(&self) -> Audience {
+        match self {
+            Self::Create { count: Some(_), .. } if io::stderr().is_terminal() => Audience::Watcher,
+            _ => Audience::Caller,
+        }
+    }
+
+    pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
+        let task = self.prepare()?;
+        let application = Application::start(config)?;
+        let result = application.runtime.block_on(task.perform(&application.auth, config.hashing.workers));
+        let stopped = application.stop(PATIENCE);
+        result?;
+        stopped.map_err(|error| Failure::from_error(Exit::Failed, &error))
+    }
+
+    /// Asks the caller for everything there is to ask, before anything is opened.
+    fn prepare(self) -> Result<Task, Failure> {
+        Ok(match self {
+            Self::Create { name, count: None } => Task::Create(parse(&name)?, password::read()?),
+            Self::Create { name, count: Some(count) } => {
+                // The last name is the longest; if it can be one, all can.
+                parse(&numbered(&name, count))?;
+                Task::CreateMany { name, count, password: password::read()? }
+            }
+            Self::List { json, limit } => Task::List { json, limit: limit.unwrap_or(u64::MAX) },
+            Self::Show { name, json } => Task::Show { name: parse(&name)?, json },
+            Self::Disable { name } => Task::Disable(parse(&name)?),
+            Self::Enable { name } => Task::Enable(parse(&name)?),
+            Self::SetPassword { name } => Task::SetPassword(parse(&name)?, password::read()?),
+            Self::Delete { name, yes } => {
+                let name = parse(&name)?;
+                if !yes {
+                    confirm_deletion(&name)?;
+                }
+                Task::Delete(name)
+            }
+        })
+    }
+}
+
+/// A command whose names are names, and that has its password.
+enum Task {
+    Create(Username, Password),
+    CreateMany { name: String, count: u64, password: Password },
+    List { json: bool, limit: u64 },
+    Show { name: Username, json: bool },
+    Disable(Username),
+    Enable(Username),
+    SetPassword(Username, Password),
+    Delete(Username),
+}
+
+impl Task {
+    async fn perform(self, auth: &Auth, workers: usize) -> Result<(), Failure> {
+        let origin = Origin::CommandLine;
+        match self {
+            Self::Create(name, password) => {
+                let shown = name.as_typed().to_owned();
+                let user = auth.sign_up(origin, name, password).await;
+                let user = user.map_err(|error| not_created(&shown, error))?;
+                output::line(format_args!("created {} with number {}", user.name.as_typed(), user.id))
+            }
+            Self::CreateMany { name, count, password } => {
+                create_many(auth, &name, count, &password, workers).await
+            }
+            Self::List { json: true, limit } => {
+                let mut array = output::JsonArray::begin()?;
+                for_each_page(auth, limit, |page| {
+                    page.iter().try_for_each(|account| array.push(&view(account)))
+                })
+                .await?;
+                array.end()
+            }
+            Self::List { json: false, limit } => {
+                let mut rows = Vec::new();
+                for_each_page(auth, limit, |page| {
+                    rows.extend(page.iter().map(row));
+                    Ok(())
+                })
+                .await?;
+                output::table(["ID", "NAME", "CREATED", "DISABLED"], rows)
+            }
+            Self::Show { name, json } => {
+                let account = auth.find_account(&name).await.map_err(|error| not_done(&name, &error))?;
+                if json { output::line(view(&account)) } else { show(&account) }
+            }
+            Self::Disable(name) => {
+                let account = auth.disable(origin, &name).await.map_err(|error| not_done(&name, &error))?;
+                output::line(format_args!("{} is disabled", account.user.name.as_typed()))
+            }
+            Self::Enable(name) => {
+                let account = auth.enable(origin, &name).await.map_err(|error| not_done(&name, &error))?;
+                output::line(format_args!("{} is enabled", account.user.name.as_typed()))
+            }
+            Self::SetPassword(name, password) => {
+                let account = auth.set_password(origin, &name, password).await;
+                let account = account.map_err(|error| match error {
+                    SetPasswordError::Password(problem) => password::refused(problem),
+                    SetPasswordError::Hasher(error) => not_hashed(&error),
+                    SetPasswordError::Account(error) => not_done(&name, &error),
+                })?;
+                output::line(format_args!("{} has another password", account.user.name.as_typed()))
+            }
+            Self::Delete(name) => {
+                let account = auth.delete(origin, &name).await.map_err(|error| not_done(&name, &error))?;
+                output::line(format_args!("{} is deleted", account.user.name.as_typed()))
+            }
+        }
+    }
+}
+
+/// Makes as many at once as there are threads to hash, until all are there or somebody presses Ctrl-C. Those
+/// begun are finished either way.
+async fn create_many(
+    auth: &Auth,
+    name: &str,
+    count: u64,
+    password: &Password,
+    workers: usize,
+) -> Result<(), Failure> {
+    let bar = ProgressBar::new(count);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}") {
+        bar.set_style(style);
+    }
+    let mut next = 1;
+    let mut under_way = JoinSet::new();
+    let (mut made, mut existing, mut first_failure, mut interrupted) = (0, 0, None, false);
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        while next <= count && under_way.len() < workers && first_failure.is_none() && !interrupted {
+            let (auth, name) = (auth.clone(), parse(&numbered(name, next))?);
+            let password = password.clone();
+            under_way.spawn(async move {
+                let shown = name.as_typed().to_owned();
+                auth.sign_up(Origin::CommandLine, name, password).await.map_err(|error| (shown, error))
+            });
+            next += 1;
+        }
+        let finished = tokio::select! {
+            finished = under_way.join_next() => finished,
+            _ = &mut interrupt, if !interrupted => {
+                interrupted = true;
+                continue;
+            }
+        };
+        match finished {
+            None => break,
+            Some(Ok(Ok(_))) => made += 1,
+            Some(Ok(Err((_, SignUpError::UsernameTaken)))) => existing += 1,
+            Some(Ok(Err((shown, error)))) => _ = first_failure.get_or_insert(not_created(&shown, error)),
+            Some(Err(error)) => _ = first_failure.get_or_insert(Failure::from_error(Exit::Failed, &error)),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    output::line(format_args!("created {made} users; {existing} existed already"))?;
+    match first_failure {
+        Some(failure) => Err(failure),
+        None if made + existing < count => {
+            Err(Failure::new(Exit::Failed, "interrupted; the same command goes on"))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn for_each_page(
+    auth: &Auth,
+    limit: u64,
+    mut take: impl FnMut(&[Account]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (mut after, mut left) = (UserId(0), limit);
+    while left > 0 {
+        let asked = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
+        let page = auth.list_accounts(after, asked).await.map_err(|error| not_reached(&error))?;
+        take(&page)?;
+        let Some(last) = page.last().filter(|_| page.len() == asked as usize) else { break };
+        after = last.user.id;
+        left -= u64::from(asked);
+    }
+    Ok(())
+}
+
+fn show(account: &Account) -> Result<(), Failure> {
+    let [id, name, created, disabled] = row(account);
+    let updated = format!("{:.6}", account.user.updated_at);
+    let disabled = if disabled.is_empty() { "no".to_owned() } else { format!("since {disabled}") };
+    let rows =
+        [("id", id), ("name", name), ("created", created), ("updated", updated), ("disabled", disabled)];
+    output::table(["", ""], rows.map(|(name, value)| [name.to_owned(), value]))
+}
+
+/// An account as JSON, by the names that the API gives its parts.
+fn view(account: &Account) -> Value {
+    let Account { user, disabled_at, .. } = account;
+    json!({
+        "username": user.name.as_typed(),
+        "id": user.id.0,
+        "created_at": format!("{:.6}", user.created_at),
+        "updated_at": format!("{:.6}", user.updated_at),
+        "disabled_at": disabled_at.map(|at| format!("{at:.6}")),
+    })
+}
+
+fn row(account: &Account) -> [String; 4] {
+    let Account { user, disabled_at, .. } = account;
+    let disabled = disabled_at.map(|at| format!("{at:.0}")).unwrap_or_default();
+    [user.id.to_string(), user.name.as_typed().to_owned(), format!("{:.0}", user.created_at), disabled]
+}
+
+fn numbered(name: &str, number: u64) -> String {
+    format!("{name}-{number}")
+}
+
+fn parse(name: &str) -> Result<Username, Failure> {
+    Username::parse(name).map_err(|problem| {
+        let advice = match problem {
+            InvalidUsername::TooShort => format!("; it needs {MIN_USERNAME_LENGTH} characters"),
+            InvalidUsername::TooLong => format!("; it may have {MAX_USERNAME_LENGTH} characters"),
+            InvalidUsername::InvalidCharacters => {
+                "; letters of one script, digits and @ . _ - + can be".to_owned()
+            }
+        };
+        Failure::new(Exit::Refused, format_args!("{problem}{advice}"))
+    })
+}
+
+fn confirm_deletion(name: &Username) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "nobody is there to be asked; say --yes to delete without a question",
+        ));
+    }
+    let question = format!("Delete {} and everything of theirs, for good? [y/N]", name.as_typed());
+    match output::ask(&question)?.to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Refused, "not confirmed; nothing was deleted")),
+    }
+}
+
+fn not_created(name: &str, error: SignUpError) -> Failure {
+    match error {
+        SignUpError::UsernameTaken => {
+            Failure::new(Exit::Refused, format_args!("the name {name} is taken, in this spelling or another"))
+        }
+        SignUpError::Password(problem) => password::refused(problem),
+        SignUpError::Hasher(error) => not_hashed(&error),
+        SignUpError::Port(error) => not_reached(&error),
+    }
+}
+
+fn not_done(name: &Username, error: &AdministerError) -> Failure {
+    match error {
+        AdministerError::UnknownUser => {
+            Failure::new(Exit::Refused, format_args!("there is no user {}", name.as_typed()))
+        }
+        AdministerError::Port(error) => not_reached(error),
+    }
+}
+
+fn not_hashed(error: &HasherError) -> Failure {
+    Failure::from_error(Exit::Failed, error)
+}
+
+fn not_reached(error: &PortError) -> Failure {
+    Failure::from_error(Exit::Failed, error)
+}

@@ -1,0 +1,115 @@
+//! How a server starts, and how it stops without losing what it began.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use actix_web::rt::System;
+use socket2::SockRef;
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use crate::config::Config;
+use crate::wiring::{Application, StartError, Unfinished};
+
+/// What the store gets to finish even when requests have used up all of the grace.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many clients may wait to be accepted; the system may allow fewer.
+const BACKLOG: i32 = 1024;
+
+/// Why a server did not start, or did not stop as it should.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("cannot listen on {address}, which AUTH_HTTP__ADDR names")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the server failed")]
+    Serve(#[source] io::Error),
+    #[error(transparent)]
+    Stop(#[from] Unfinished),
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what was begun.
+pub(crate) fn serve(config: &Config) -> Result<(), ServeError> {
+    let application = Application::start(config)?;
+    let asked_to_stop = watch_signals(&application).map_err(ServeError::Signals)?;
+    let address = config.http.address;
+    let fail = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(fail)?;
+    // The standard library lets 128 clients wait to be accepted; in a storm the next one would hang for a second.
+    SockRef::from(&listener).listen(BACKLOG).map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+
+    let served = System::new().block_on(run(config, &application, listener, address, asked_to_stop));
+    let stopping_since = served.map_err(ServeError::Serve)?;
+
+    let used = application.clock.monotonic().saturating_sub(stopping_since);
+    application.stop(config.http.grace.saturating_sub(used).max(LEAST_PATIENCE))?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Answers requests until told to stop, and until those in flight then are answered; returns when it was told.
+async fn run(
+    config: &Config,
+    application: &Application,
+    listener: TcpListener,
+    address: SocketAddr,
+    asked_to_stop: oneshot::Receiver<()>,
+) -> io::Result<Duration> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let api = api::Api {
+        auth: application.auth.clone(),
+        clock: application.clock.clone(),
+        entropy: application.entropy.clone(),
+        settings: api::Settings { issuer: config.token.issuer.clone(), docs: config.docs },
+    };
+    let server = api::listen(api, listener, cores, config.http.grace)?;
+    let docs = config.docs.then(|| format!("http://{address}/docs"));
+    info!(address = format!("http://{address}"), docs, "listening");
+
+    let handle = server.handle();
+    let clock = application.clock.clone();
+    let stopping = actix_web::rt::spawn(async move {
+        // Ends with an error only when the task that watches is gone; stopping is right then too.
+        _ = asked_to_stop.await;
+        let since = clock.monotonic();
+        info!("stopping");
+        handle.stop(true).await;
+        since
+    });
+    server.await?;
+    stopping.await.map_err(io::Error::other)
+}
+
+/// Listens for signals from now on. The first one is handed on; a second says that somebody will not wait.
+fn watch_signals(application: &Application) -> io::Result<oneshot::Receiver<()>> {
+    let _inside = application.runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (ask_to_stop, asked_to_stop) = oneshot::channel();
+    application.runtime.spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        _ = ask_to_stop.send(());
+        either(&mut terminate, &mut interrupt).await;
+        error!("told to stop a second time, so what was begun is left unfinished");
+        process::exit(1);
+    });
+    Ok(asked_to_stop)
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}

@@ -1,0 +1,225 @@
+//! The log: one event, one line, on standard error, so that what a command answers stays clean on standard
+//! output.
+//!
+//! Nothing that a client sends can begin a line of its own or reach a terminal as a control sequence: whatever
+//! the fields hold, the line is escaped as a whole after it is made.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::panic;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber, error};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, FormatEvent, FormatFields, Json, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter, format};
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::audit_log;
+use crate::config::{Log, LogFormat};
+
+/// Our crates. Others speak up from a warning on, whatever the level.
+const OURS: [&str; 6] = ["api", "domain", "hasher_bcrypt", "server", "store_sqlite", "token_jwt"];
+
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Whoever watches a server.
+    Operator,
+    /// Somebody who typed one command, and sees its answer: warnings, and what the audit log is told.
+    Caller,
+    /// Somebody who watches a progress bar, which lines would tear apart: warnings only.
+    Watcher,
+}
+
+/// Begins the log of this process. Later calls change nothing.
+pub(crate) fn start(log: Log, audience: Audience) {
+    let filter = filter(log, audience);
+    let started = match log.format {
+        LogFormat::Json => subscriber(filter, json(), io::stderr).try_init(),
+        LogFormat::Pretty => subscriber(filter, pretty(io::stderr().is_terminal()), io::stderr).try_init(),
+    };
+    if started.is_ok() {
+        panic::set_hook(Box::new(|panic| {
+            // Where, and not what: a message may hold what was being worked on.
+            let place = panic.location().map(ToString::to_string);
+            error!(place, "a thread panicked");
+        }));
+    }
+}
+
+fn filter(log: Log, audience: Audience) -> Targets {
+    let asked = LevelFilter::from_level(log.level);
+    let others = asked.min(LevelFilter::WARN);
+    let (ours, audit) = match audience {
+        Audience::Operator => (asked, LevelFilter::INFO),
+        Audience::Caller => (others, LevelFilter::INFO),
+        Audience::Watcher => (others, LevelFilter::OFF),
+    };
+    Targets::new()
+        .with_default(others)
+        .with_targets(OURS.map(|name| (name, ours)))
+        .with_target(audit_log::TARGET, audit)
+}
+
+/// A format whose every line has one end, and no control character before it.
+struct OneLine<F> {
+    format: F,
+    colours: bool,
+}
+
+fn json() -> OneLine<Format<Json>> {
+    let format = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    OneLine { format, colours: false }
+}
+
+fn pretty(colours: bool) -> OneLine<Format> {
+    OneLine { format: format().with_ansi(false), colours }
+}
+
+fn subscriber<F, W>(filter: Targets, format: OneLine<F>, writer: W) -> impl Subscriber + Send + Sync
+where
+    F: FormatEvent<Layered<Targets, Registry>, DefaultFields> + Send + Sync + 'static,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().event_format(format).with_writer(writer);
+    tracing_subscriber::registry().with(filter).with(lines)
+}
+
+impl<S, N, F> FormatEvent<S, N> for OneLine<F>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        let colour = match *event.metadata().level() {
+            Level::ERROR if self.colours => Some("\x1b[31m"),
+            Level::WARN if self.colours => Some("\x1b[33m"),
+            _ => None,
+        };
+        writer.write_str(colour.unwrap_or_default())?;
+        for character in line.trim_end_matches('\n').chars() {
+            if is_plain(character) {
+                writer.write_char(character)?;
+            } else {
+                // Of this form in JSON as well, where such characters stand in strings only.
+                write!(writer, "\\u{:04x}", u32::from(character))?;
+            }
+        }
+        writer.write_str(if colour.is_some() { "\x1b[0m\n" } else { "\n" })
+    }
+}
+
+/// Whether a character can do nothing but appear: controls move the cursor, U+2028 and U+2029 end lines, and
+/// the bidirectional ones show a line in another order than it has.
+pub(crate) fn is_plain(character: char) -> bool {
+    !character.is_control()
+        && !matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// The lines that `work` logs as JSON, parsed.
+    pub(crate) fn json_lines(work: impl FnOnce()) -> Vec<serde_json::Value> {
+        let lines = lines(json(), work);
+        lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The lines that `work` logs for people.
+    pub(crate) fn pretty_lines(work: impl FnOnce()) -> Vec<String> {
+        lines(pretty(true), work)
+    }
+
+    fn lines<F>(format: OneLine<F>, work: impl FnOnce()) -> Vec<String>
+    where
+        F: FormatEvent<Layered<Targets, Registry>, DefaultFields> + Send + Sync + 'static,
+    {
+        let log = Log { level: Level::INFO, format: LogFormat::Json };
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let subscriber = subscriber(filter(log, Audience::Operator), format, Written(written.clone()));
+        tracing::subscriber::with_default(subscriber, work);
+        let written = String::from_utf8(written.lock().unwrap().clone()).unwrap();
+        written.split_terminator('\n').map(str::to_owned).collect()
+    }
+
+    #[derive(Clone)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Written {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{info, warn};
+
+    use super::testing::{json_lines, pretty_lines};
+    use super::*;
+
+    const HOSTILE: &str = "a\r\n{\"level\":\"ERROR\"}\x1b[2J\u{9b}31m\x07\x7f\u{202e}\u{2028}\0 z";
+
+    #[test]
+    fn nothing_in_a_field_begins_a_line_or_reaches_the_terminal() {
+        let hostile = || {
+            info!(text = HOSTILE, shown = %HOSTILE, debugged = ?HOSTILE, "{HOSTILE}");
+            warn!(shown = %HOSTILE);
+        };
+
+        let json = json_lines(hostile);
+        let pretty = pretty_lines(hostile);
+
+        assert_eq!((json.len(), pretty.len()), (2, 2), "{json:?} {pretty:?}");
+        assert_eq!(json[0]["text"], HOSTILE);
+        assert_eq!(json[0]["message"], HOSTILE);
+        assert!(pretty[0].chars().all(is_plain), "{:?}", pretty[0]);
+        let warning = pretty[1].strip_prefix("\x1b[33m").unwrap().strip_suffix("\x1b[0m").unwrap();
+        assert!(warning.chars().all(is_plain), "{warning:?}");
+    }
+
+    #[test]
+    fn others_speak_from_a_warning_on_and_the_audit_log_always() {
+        let log = Log { level: Level::ERROR, format: LogFormat::Json };
+        let shown = |audience, target: &str, level| filter(log, audience).would_enable(target, &level);
+
+        assert!(!shown(Audience::Operator, "api", Level::WARN));
+        assert!(shown(Audience::Operator, audit_log::TARGET, Level::INFO));
+        assert!(shown(Audience::Caller, audit_log::TARGET, Level::INFO));
+        assert!(!shown(Audience::Watcher, audit_log::TARGET, Level::INFO));
+
+        let log = Log { level: Level::TRACE, format: LogFormat::Json };
+        let shown = |target: &str, level| filter(log, Audience::Operator).would_enable(target, &level);
+        assert!(shown("api::caller", Level::TRACE));
+        assert!(!shown("actix_server", Level::INFO));
+        assert!(shown("actix_server", Level::WARN));
+    }
+}

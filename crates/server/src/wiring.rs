@@ -1,0 +1,119 @@
+//! Which adapter stands behind which port, and the order in which they go up and come down.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ports::{Clock, Entropy, Ports};
+use domain::{Auth, Rules};
+use hasher_bcrypt::BcryptHasher;
+use store_sqlite::SqliteStore;
+use thiserror::Error;
+use token_jwt::{JwtIssuer, KeyRing, Profile};
+use tokio::runtime::{self, Runtime};
+use tokio_util::task::TaskTracker;
+
+use crate::audit_log::LineLog;
+use crate::config::{self, Config};
+use crate::secrets::{self, SecretError};
+use crate::system::{SystemClock, SystemEntropy};
+
+/// The store waits for its disk on threads of its own; two are enough to keep one writer and some readers
+/// busy, and idle ones cost memory.
+const STORE_THREADS: usize = 2;
+
+/// How long what is left of the runtime may take once the store is closed and nobody waits for it any more.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+
+/// The use cases on their adapters.
+pub(crate) struct Application {
+    pub(crate) auth: Auth,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// Multi-threaded and apart from actix's workers, on which no future of the store may be dropped.
+    pub(crate) runtime: Runtime,
+    store: Arc<SqliteStore>,
+    tasks: TaskTracker,
+}
+
+/// Why the use cases do not stand.
+#[derive(Debug, Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("cannot start the store's threads")]
+    Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Store(#[from] store_sqlite::OpenError),
+    #[error("cannot start hashing passwords")]
+    Hasher(#[from] hasher_bcrypt::StartError),
+    #[error("cannot sign tokens")]
+    Secrecy(#[from] token_jwt::WeakSecret),
+    #[error("cannot sign tokens")]
+    Tokens(#[from] token_jwt::SelfTestError),
+}
+
+/// Work was still going on when the time for it was over.
+#[derive(Debug, Error)]
+#[error("gave up on store operations that did not end in time")]
+pub(crate) struct Unfinished;
+
+impl Application {
+    /// Puts everything up: the store first, since it is what most often cannot.
+    pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let secret = secrets::signing_secret(config, &*entropy)?;
+
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(STORE_THREADS)
+            .thread_name("store")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let tasks = TaskTracker::new();
+        let settings = store_sqlite::Settings {
+            migrate: config.database.migrate_on_start,
+            ..store_sqlite::Settings::new(&config.database.path)
+        };
+        let store = SqliteStore::open(&settings, runtime.handle().clone(), tasks.clone(), clock.clone())?;
+        let store = Arc::new(store);
+
+        let config::Hashing { cost, workers, queue, deadline } = config.hashing;
+        let hashing = hasher_bcrypt::Settings { cost, workers, queue, deadline };
+        let hasher = BcryptHasher::start(hashing, clock.clone(), entropy.clone())?;
+
+        let profile = Profile {
+            issuer: config.token.issuer.clone(),
+            audience: config.token.audience.clone(),
+            token_type: config.token.token_type,
+            client_id: config.token.client_id.clone(),
+            max_lifetime: config.token.access_ttl,
+        };
+        let keys = KeyRing::hs256(secret.expose())?;
+        let tokens = JwtIssuer::new(keys, profile, clock.clone(), entropy.clone())?;
+
+        let ports = Ports {
+            users: store.clone(),
+            readiness: store.clone(),
+            hasher: Arc::new(hasher),
+            tokens: Arc::new(tokens),
+            audit: Arc::new(LineLog::new(&secret)),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        };
+        let rules = Rules { passwords: config.passwords, access_ttl: config.token.access_ttl };
+        Ok(Self { auth: Auth::new(ports, rules), clock, entropy, runtime, store, tasks })
+    }
+
+    /// Takes everything down once nobody asks for anything any more: lets the store finish within `patience`
+    /// what callers may have stopped waiting for, then the hasher what it has begun, then closes the store.
+    pub(crate) fn stop(self, patience: Duration) -> Result<(), Unfinished> {
+        self.tasks.close();
+        let waited = self.runtime.block_on(async { tokio::time::timeout(patience, self.tasks.wait()).await });
+        drop(self.auth);
+        self.runtime.block_on(self.store.close());
+        self.runtime.shutdown_timeout(LAST_THREADS);
+        waited.map_err(|_| Unfinished)
+    }
+}
