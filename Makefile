@@ -1,0 +1,54 @@
+# `make` alone prints what there is.
+.DEFAULT_GOAL := help
+.PHONY: help run migrate migrate-down migrate-status migration test check fmt lint deny docs users clean
+
+AUTH_API := cargo run --quiet --locked --package server --bin auth-api --
+
+help: ## Print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build, migrate and serve on http://localhost:8000
+	cargo run --locked --package server --bin auth-api -- serve
+
+migrate: ## Apply the migrations that are pending
+	@$(AUTH_API) migrate up
+
+migrate-down: ## Revert the newest migration
+	@$(AUTH_API) migrate down
+
+migrate-status: ## List the migrations and which are applied
+	@$(AUTH_API) migrate status
+
+migration: ## Make the two files of a new migration: make migration NAME=add_sessions
+	@test -n "$(NAME)" || { echo "say its name: make migration NAME=add_sessions" >&2; exit 2; }
+	@last=$$(ls migrations/sqlite | sort | tail -n 1 | cut -d_ -f1 | sed 's/^0*//'); \
+	folder=migrations/sqlite/$$(printf '%04d' $$(($${last:-0} + 1)))_$(NAME); \
+	mkdir -p "$$folder" && \
+	echo "-- What $(NAME) adds." > "$$folder/up.sql" && \
+	echo "-- Takes back what up.sql did." > "$$folder/down.sql" && \
+	echo "$$folder/up.sql" && echo "$$folder/down.sql"
+
+test: ## Run every test
+	cargo build --locked --package server --bin auth-api
+	cargo test --locked --workspace
+
+check: lint test deny docs ## Run what continuous integration runs
+	cargo fmt --all --check
+
+fmt: ## Format the code
+	cargo fmt --all
+
+lint: ## Check the code with clippy
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+deny: ## Check licences, sources and banned versions (cargo install --locked cargo-deny)
+	cargo deny --locked check bans licenses sources
+
+docs: ## Build the documentation of the code, and refuse broken links
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+users: ## List the users
+	@$(AUTH_API) users list
+
+clean: ## Remove what was built; data/ stays
+	cargo clean
