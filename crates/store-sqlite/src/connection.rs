@@ -5,6 +5,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
+use crate::PATIENCE;
 use crate::error::OpenProblem;
 use crate::schema::{pragma_journal_mode, sqlite_version};
 
@@ -45,28 +46,28 @@ pub(crate) fn connect(
     Ok(connection)
 }
 
+/// A connection that is open and does nothing. The last one to close folds the log in and deletes it; while
+/// this one stays, others may come and go, and the log remains the file it was.
+pub(crate) fn anchor(url: &str) -> Result<SqliteConnection, OpenProblem> {
+    let mut connection = connect(url, Role::Reader, PATIENCE)?;
+    journal_mode(&mut connection)?;
+    Ok(connection)
+}
+
 pub(crate) fn refuse_unsafe_sqlite(connection: &mut SqliteConnection) -> Result<(), OpenProblem> {
     let version: String = diesel::select(sqlite_version()).get_result(connection)?;
-    let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
-    if numbers.as_slice() < FIRST_SAFE_SQLITE.as_slice() {
-        return Err(OpenProblem::UnsafeSqlite { version });
-    }
-    Ok(())
+    if is_safe(&version) { Ok(()) } else { Err(OpenProblem::UnsafeSqlite { version }) }
 }
 
 /// Switches the file to write-ahead logging, where it stays.
 pub(crate) fn switch_on_write_ahead_log(connection: &mut SqliteConnection) -> Result<(), OpenProblem> {
     for _ in 0..TRIES {
-        let mode: String =
-            pragma_journal_mode::table.select(pragma_journal_mode::journal_mode).get_result(connection)?;
-        if mode == "wal" {
+        if journal_mode(connection)? == "wal" {
             return Ok(());
         }
         match connection.batch_execute("PRAGMA journal_mode = WAL").map_err(OpenProblem::from) {
             Ok(()) => {
-                let mode: String = pragma_journal_mode::table
-                    .select(pragma_journal_mode::journal_mode)
-                    .get_result(connection)?;
+                let mode = journal_mode(connection)?;
                 return if mode == "wal" { Ok(()) } else { Err(OpenProblem::NoWriteAheadLog { mode }) };
             }
             // The switch turns a read lock into a write lock, and SQLite does not wait for that, lest two wait
@@ -76,4 +77,65 @@ pub(crate) fn switch_on_write_ahead_log(connection: &mut SqliteConnection) -> Re
         }
     }
     Err(OpenProblem::Locked)
+}
+
+fn journal_mode(connection: &mut SqliteConnection) -> QueryResult<String> {
+    pragma_journal_mode::table.select(pragma_journal_mode::journal_mode).get_result(connection)
+}
+
+fn is_safe(version: &str) -> bool {
+    let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
+    numbers.as_slice() >= FIRST_SAFE_SQLITE.as_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Fixture;
+
+    diesel::table! { pragma_synchronous (synchronous) { synchronous -> Integer, } }
+    diesel::table! { pragma_foreign_keys (foreign_keys) { foreign_keys -> Integer, } }
+    diesel::table! { pragma_busy_timeout (timeout) { timeout -> Integer, } }
+    diesel::table! { pragma_query_only (query_only) { query_only -> Integer, } }
+
+    #[test]
+    fn every_connection_logs_ahead_syncs_fully_checks_references_and_waits() {
+        let fixture = Fixture::new();
+
+        for (role, query_only) in [(Role::Writer, 0), (Role::Reader, 1)] {
+            let mut connection = connect(&fixture.url(), role, Duration::from_secs(4)).unwrap();
+            let connection = &mut connection;
+
+            assert_eq!(journal_mode(connection), Ok("wal".to_owned()));
+            let synchronous = pragma_synchronous::table.select(pragma_synchronous::synchronous);
+            assert_eq!(synchronous.get_result(connection), Ok(2), "2 is FULL");
+            let foreign_keys = pragma_foreign_keys::table.select(pragma_foreign_keys::foreign_keys);
+            assert_eq!(foreign_keys.get_result(connection), Ok(1));
+            let timeout = pragma_busy_timeout::table.select(pragma_busy_timeout::timeout);
+            assert_eq!(timeout.get_result(connection), Ok(4000));
+            let only = pragma_query_only::table.select(pragma_query_only::query_only);
+            assert_eq!(only.get_result(connection), Ok(query_only));
+        }
+    }
+
+    #[test]
+    fn a_connection_does_not_make_a_file_that_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.db");
+
+        let connected = connect(&format!("file:{}?mode=rw", path.display()), Role::Writer, Duration::ZERO);
+
+        assert!(connected.is_err());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_sqlite_that_can_lose_commits_is_told_from_one_that_cannot() {
+        for version in ["3.7.0", "3.51.2", "3.51", "3.9.99", "", "new"] {
+            assert!(!is_safe(version), "{version}");
+        }
+        for version in ["3.51.3", "3.53.2", "3.100.0", "4.0.0"] {
+            assert!(is_safe(version), "{version}");
+        }
+    }
 }

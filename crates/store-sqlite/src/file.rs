@@ -133,3 +133,167 @@ fn url(path: &str) -> Result<String, OpenProblem> {
     url.push_str("?mode=rw");
     Ok(url)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::fs::Permissions;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use domain::ports::UserRepo;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+    use crate::Settings;
+    use crate::testing::{Fixture, is_done, is_unavailable, key, open, person, settings};
+
+    #[test]
+    fn a_folder_that_is_made_is_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/here/auth.db");
+        open(&Settings::new(&path)).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert_eq!(mode(path.parent().unwrap().parent().unwrap()), 0o700);
+    }
+
+    #[tokio::test]
+    async fn files_that_are_made_are_for_their_owner_only() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        for path in [fixture.path(), fixture.log_path(), fixture.path().with_extension("db-shm")] {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_used_with_one_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        open(&settings).unwrap();
+        assert_eq!(warnings(|| open(&settings).unwrap()), 0);
+
+        for others_may in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&settings.path, Permissions::from_mode(others_may)).unwrap();
+            assert_eq!(warnings(|| open(&settings).unwrap()), 1, "{others_may:o}");
+            assert_eq!(mode(&settings.path), others_may, "what an operator chose is left alone");
+        }
+    }
+
+    #[test]
+    fn a_path_means_itself_whatever_characters_it_has() {
+        for name in ["plain", "a b", "50%41", "what?mode=memory", "a#b", "ä\u{1f600}", "file:x", ":memory:"]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+
+            open(&Settings::new(&path)).unwrap();
+
+            let made: Vec<_> = fs::read_dir(&folder).unwrap().map(|it| it.unwrap().file_name()).collect();
+            assert_eq!(made, [OsStr::new(name)]);
+        }
+    }
+
+    #[test]
+    fn a_path_that_sqlite_cannot_be_given_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+
+        for name in [b"\xff.db".as_slice(), b"a\0b"] {
+            let refused = open(&Settings::new(folder.path().join(OsStr::from_bytes(name)))).unwrap_err();
+            assert!(matches!(refused.problem, OpenProblem::Path | OpenProblem::Folder(_)), "{refused}");
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_said_to_be_the_trouble() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+
+        let refused = open(&Settings::new(folder.path().join("file/auth.db"))).unwrap_err();
+
+        assert!(matches!(refused.problem, OpenProblem::Folder(_)), "{refused}");
+        let refused = open(&Settings::new(folder.path())).unwrap_err();
+        assert!(refused.to_string().contains(&*folder.path().to_string_lossy()), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_deleted_file_takes_no_more_writes_and_answers_no_more() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+
+        fs::remove_file(fixture.path()).unwrap();
+
+        assert!(is_unavailable(&fixture.store.insert(person("bob")).await));
+        assert!(is_unavailable(&fixture.store.find_by_name(key("ann")).await));
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_another_is_neither_read_nor_written_until_that_one_is_back() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        let other = Fixture::new();
+        other.store.insert(person("eve")).await.unwrap();
+        other.store.close().await;
+        let (path, aside) = (fixture.path(), fixture.folder.join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::copy(other.path(), &path).unwrap();
+        let before = fs::read(&path).unwrap();
+
+        let answers =
+            (fixture.store.insert(person("bob")).await, fixture.store.find_by_name(key("eve")).await);
+        assert!(is_unavailable(&answers.0) && is_unavailable(&answers.1), "{answers:?}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+
+        fs::rename(&aside, &path).unwrap();
+        assert!(is_done(&fixture.store.insert(person("bob")).await));
+        assert_eq!(fixture.names(), ["ann", "bob"]);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_log_stops_writes_and_loses_none_once_the_store_is_closed() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+
+        fs::remove_file(fixture.log_path()).unwrap();
+        assert!(is_unavailable(&fixture.store.insert(person("bob")).await));
+        fixture.store.close().await;
+
+        assert_eq!(fixture.names(), ["ann"]);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn warnings(during: impl FnOnce()) -> usize {
+        let warned = Arc::new(AtomicUsize::new(0));
+        tracing::subscriber::with_default(Warnings(warned.clone()), during);
+        warned.load(Ordering::SeqCst)
+    }
+
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+}

@@ -15,6 +15,8 @@ pub mod migrations;
 mod readers;
 mod readiness;
 mod schema;
+#[cfg(test)]
+mod testing;
 mod users;
 mod writer;
 
@@ -87,7 +89,8 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let (connection, file) = migrations::open_current(settings)?;
         let file = Arc::new(file);
-        let writer = Writer::start(connection, file.clone(), settings.busy_timeout, &runtime);
+        let writer = Writer::start(connection, file.clone(), settings.busy_timeout, &runtime)
+            .map_err(|problem| problem.at(&settings.path))?;
         let readers = Readers::new(file, settings.busy_timeout);
         let inside = Arc::new(Inside { writer, readers, last_check: LastCheck::default(), clock });
         Ok(Self { inside, runtime, tasks })

@@ -235,3 +235,303 @@ fn failed(error: Box<dyn std::error::Error + Send + Sync>) -> OpenProblem {
         Err(error) => OpenProblem::Migration(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
+    use std::fs::{self, Permissions};
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::{Command, Stdio};
+    use std::sync::Barrier;
+    use std::thread;
+
+    use domain::ports::UserRepo as _;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::testing::{Fixture, open, person, settings};
+
+    #[test]
+    fn every_migration_goes_down_and_up_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = settings(&folder).path;
+        let all = up(&path).unwrap();
+        let whole = schema(&path);
+        assert!(!all.is_empty() && whole.keys().any(|name| name == "users"));
+
+        for expected in all.iter().rev() {
+            let before = schema(&path);
+            assert_eq!(down(&path).unwrap().as_ref(), Some(expected));
+            let after = schema(&path);
+            assert_ne!(after, before);
+            assert_eq!(up(&path).unwrap(), std::slice::from_ref(expected));
+            assert_eq!(schema(&path), before);
+            assert_eq!(down(&path).unwrap().as_ref(), Some(expected));
+            assert_eq!(schema(&path), after);
+        }
+
+        assert_eq!(schema(&path), BTreeMap::new());
+        assert_eq!(down(&path).unwrap(), None);
+        assert_eq!(up(&path).unwrap(), all);
+        assert_eq!(schema(&path), whole);
+        assert_eq!(up(&path).unwrap(), []);
+    }
+
+    #[test]
+    fn the_first_migration_marks_the_file_and_its_way_back_unmarks_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = settings(&folder).path;
+
+        up(&path).unwrap();
+        assert_eq!(application_id(&path), APPLICATION_ID);
+        while down(&path).unwrap().is_some() {}
+        assert_eq!(application_id(&path), 0);
+    }
+
+    #[test]
+    fn the_status_tells_what_is_applied_and_makes_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = settings(&folder).path;
+        let applied = || status(&path).unwrap().iter().map(|it| it.applied).collect::<Vec<_>>();
+
+        assert!(applied().iter().all(|applied| !applied));
+        assert_eq!((down(&path).unwrap(), redo(&path).unwrap()), (None, None));
+        assert!(!path.exists());
+        let all = up(&path).unwrap();
+        assert!(applied().iter().all(|applied| *applied));
+        down(&path).unwrap();
+        assert_eq!(applied().iter().filter(|applied| **applied).count(), all.len() - 1);
+        assert_eq!(status(&path).unwrap()[0].migration.to_string(), "0001_users");
+    }
+
+    #[tokio::test]
+    async fn a_redo_leaves_the_schema_and_empties_it() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.close().await;
+        let before = schema(&fixture.path());
+
+        let redone = redo(&fixture.path()).unwrap();
+
+        assert_eq!(redone.as_ref(), known().unwrap().last().map(Migration::of).as_ref());
+        assert_eq!(schema(&fixture.path()), before);
+        assert_eq!(fixture.names(), [""; 0]);
+    }
+
+    #[test]
+    fn of_eight_who_start_on_one_empty_file_one_migrates_and_all_serve() {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let barrier = Barrier::new(8);
+            let settings = Settings::new(settings(&folder).path);
+
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        open(&settings).unwrap();
+                    });
+                }
+            });
+
+            assert!(pending(&mut outsider(&settings.path)).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn of_four_processes_that_start_on_one_empty_file_all_serve() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = settings(&folder).path;
+
+        let mut starters: Vec<_> = (0..4)
+            .map(|_| {
+                Command::new(std::env::current_exe().unwrap())
+                    .args(["--exact", "migrations::tests::one_of_four_processes", "--ignored"])
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        // They wait for the path, so that they start together.
+        for starter in &mut starters {
+            starter.stdin.take().unwrap().write_all(path.to_str().unwrap().as_bytes()).unwrap();
+        }
+
+        for starter in starters {
+            let ended = starter.wait_with_output().unwrap();
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+        }
+        assert!(pending(&mut outsider(&path)).unwrap().is_empty());
+    }
+
+    #[test]
+    #[ignore = "run by the test above, with a path on its standard input"]
+    fn one_of_four_processes() {
+        let mut path = String::new();
+        std::io::stdin().read_to_string(&mut path).unwrap();
+        if !path.is_empty() {
+            open(&Settings::new(path)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_database_is_refused_and_left_alone() {
+        for content in [b"hello".to_vec(), b"# a text\n".repeat(2000), vec![0xff; 9000]] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(settings(&folder).path, content).unwrap();
+
+            refused_and_left_alone(&folder, "is not a SQLite database");
+        }
+    }
+
+    #[test]
+    fn somebody_elses_database_is_refused_and_left_alone() {
+        for sql in [
+            "CREATE TABLE notes (text)",
+            "CREATE TABLE users (id)",
+            "PRAGMA application_id = 252006673",
+            "PRAGMA journal_mode = WAL; CREATE TABLE notes (text)",
+            "CREATE TABLE __diesel_schema_migrations (version TEXT PRIMARY KEY, run_on TIMESTAMP);
+             INSERT INTO __diesel_schema_migrations VALUES ('0001', '')",
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            sqlite(&settings(&folder).path, sql);
+
+            refused_and_left_alone(&folder, "belongs to another application");
+        }
+    }
+
+    #[test]
+    fn a_schema_of_a_newer_release_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = settings(&folder).path;
+        up(&path).unwrap();
+        sqlite(&path, "INSERT INTO __diesel_schema_migrations (version) VALUES ('9998'), ('9999')");
+
+        refused_and_left_alone(&folder, "newer release (it has 9998, 9999); upgrade");
+    }
+
+    #[test]
+    fn pending_migrations_stop_a_start_that_may_not_run_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { migrate: false, ..settings(&folder) };
+
+        for _ in 0..2 {
+            let refused = open(&settings).unwrap_err().to_string();
+            assert!(refused.contains("pending (0001_users"), "{refused}");
+            assert!(refused.ends_with("run `auth-api migrate up`"), "{refused}");
+            assert!(!settings.path.exists() || schema(&settings.path).is_empty());
+            // The second time round there is a file, and nothing in it.
+            fs::write(&settings.path, "").unwrap();
+        }
+
+        up(&settings.path).unwrap();
+        open(&settings).unwrap();
+    }
+
+    #[test]
+    fn a_migration_that_fails_is_rolled_back_with_those_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = settings(&folder).path;
+        sqlite(&path, "PRAGMA user_version = 1");
+        let mut connection = outsider(&path);
+        // No room for the tables.
+        connection.batch_execute("PRAGMA max_page_count = 2").unwrap();
+
+        let problem = apply_pending(&mut connection).unwrap_err();
+
+        assert!(matches!(problem, OpenProblem::Full), "{problem:?}");
+        assert_eq!(schema(&path), BTreeMap::new());
+        assert_eq!(application_id(&path), 0);
+        assert!(!up(&path).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_locked_file_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        open(&settings).unwrap();
+        let mut outsider = outsider(&settings.path);
+        outsider.batch_execute("BEGIN IMMEDIATE").unwrap();
+
+        let refused = open(&settings).unwrap_err();
+
+        assert!(matches!(refused.problem, OpenProblem::Locked), "{refused}");
+        drop(outsider);
+        open(&settings).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_may_only_be_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(&folder);
+        open(&settings).unwrap();
+        fs::set_permissions(&settings.path, Permissions::from_mode(0o400)).unwrap();
+        if fs::OpenOptions::new().append(true).open(&settings.path).is_ok() {
+            eprintln!("not tried: nothing is read-only for root");
+            return;
+        }
+
+        let refused = open(&settings).unwrap_err();
+
+        assert!(matches!(refused.problem, OpenProblem::ReadOnly), "{refused}");
+    }
+
+    fn refused_and_left_alone(folder: &TempDir, why: &str) {
+        let settings = settings(folder);
+        let before = contents(folder);
+        let refusals = [
+            open(&settings).err(),
+            open(&Settings { migrate: false, ..settings.clone() }).err(),
+            up(&settings.path).err(),
+            down(&settings.path).err(),
+            redo(&settings.path).err(),
+            status(&settings.path).err(),
+        ];
+        for refusal in refusals {
+            let refusal = refusal.unwrap().to_string();
+            assert!(refusal.contains(why), "{refusal}");
+            assert!(refusal.contains("auth.db"), "{refusal}");
+        }
+        assert_eq!(contents(folder), before);
+    }
+
+    fn contents(folder: &TempDir) -> BTreeMap<OsString, Vec<u8>> {
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+        files.map(|file| (file.file_name(), fs::read(file.path()).unwrap())).collect()
+    }
+
+    /// Everything in the file but SQLite's and diesel's own tables, as it was declared.
+    fn schema(path: &Path) -> BTreeMap<String, String> {
+        diesel::table! { sqlite_master (name) { name -> Text, sql -> Nullable<Text>, } }
+        let entries: Vec<(String, Option<String>)> = sqlite_master::table
+            .filter(sqlite_master::name.not_like("sqlite_sequence"))
+            .filter(sqlite_master::name.not_like("%diesel%"))
+            .select((sqlite_master::name, sqlite_master::sql))
+            .load(&mut outsider(path))
+            .unwrap();
+        entries.into_iter().map(|(name, sql)| (name, sql.unwrap_or_default())).collect()
+    }
+
+    fn application_id(path: &Path) -> i32 {
+        let id = pragma_application_id::table.select(pragma_application_id::application_id);
+        id.get_result(&mut outsider(path)).unwrap()
+    }
+
+    fn sqlite(path: &Path, sql: &str) {
+        fs::write(path, fs::read(path).unwrap_or_default()).unwrap();
+        outsider(path).batch_execute(sql).unwrap();
+    }
+
+    fn outsider(path: &Path) -> SqliteConnection {
+        connection::connect(&url(path), Role::Writer, Duration::ZERO).unwrap()
+    }
+
+    fn url(path: &Path) -> String {
+        format!("file:{}?mode=rw", path.display())
+    }
+}

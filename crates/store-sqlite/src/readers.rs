@@ -11,6 +11,7 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::PATIENCE;
 use crate::connection::{self, Role};
 use crate::error::StoreError;
 use crate::file::OpenFile;
@@ -24,7 +25,6 @@ pub(crate) type PooledReader = Object<Reader>;
 pub(crate) struct Readers {
     pool: Pool<Reader>,
     file: Arc<OpenFile>,
-    patience: Duration,
 }
 
 impl Readers {
@@ -41,14 +41,14 @@ impl Readers {
             reason = "building fails only for timeouts without a runtime, and has none"
         )]
         let pool = Pool::builder(manager).max_size(READERS).build().expect("a pool without timeouts");
-        Self { pool, file, patience: busy_timeout }
+        Self { pool, file }
     }
 
     /// A connection of its own, for as long as the answer is kept. Only for tasks of the store's own runtime:
     /// diesel-async blocks the thread on which one of its futures is dropped too early.
     pub(crate) async fn take(&self) -> Result<PooledReader, StoreError> {
         self.file.still_there()?;
-        let reader = timeout(self.patience, self.pool.get()).await;
+        let reader = timeout(PATIENCE, self.pool.get()).await;
         reader.map_err(StoreError::unavailable)?.map_err(StoreError::unavailable)
     }
 

@@ -51,3 +51,92 @@ async fn look(inside: &Inside, counted: TaskTrackerToken) -> Result<(), StoreErr
     somebody.first::<(String, String)>(&mut reader).await.optional()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use diesel::connection::SimpleConnection;
+    use domain::ports::UserRepo;
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::testing::{Fixture, is_unavailable, person, settings};
+
+    /// A page and its header, in the log.
+    const FRAME: u64 = 4096 + 24;
+
+    #[tokio::test]
+    async fn a_look_is_a_commit_on_disk() {
+        let fixture = Fixture::new();
+        let before = log_length(&fixture);
+
+        fixture.store.check().await.unwrap();
+
+        assert_eq!(log_length(&fixture), before + FRAME);
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_within_a_second_cost_one_commit() {
+        let fixture = Fixture::new();
+        let before = log_length(&fixture);
+
+        for _ in 0..50 {
+            let _ = fixture.store.check().now_or_never();
+        }
+        let answers = join_all((0..50).map(|_| fixture.store.check())).await;
+        fixture.clock.advance(Duration::from_micros(999_999));
+        fixture.store.check().await.unwrap();
+
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(log_length(&fixture), before + FRAME);
+
+        fixture.clock.advance(Duration::from_micros(1));
+        fixture.store.check().await.unwrap();
+        assert_eq!(log_length(&fixture), before + 2 * FRAME);
+    }
+
+    #[tokio::test]
+    async fn a_bad_answer_holds_for_a_second_too() {
+        let fixture = Fixture::new();
+        let mut outsider = fixture.outsider();
+
+        outsider.batch_execute("BEGIN IMMEDIATE").unwrap();
+        assert!(is_unavailable(&fixture.store.check().await));
+        outsider.batch_execute("ROLLBACK").unwrap();
+        assert!(is_unavailable(&fixture.store.check().await));
+
+        fixture.clock.advance(HOLDS);
+        assert!(fixture.store.check().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_write_is_not_ready() {
+        let fixture = Fixture::new();
+
+        fixture.tamper("PRAGMA query_only = ON").await;
+        assert!(is_unavailable(&fixture.store.check().await));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_not_ready() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.close().await;
+        let path = settings(&fixture.folder).path;
+        let page = fixture.first_page_of("users") * 4096;
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[page - 4096..page].fill(0xa5);
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(settings(&folder).path, bytes).unwrap();
+
+        let damaged = Fixture::on(folder);
+
+        assert!(is_unavailable(&damaged.store.check().await));
+    }
+
+    fn log_length(fixture: &Fixture) -> u64 {
+        fs::metadata(fixture.log_path()).unwrap().len()
+    }
+}

@@ -95,3 +95,68 @@ impl TryFrom<Row> for Account {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use diesel::connection::SimpleConnection;
+
+    use super::*;
+    use crate::testing::{Fixture, key, person};
+
+    #[tokio::test]
+    async fn a_row_that_no_code_of_ours_wrote_is_named_by_table_column_and_id() {
+        for (column, value) in [
+            ("credentials_epoch", "-5"),
+            ("disabled_at", "9223372036854775807"),
+            ("created_at", "-9223372036854775808"),
+            ("updated_at", "999999999999999999"),
+        ] {
+            let fixture = Fixture::new();
+            fixture.store.insert(person("ann")).await.unwrap();
+            let mut outsider = fixture.outsider();
+            outsider.batch_execute("PRAGMA ignore_check_constraints = ON").unwrap();
+            outsider.batch_execute(&format!("UPDATE users SET {column} = {value}")).unwrap();
+
+            for error in [
+                fixture.store.find(UserId(1)).await.unwrap_err(),
+                fixture.store.find_by_name(key("ann")).await.unwrap_err(),
+                fixture.store.list(UserId(0), 9).await.unwrap_err(),
+            ] {
+                let PortError::Failed(source) = &error else { panic!("{error:?}") };
+                assert_eq!(
+                    source.to_string(),
+                    format!("the row of users with id 1 has a {column} that cannot be: {value}")
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_below_one_is_nobodys() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        let mut outsider = fixture.outsider();
+        assert!(outsider.batch_execute("UPDATE users SET id = 0").is_err());
+        outsider.batch_execute("PRAGMA ignore_check_constraints = ON; UPDATE users SET id = -3").unwrap();
+
+        let error = fixture.store.find_by_name(key("ann")).await.unwrap_err();
+
+        assert!(error.source().unwrap().to_string().contains("users with id -3"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_not_text_cannot_get_into_a_text_column() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        let mut outsider = fixture.outsider();
+
+        for column in ["username", "username_key", "password_hash"] {
+            let refused = outsider.batch_execute(&format!("UPDATE users SET {column} = x'ff'"));
+            assert!(refused.unwrap_err().to_string().contains("cannot store BLOB"), "{column}");
+        }
+        let refused = outsider.batch_execute("UPDATE users SET created_at = 'noon'");
+        assert!(refused.unwrap_err().to_string().contains("cannot store TEXT"));
+    }
+}
