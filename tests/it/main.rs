@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test says no")]
 
+mod journeys;
+mod settings;
 mod support;
 
 // Another database is another module of this form. The path keeps it from being sought in a folder of its own.

@@ -1,0 +1,275 @@
+//! The real server: the binary `auth-api` in a folder of its own, on a port of its own.
+//!
+//! A [`Deployment`] is a folder and settings; it runs commands and starts servers, one after the other or
+//! several at once. A [`Server`] is one process that listens.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far longer than anything takes here; a test that waits as long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder and settings. Clones share the folder, which goes with the last of them and of their servers.
+#[derive(Clone)]
+pub(crate) struct Deployment {
+    folder: Arc<TempDir>,
+    settings: Vec<(String, String)>,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// The exit code.
+    pub(crate) code: i32,
+    /// What it answered.
+    pub(crate) stdout: String,
+    /// What else it said.
+    pub(crate) stderr: String,
+}
+
+/// A server that listens. It is killed when it is dropped.
+pub(crate) struct Server {
+    deployment: Deployment,
+    process: Child,
+    base_url: String,
+    log: Arc<Log>,
+}
+
+/// What a server has logged so far, and will.
+pub(crate) struct Log {
+    written: Mutex<Written>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Deployment {
+    /// An empty folder, in development, with the cheapest hashes there are and a log for machines.
+    pub(crate) fn new() -> Self {
+        let deployment = Self { folder: Arc::new(tempfile::tempdir().unwrap()), settings: Vec::new() };
+        deployment
+            .set("AUTH_HTTP__ADDR", "127.0.0.1:0")
+            .set("AUTH_PASSWORD__BCRYPT_COST", "10")
+            .set("AUTH_LOG__FORMAT", "json")
+    }
+
+    /// An empty folder and nothing set, as for a newcomer.
+    pub(crate) fn bare() -> Self {
+        Self { settings: Vec::new(), ..Self::new() }
+    }
+
+    /// Sets a variable of the environment, in place of what it was.
+    pub(crate) fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.settings.retain(|(other, _)| other != name);
+        self.settings.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// The folder it runs in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts a file into the folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `auth-api` with these arguments, not started yet. The environment of the test does not reach it.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&*BINARY);
+        command.args(arguments).env_clear().envs(self.settings.iter().cloned()).current_dir(self.folder());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `auth-api` with these arguments to its end, with nothing on standard input.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        self.run_with(arguments, "")
+    }
+
+    /// Runs `auth-api` with these arguments to its end, with `input` on standard input.
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Finished {
+        let mut process = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        // A command that refuses its arguments does not read, and closes the pipe.
+        _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = process.wait_with_output().unwrap();
+        Finished {
+            code: output.status.code().expect("an exit code, and not a signal"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Starts `auth-api serve` and returns when it listens.
+    pub(crate) fn serve(&self) -> Server {
+        let mut process = self.command(&["serve"]).stdout(Stdio::null()).spawn().unwrap();
+        let log = Log::follow(process.stderr.take().unwrap());
+        let listening = log.wait_for("a listening server", |line| line["message"] == "listening");
+        let base_url = listening["address"].as_str().unwrap().to_owned();
+        Server { deployment: self.clone(), process, base_url, log }
+    }
+}
+
+impl Finished {
+    /// The answer as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Server {
+    /// A server in a folder of its own.
+    pub(crate) fn start() -> Self {
+        Deployment::new().serve()
+    }
+
+    /// `http://127.0.0.1:` and its port.
+    pub(crate) fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// The URL of a path that begins with a slash.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base_url())
+    }
+
+    /// `127.0.0.1:` and its port, for those who speak to it without a client.
+    pub(crate) fn address(&self) -> &str {
+        self.base_url.strip_prefix("http://").unwrap()
+    }
+
+    /// What it runs in and with.
+    pub(crate) fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// What it logs.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Sends SIGTERM and returns at once.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+    }
+
+    /// Waits until the process is gone.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.log.wait_for_end();
+        self.process.wait().unwrap()
+    }
+
+    /// Sends SIGTERM and waits until the process is gone.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.terminate();
+        self.wait()
+    }
+
+    /// Ends the process with SIGKILL, as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Stops it, and starts another in the same folder with the same settings, on another port.
+    pub(crate) fn restart(self) -> Self {
+        let deployment = self.deployment.clone();
+        let status = self.stop();
+        assert!(status.success(), "{status}");
+        deployment.serve()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail when it has ended already, which is as well.
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+impl Log {
+    /// The lines so far, as they were written.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.written.lock().unwrap().lines.clone()
+    }
+
+    /// The lines so far that are about authentication, parsed.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let lines = self.lines().into_iter().map(|line| parse(&line));
+        lines.filter(|line| line["target"] == "audit").collect()
+    }
+
+    /// The first line, past or to come, that `is_it` is true of. Blocks the thread until it is there, and fails
+    /// the test if it does not come.
+    pub(crate) fn wait_for(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let found = |written: &Written| written.lines.iter().map(|line| parse(line)).find(|line| is_it(line));
+        let written = self.written.lock().unwrap();
+        let pending = |written: &mut Written| !written.ended && found(written).is_none();
+        let (written, _) = self.grown.wait_timeout_while(written, PATIENCE, pending).unwrap();
+        found(&written).unwrap_or_else(|| panic!("{what} is not to be seen in {:#?}", written.lines))
+    }
+
+    fn wait_for_end(&self) {
+        let written = self.written.lock().unwrap();
+        let (written, late) =
+            self.grown.wait_timeout_while(written, PATIENCE, |written| !written.ended).unwrap();
+        assert!(!late.timed_out(), "the server goes on: {:#?}", written.lines);
+    }
+
+    fn follow(stderr: ChildStderr) -> Arc<Self> {
+        let log = Arc::new(Self { written: Mutex::default(), grown: Condvar::new() });
+        let followed = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                followed.written.lock().unwrap().lines.push(line.unwrap());
+                followed.grown.notify_all();
+            }
+            followed.written.lock().unwrap().ended = true;
+            followed.grown.notify_all();
+        });
+        log
+    }
+}
+
+/// A line that is no JSON object, as an error at the start, is only text.
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()))
+}
+
+/// The binary, built by Cargo into the folder above the one where the tests are.
+///
+/// Cargo tells its place only to tests of its own package, and builds it only for them. So it may be missing
+/// here, or be older than what it was made of: better no test than one of yesterday's server.
+static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+    const BUILD: &str =
+        "run the tests of the whole workspace, or `cargo build -p server` before those of one package";
+    let test = std::env::current_exe().unwrap();
+    let binary = test.parent().and_then(Path::parent).unwrap().join("auth-api");
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let Ok(built) = modified(&binary) else { panic!("there is no {}; {BUILD}", binary.display()) };
+    let sources = fs::read_to_string(binary.with_extension("d")).unwrap();
+    let (_, sources) = sources.split_once(": ").unwrap();
+    for source in sources.replace("\\ ", "\u{0}").split_whitespace() {
+        let source = source.replace('\u{0}', " ");
+        let fresh = modified(Path::new(&source)).is_ok_and(|changed| changed <= built);
+        assert!(fresh, "{} is older than {source}; {BUILD}", binary.display());
+    }
+    binary
+});
