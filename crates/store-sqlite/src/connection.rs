@@ -61,18 +61,23 @@ pub(crate) fn refuse_unsafe_sqlite(connection: &mut SqliteConnection) -> Result<
 
 /// Switches the file to write-ahead logging, where it stays.
 pub(crate) fn switch_on_write_ahead_log(connection: &mut SqliteConnection) -> Result<(), OpenProblem> {
+    // Whoever was first finishes before this lock is given.
+    switch(connection, |connection| connection.batch_execute("BEGIN IMMEDIATE; ROLLBACK"))
+}
+
+/// The switch turns a read lock into a write lock. SQLite does not wait for that, whatever its busy timeout,
+/// lest two wait for each other; so `wait` does, with no lock in its hands.
+fn switch(
+    connection: &mut SqliteConnection,
+    mut wait: impl FnMut(&mut SqliteConnection) -> QueryResult<()>,
+) -> Result<(), OpenProblem> {
     for _ in 0..TRIES {
-        if journal_mode(connection)? == "wal" {
-            return Ok(());
-        }
         match connection.batch_execute("PRAGMA journal_mode = WAL").map_err(OpenProblem::from) {
             Ok(()) => {
                 let mode = journal_mode(connection)?;
                 return if mode == "wal" { Ok(()) } else { Err(OpenProblem::NoWriteAheadLog { mode }) };
             }
-            // The switch turns a read lock into a write lock, and SQLite does not wait for that, lest two wait
-            // for each other. Waiting for an ordinary write lock lets whoever was first finish.
-            Err(OpenProblem::Locked) => connection.batch_execute("BEGIN IMMEDIATE; ROLLBACK")?,
+            Err(OpenProblem::Locked) => wait(connection)?,
             Err(problem) => return Err(problem),
         }
     }
@@ -116,6 +121,25 @@ mod tests {
             let only = pragma_query_only::table.select(pragma_query_only::query_only);
             assert_eq!(only.get_result(connection), Ok(query_only));
         }
+    }
+
+    #[test]
+    fn a_switch_to_write_ahead_logging_waits_for_whoever_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("auth.db"), "").unwrap();
+        let url = format!("file:{}?mode=rw", folder.path().join("auth.db").display());
+        let mut first = connect(&url, Role::Writer, Duration::ZERO).unwrap();
+        let mut second = connect(&url, Role::Writer, PATIENCE).unwrap();
+        first.batch_execute("BEGIN IMMEDIATE; CREATE TABLE made (by)").unwrap();
+
+        let mut waits = 0;
+        switch(&mut second, |_| {
+            waits += 1;
+            first.batch_execute("COMMIT")
+        })
+        .unwrap();
+
+        assert_eq!((waits, journal_mode(&mut first)), (1, Ok("wal".to_owned())));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What goes wrong while opening, which an operator reads, and while serving, which becomes a [`PortError`].
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,13 +11,11 @@ use domain::ports::PortError;
 use thiserror::Error;
 
 /// Why a database file was not opened, or its migrations were not run. What was not done whole was not done.
-#[derive(Debug, Error)]
-#[error("the database {}: {problem}", .path.display())]
+#[derive(Debug)]
 pub struct OpenError {
     /// The file.
     pub path: PathBuf,
     /// What is the matter with it.
-    #[source]
     pub problem: OpenProblem,
 }
 
@@ -107,6 +106,19 @@ enum Condition {
     NotThere,
     Damaged,
     NotADatabase,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the database {}: {}", self.path.display(), self.problem)
+    }
+}
+
+impl Error for OpenError {
+    /// What caused the problem: the problem itself is told already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.problem.source()
+    }
 }
 
 impl OpenProblem {

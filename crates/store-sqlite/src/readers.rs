@@ -68,6 +68,8 @@ async fn establish(file: Arc<OpenFile>, url: String, busy_timeout: Duration) -> 
     connected.await.unwrap_or_else(|error| Err(bad(&error))).map(SyncConnectionWrapper::new)
 }
 
+/// diesel-async's pool has room for a text only.
 fn bad(error: &dyn Error) -> ConnectionError {
-    ConnectionError::BadConnection(error.to_string())
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    ConnectionError::BadConnection(format!("{error}{cause}"))
 }
