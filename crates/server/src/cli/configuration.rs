@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{Failure, output};
-use crate::config::keys::{Default, KEYS};
+use crate::config::keys::{DefaultValue, KEYS};
 use crate::config::{Effective, Loaded};
 use crate::secrets;
 
@@ -26,8 +26,9 @@ impl Command {
     pub(super) fn run(self, loaded: &Loaded) -> Result<(), Failure> {
         match self {
             Self::Check => {
-                let in_force =
-                    |effective: &&Effective| effective.is_set() || effective.key.default != Default::Unset;
+                let in_force = |effective: &&Effective| {
+                    effective.is_set() || effective.key.default != DefaultValue::Unset
+                };
                 for effective in loaded.effective.iter().filter(in_force) {
                     output::line(format_args!("{}={}", effective.key.name, shown(effective)))?;
                 }
@@ -68,9 +69,9 @@ pub(super) fn all_keys() -> String {
     for key in KEYS {
         _ = write!(text, "\n  {}\n      {}", key.name, key.meaning);
         _ = match key.default {
-            Default::Text(default) => write!(text, "; default {default}"),
-            Default::Depends(words) => write!(text, "; default: {words}"),
-            Default::Unset => Ok(()),
+            DefaultValue::Text(default) => write!(text, "; default {default}"),
+            DefaultValue::Depends(words) => write!(text, "; default: {words}"),
+            DefaultValue::Unset => Ok(()),
         };
     }
     text

@@ -200,7 +200,7 @@ async fn create_many(
     workers: usize,
 ) -> Result<(), Failure> {
     let bar = ProgressBar::new(count);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {per_sec} {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {eta} left") {
         bar.set_style(style);
     }
     let mut next = 1;

@@ -17,7 +17,7 @@ pub struct Key {
     /// Its name in the environment.
     pub name: &'static str,
     /// What holds when nobody sets it.
-    pub default: Default,
+    pub default: DefaultValue,
     /// How it is written in a file.
     pub shape: Shape,
     /// Whether its value is shown to nobody.
@@ -28,7 +28,7 @@ pub struct Key {
 
 /// What holds when nobody sets a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
+pub enum DefaultValue {
     /// This text.
     Text(&'static str),
     /// What follows from something else, in words.
@@ -65,15 +65,15 @@ impl Key {
         KEYS.into_iter().find(|key| key.name == name)
     }
 
-    const fn text(name: &'static str, default: Default, meaning: &'static str) -> Self {
+    const fn text(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
         Self { name, default, shape: Shape::Text, is_secret: false, meaning }
     }
 
-    const fn number(name: &'static str, default: Default, meaning: &'static str) -> Self {
+    const fn number(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
         Self { name, default, shape: Shape::Number, is_secret: false, meaning }
     }
 
-    const fn flag(name: &'static str, default: Default, meaning: &'static str) -> Self {
+    const fn flag(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
         Self { name, default, shape: Shape::Flag, is_secret: false, meaning }
     }
 }
@@ -107,21 +107,21 @@ pub static KEYS: [&Key; 22] = [
 pub(super) static ENV: Setting<Environment> = Setting {
     key: Key::text(
         "AUTH_ENV",
-        Default::Text("development"),
+        DefaultValue::Text("development"),
         "development, which makes its own secret, or production, which asks for one",
     ),
     read: readers::environment,
 };
 
 pub(super) static HTTP_ADDR: Setting<SocketAddr> = Setting {
-    key: Key::text("AUTH_HTTP__ADDR", Default::Text("127.0.0.1:8000"), "address and port to listen on"),
+    key: Key::text("AUTH_HTTP__ADDR", DefaultValue::Text("127.0.0.1:8000"), "address and port to listen on"),
     read: readers::address,
 };
 
 pub(super) static HTTP_BEHIND_TLS_PROXY: Setting<bool> = Setting {
     key: Key::flag(
         "AUTH_HTTP__BEHIND_TLS_PROXY",
-        Default::Text("false"),
+        DefaultValue::Text("false"),
         "allows plain HTTP on an address other than loopback, because a proxy before it speaks TLS",
     ),
     read: readers::flag,
@@ -130,7 +130,7 @@ pub(super) static HTTP_BEHIND_TLS_PROXY: Setting<bool> = Setting {
 pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
     key: Key::text(
         "AUTH_HTTP__GRACE",
-        Default::Text("20s"),
+        DefaultValue::Text("20s"),
         "how long a stop waits for requests that have begun",
     ),
     read: readers::grace,
@@ -139,19 +139,19 @@ pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
 pub(super) static DATABASE_URL: Setting<PathBuf> = Setting {
     key: Key::text(
         "AUTH_DATABASE__URL",
-        Default::Text("sqlite://data/auth.db"),
+        DefaultValue::Text("sqlite://data/auth.db"),
         "where users are kept: sqlite:// and the path of a file",
     ),
     read: readers::sqlite_path,
 };
 
 static DATABASE_URL_FILE: Key =
-    Key::text("AUTH_DATABASE__URL_FILE", Default::Unset, "a file to read AUTH_DATABASE__URL from");
+    Key::text("AUTH_DATABASE__URL_FILE", DefaultValue::Unset, "a file to read AUTH_DATABASE__URL from");
 
 pub(super) static DATABASE_MIGRATE_ON_START: Setting<bool> = Setting {
     key: Key::flag(
         "AUTH_DATABASE__MIGRATE_ON_START",
-        Default::Text("true"),
+        DefaultValue::Text("true"),
         "whether a start brings the database's schema up to date",
     ),
     read: readers::flag,
@@ -160,7 +160,7 @@ pub(super) static DATABASE_MIGRATE_ON_START: Setting<bool> = Setting {
 pub(super) static PASSWORD_BCRYPT_COST: Setting<u32> = Setting {
     key: Key::number(
         "AUTH_PASSWORD__BCRYPT_COST",
-        Default::Text("12"),
+        DefaultValue::Text("12"),
         "work per password, 10 to 16; each step doubles it",
     ),
     read: readers::bcrypt_cost,
@@ -169,7 +169,7 @@ pub(super) static PASSWORD_BCRYPT_COST: Setting<u32> = Setting {
 pub(super) static PASSWORD_MIN_LENGTH: Setting<PasswordPolicy> = Setting {
     key: Key::number(
         "AUTH_PASSWORD__MIN_LENGTH",
-        Default::Text("8"),
+        DefaultValue::Text("8"),
         "fewest characters of a new password, 8 or more",
     ),
     read: readers::password_policy,
@@ -178,7 +178,7 @@ pub(super) static PASSWORD_MIN_LENGTH: Setting<PasswordPolicy> = Setting {
 pub(super) static HASHING_WORKERS: Setting<usize> = Setting {
     key: Key::number(
         "AUTH_HASHING__WORKERS",
-        Default::Depends("as many as there are cores"),
+        DefaultValue::Depends("as many as there are cores"),
         "threads that hash passwords",
     ),
     read: readers::workers,
@@ -187,7 +187,7 @@ pub(super) static HASHING_WORKERS: Setting<usize> = Setting {
 pub(super) static HASHING_QUEUE: Setting<usize> = Setting {
     key: Key::number(
         "AUTH_HASHING__QUEUE",
-        Default::Depends("64 for each worker"),
+        DefaultValue::Depends("64 for each worker"),
         "passwords that may wait for a worker before others are turned away",
     ),
     read: readers::queue,
@@ -196,21 +196,25 @@ pub(super) static HASHING_QUEUE: Setting<usize> = Setting {
 pub(super) static HASHING_DEADLINE: Setting<Duration> = Setting {
     key: Key::text(
         "AUTH_HASHING__DEADLINE",
-        Default::Text("5s"),
+        DefaultValue::Text("5s"),
         "how long a password may wait before its request is answered 503",
     ),
     read: readers::hashing_deadline,
 };
 
 pub(super) static TOKEN_TYPE: Setting<TokenType> = Setting {
-    key: Key::text("AUTH_TOKEN__TYPE", Default::Text("at+jwt"), "the typ of access tokens: at+jwt or JWT"),
+    key: Key::text(
+        "AUTH_TOKEN__TYPE",
+        DefaultValue::Text("at+jwt"),
+        "the typ of access tokens: at+jwt or JWT",
+    ),
     read: readers::token_type,
 };
 
 pub(super) static TOKEN_SECRET: Setting<Secret> = Setting {
     key: Key {
         name: "AUTH_TOKEN__SECRET",
-        default: Default::Depends(
+        default: DefaultValue::Depends(
             "in development made once and kept in data/token-secret; in production none",
         ),
         shape: Shape::Text,
@@ -221,12 +225,12 @@ pub(super) static TOKEN_SECRET: Setting<Secret> = Setting {
 };
 
 static TOKEN_SECRET_FILE: Key =
-    Key::text("AUTH_TOKEN__SECRET_FILE", Default::Unset, "a file to read AUTH_TOKEN__SECRET from");
+    Key::text("AUTH_TOKEN__SECRET_FILE", DefaultValue::Unset, "a file to read AUTH_TOKEN__SECRET from");
 
 pub(super) static TOKEN_ISSUER: Setting<String> = Setting {
     key: Key::text(
         "AUTH_TOKEN__ISSUER",
-        Default::Text("http://localhost:8000"),
+        DefaultValue::Text("http://localhost:8000"),
         "the URL clients know this server by; the iss of its tokens",
     ),
     read: readers::issuer,
@@ -235,7 +239,7 @@ pub(super) static TOKEN_ISSUER: Setting<String> = Setting {
 pub(super) static TOKEN_AUDIENCE: Setting<Option<String>> = Setting {
     key: Key::text(
         "AUTH_TOKEN__AUDIENCE",
-        Default::Text("auth-api"),
+        DefaultValue::Text("auth-api"),
         "the aud of tokens; empty, with AUTH_TOKEN__TYPE=JWT only, leaves it out",
     ),
     read: readers::audience,
@@ -244,26 +248,26 @@ pub(super) static TOKEN_AUDIENCE: Setting<Option<String>> = Setting {
 pub(super) static TOKEN_ACCESS_TTL: Setting<Duration> = Setting {
     key: Key::text(
         "AUTH_TOKEN__ACCESS_TTL",
-        Default::Text("15m"),
+        DefaultValue::Text("15m"),
         "how long an access token holds, less up to 5 % at random",
     ),
     read: readers::access_ttl,
 };
 
 pub(super) static TOKEN_CLIENT_ID: Setting<String> = Setting {
-    key: Key::text("AUTH_TOKEN__CLIENT_ID", Default::Text("auth-api"), "the client_id of tokens"),
+    key: Key::text("AUTH_TOKEN__CLIENT_ID", DefaultValue::Text("auth-api"), "the client_id of tokens"),
     read: readers::client_id,
 };
 
 pub(super) static LOG_LEVEL: Setting<tracing::Level> = Setting {
-    key: Key::text("AUTH_LOG__LEVEL", Default::Text("info"), "error, warn, info, debug or trace"),
+    key: Key::text("AUTH_LOG__LEVEL", DefaultValue::Text("info"), "error, warn, info, debug or trace"),
     read: readers::log_level,
 };
 
 pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
     key: Key::text(
         "AUTH_LOG__FORMAT",
-        Default::Depends("pretty in development, json in production"),
+        DefaultValue::Depends("pretty in development, json in production"),
         "how log lines look: pretty or json",
     ),
     read: readers::log_format,
@@ -272,7 +276,7 @@ pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
 pub(super) static DOCS_ENABLED: Setting<bool> = Setting {
     key: Key::flag(
         "AUTH_DOCS__ENABLED",
-        Default::Text("true"),
+        DefaultValue::Text("true"),
         "whether /docs, /redoc and /openapi.json are served",
     ),
     read: readers::flag,

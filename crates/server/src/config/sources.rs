@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use config::{FileFormat, Source as _, Value, ValueKind};
 
-use super::keys::{Default, KEYS, Key, Shape};
+use super::keys::{DefaultValue, KEYS, Key, Shape};
 use super::{Problem, Warning};
 
 /// Read when it is there and no other is asked for.
@@ -232,7 +232,7 @@ fn layered(
 ) -> Vec<(&'static Key, String)> {
     let mut builder = config::Config::builder();
     for key in KEYS {
-        if let Default::Text(text) = key.default {
+        if let DefaultValue::Text(text) = key.default {
             builder = builder.set_default(key.path(), text).unwrap_or_default();
         }
     }
