@@ -96,6 +96,7 @@ fn is_safe(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::Location;
     use crate::testing::Fixture;
 
     diesel::table! { pragma_synchronous (synchronous) { synchronous -> Integer, } }
@@ -146,11 +147,23 @@ mod tests {
     fn a_connection_does_not_make_a_file_that_is_missing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.db");
+        let location = Location::new(&path).unwrap();
 
-        let connected = connect(&format!("file:{}?mode=rw", path.display()), Role::Writer, Duration::ZERO);
+        let connected = connect(location.url(), Role::Writer, Duration::ZERO);
 
         assert!(connected.is_err());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_sqlite_may_only_read_is_said_to_be_read_only() {
+        let fixture = Fixture::new();
+        let url = fixture.url().replace("mode=rw", "mode=ro");
+        let mut connection = connect(&url, Role::Writer, Duration::ZERO).unwrap();
+
+        let refused = crate::migrations::mark(&mut connection).unwrap_err();
+
+        assert!(matches!(OpenProblem::from(refused), OpenProblem::ReadOnly));
     }
 
     #[test]

@@ -198,3 +198,46 @@ impl Condition {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel::result::DatabaseErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn what_the_world_does_to_a_file_is_unavailable_and_what_we_do_is_failed() {
+        let answer = |message: &str| {
+            let error = diesel::result::Error::DatabaseError(
+                DatabaseErrorKind::Unknown,
+                Box::new(message.to_owned()),
+            );
+            PortError::from(StoreError::from(error))
+        };
+
+        for message in [
+            "database is locked",
+            "database table is locked",
+            "locking protocol",
+            "database or disk is full",
+            "attempt to write a readonly database",
+            "disk I/O error",
+            "unable to open database file",
+            "database disk image is malformed",
+            "file is not a database",
+        ] {
+            assert!(matches!(answer(message), PortError::Unavailable(_)), "{message}");
+        }
+        for message in ["no such table: users", "UNIQUE constraint failed: users.username_key"] {
+            assert!(matches!(answer(message), PortError::Failed(_)), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_open_error_tells_each_cause_once() {
+        let error = OpenProblem::Folder(io::Error::other("no such folder")).at(Path::new("auth.db"));
+
+        assert!(error.to_string().starts_with("the database auth.db: the file or its folder cannot"));
+        assert_eq!(error.source().unwrap().to_string(), "no such folder");
+    }
+}

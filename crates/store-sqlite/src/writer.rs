@@ -470,6 +470,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn closing_folds_the_log_in_also_while_another_process_stays() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        let mut outsider = fixture.outsider();
+        assert_eq!(users::table.count().get_result(&mut outsider), Ok(1_i64));
+
+        fixture.store.close().await;
+
+        assert_eq!(fs::metadata(fixture.log_path()).unwrap().len(), 0);
+    }
+
+    #[tokio::test]
     async fn a_write_that_waits_counts_as_a_task() {
         let fixture = Fixture::new();
         let release = fixture.hold_the_writer().await;
