@@ -3,6 +3,7 @@
 mod administer;
 mod log_in;
 mod open_session;
+mod race;
 mod sign_up;
 mod whoami;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 pub use self::administer::{AdministerError, SetPasswordError};
 pub use self::log_in::{LogInError, LoggedIn};
 pub use self::open_session::Refusal;
+use self::race::Races;
 pub use self::sign_up::SignUpError;
 pub use self::whoami::WhoamiError;
 use crate::ports::{PortError, Ports};
@@ -21,6 +23,7 @@ use crate::{Action, Event, Origin, Outcome, PasswordPolicy, Subject};
 pub struct Auth {
     ports: Ports,
     rules: Rules,
+    races: Races,
 }
 
 /// The choices an operator makes.
@@ -35,7 +38,7 @@ pub struct Rules {
 impl Auth {
     /// Puts the use cases on their ports.
     pub fn new(ports: Ports, rules: Rules) -> Self {
-        Self { ports, rules }
+        Self { ports, rules, races: Races::default() }
     }
 
     /// The choices in force.

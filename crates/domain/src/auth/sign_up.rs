@@ -1,5 +1,6 @@
 //! Making an account.
 
+use futures_util::future::{Either, select};
 use thiserror::Error;
 
 use super::Auth;
@@ -43,10 +44,17 @@ impl Auth {
 
     async fn create(&self, name: Username, password: Password) -> Result<User, SignUpError> {
         self.rules.passwords.judge(&password, &name)?;
-        let password_hash = self.ports.hasher.hash(password).await?;
+        let race = self.races.enter(name.key());
+        let password_hash = match select(self.ports.hasher.hash(password), race.lost()).await {
+            Either::Left((hash, _)) => hash?,
+            Either::Right(_) => return Err(SignUpError::UsernameTaken),
+        };
         let at = self.ports.clock.now();
         match self.ports.users.insert(NewUser { name, password_hash, at }).await? {
-            Insertion::Done(user) => Ok(user),
+            Insertion::Done(user) => {
+                race.win();
+                Ok(user)
+            }
             Insertion::UsernameTaken => Err(SignUpError::UsernameTaken),
         }
     }
@@ -66,10 +74,15 @@ impl SignUpError {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
+    use async_trait::async_trait;
+    use futures_util::future::join;
+
     use super::*;
-    use crate::ports::{MockHasher, MockUserRepo, Ports};
+    use crate::PasswordHash;
+    use crate::ports::{Hasher, MockHasher, MockUserRepo, Ports, Verification};
     use crate::testing::{self, ann, auth, broken, hash, noon, origin, password, ports, username};
 
     #[tokio::test]
@@ -104,6 +117,41 @@ mod tests {
         assert!(matches!(error, SignUpError::UsernameTaken));
         let subject = Subject::Name(username("ann").key().clone());
         assert_eq!(events.taken(), [(Action::SignUp, Outcome::Refused("username_taken"), subject)]);
+    }
+
+    /// Hashes the first password while others arrive, and never comes to those.
+    struct BusyHasher(AtomicBool);
+
+    #[async_trait]
+    impl Hasher for BusyHasher {
+        async fn hash(&self, _: Password) -> Result<PasswordHash, HasherError> {
+            if self.0.swap(true, Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            tokio::task::yield_now().await;
+            Ok(hash("new"))
+        }
+
+        async fn verify(&self, _: Password, _: Option<PasswordHash>) -> Result<Verification, HasherError> {
+            unreachable!("nobody logs in")
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_hasher_while_a_rival_gets_the_name_waits_no_longer() {
+        let mut users = MockUserRepo::new();
+        users.expect_insert().once().returning(|_| Ok(Insertion::Done(ann().user)));
+        let (audit, _) = testing::audit();
+        let hasher = Arc::new(BusyHasher(AtomicBool::new(false)));
+        let auth = auth(Ports { users: Arc::new(users), hasher, audit, ..ports() });
+
+        let sign_up = |name| auth.sign_up(origin(), username(name), password("kq7wzmv1"));
+        // Without the race this would wait for ever.
+        let both = tokio::time::timeout(Duration::from_secs(5), join(sign_up("ann"), sign_up("ANN")));
+        let (first, rival) = both.await.unwrap();
+
+        assert_eq!(first.unwrap(), ann().user);
+        assert!(matches!(rival, Err(SignUpError::UsernameTaken)));
     }
 
     #[tokio::test]
