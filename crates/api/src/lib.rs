@@ -74,6 +74,9 @@ pub fn listen(api: Api, listener: TcpListener, workers: usize, grace: Duration) 
         .workers(workers)
         .client_request_timeout(HEAD_DEADLINE)
         .keep_alive(KEEP_ALIVE)
+        // A client that closes its side has gone away. Nobody half-closes a connection and waits, and work
+        // for those who left would keep those who are there waiting.
+        .h1_allow_half_closed(false)
         .shutdown_timeout(grace.as_secs())
         .disable_signals()
         .listen(listener)?
