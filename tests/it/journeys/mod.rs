@@ -1,4 +1,8 @@
 //! What people do with the running binary.
 
+mod accounts;
 mod command_line;
+mod http;
+mod log;
+mod pages;
 mod start_and_stop;

@@ -1,5 +1,8 @@
 //! What the tests share.
 
+pub(crate) mod browser;
+pub(crate) mod client;
 mod clock;
+pub(crate) mod lock;
 pub(crate) mod server;
 pub(crate) mod sqlite;

@@ -3,6 +3,7 @@
 //! A [`Deployment`] is a folder and settings; it runs commands and starts servers, one after the other or
 //! several at once. A [`Server`] is one process that listens.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -261,15 +262,40 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     const BUILD: &str =
         "run the tests of the whole workspace, or `cargo build -p server` before those of one package";
     let test = std::env::current_exe().unwrap();
-    let binary = test.parent().and_then(Path::parent).unwrap().join("auth-api");
+    let dependencies = test.parent().unwrap();
+    let binary = dependencies.with_file_name("auth-api");
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let Ok(built) = modified(&binary) else { panic!("there is no {}; {BUILD}", binary.display()) };
-    let sources = fs::read_to_string(binary.with_extension("d")).unwrap();
-    let (_, sources) = sources.split_once(": ").unwrap();
-    for source in sources.replace("\\ ", "\u{0}").split_whitespace() {
-        let source = source.replace('\u{0}', " ");
-        let fresh = modified(Path::new(&source)).is_ok_and(|changed| changed <= built);
-        assert!(fresh, "{} is older than {source}; {BUILD}", binary.display());
+    for source in sources(dependencies) {
+        let newer = modified(&source).is_ok_and(|changed| changed > built);
+        assert!(!newer, "{} is older than {}; {BUILD}", binary.display(), source.display());
     }
     binary
 });
+
+/// What our libraries were made of when they were last built, as the compiler noted it beside them: files
+/// that only tests read are not among it. Cargo's own list for the binary is there after `cargo build` alone.
+fn sources(dependencies: &Path) -> BTreeSet<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let ours: Vec<String> = fs::read_dir(root.join("crates"))
+        .unwrap()
+        .map(|folder| folder.unwrap().file_name().into_string().unwrap().replace('-', "_"))
+        .collect();
+    let mut sources = BTreeSet::from([root.join("crates/server/src/main.rs")]);
+    for note in fs::read_dir(dependencies).unwrap().map(|note| note.unwrap().path()) {
+        let name = note.file_stem().unwrap().to_str().unwrap().rsplit_once('-').unwrap_or_default().0;
+        if note.extension().is_none_or(|extension| extension != "d") || !ours.iter().any(|ours| ours == name)
+        {
+            continue;
+        }
+        for (made, of) in fs::read_to_string(note).unwrap().lines().filter_map(|line| line.split_once(": ")) {
+            if Path::new(made).extension().is_some_and(|extension| extension == "rlib") {
+                sources.extend(
+                    of.replace("\\ ", "\0").split(' ').map(|path| root.join(path.replace('\0', " "))),
+                );
+            }
+        }
+    }
+    assert!(sources.len() > ours.len(), "the compiler's notes are not where they were");
+    sources
+}

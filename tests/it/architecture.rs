@@ -1,0 +1,114 @@
+//! Two absences that hold the design together: the domain knows no framework, and no adapter another one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
+
+const ADAPTERS: [&str; 3] = ["hasher-bcrypt", "token-jwt", "store-sqlite"];
+
+const FRAMEWORKS: [&str; 10] = [
+    "tokio",
+    "actix-web",
+    "actix-http",
+    "diesel",
+    "diesel-async",
+    "bcrypt",
+    "jsonwebtoken",
+    "config",
+    "tracing",
+    "libsqlite3-sys",
+];
+
+#[test]
+fn the_domain_depends_on_no_other_crate_of_ours_and_on_no_framework() {
+    let house = House::survey();
+
+    let reached = house.reached_from("domain");
+
+    let forbidden: Vec<_> =
+        reached.iter().filter(|name| house.is_ours(name) || FRAMEWORKS.contains(&name.as_str())).collect();
+    assert_eq!(forbidden, Vec::<&String>::new());
+    // Or the walk goes nowhere and proves nothing.
+    assert!(reached.contains("zxcvbn") && house.reached_from("server").contains("diesel"));
+}
+
+#[test]
+fn no_adapter_depends_on_another_and_none_on_the_http_surface() {
+    let house = House::survey();
+
+    for adapter in ADAPTERS {
+        let ours: Vec<_> =
+            house.reached_from(adapter).into_iter().filter(|name| house.is_ours(name)).collect();
+        assert_eq!(ours, ["domain"], "{adapter}");
+    }
+}
+
+#[test]
+fn the_http_surface_knows_the_domain_and_no_adapter() {
+    let house = House::survey();
+
+    let ours: Vec<_> = house.reached_from("api").into_iter().filter(|name| house.is_ours(name)).collect();
+
+    assert_eq!(ours, ["domain"]);
+}
+
+#[test]
+fn a_folder_is_named_like_its_crate() {
+    let house = House::survey();
+    let crates = house.metadata.workspace_root.join("crates");
+
+    for package in house.metadata.workspace_packages() {
+        let folder = package.manifest_path.parent().unwrap();
+        if folder.starts_with(&crates) {
+            assert_eq!(folder.file_name(), Some(package.name.as_str()));
+        }
+    }
+}
+
+struct House {
+    metadata: Metadata,
+}
+
+impl House {
+    fn survey() -> Self {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        // For this machine alone: what other platforms would need has not been downloaded.
+        let options = ["--offline", "--locked", "--filter-platform", &host()].map(str::to_owned);
+        let metadata = MetadataCommand::new().manifest_path(manifest).other_options(options).exec();
+        Self { metadata: metadata.expect("cargo describes this workspace") }
+    }
+
+    fn is_ours(&self, name: &str) -> bool {
+        self.metadata.workspace_packages().iter().any(|package| package.name.as_str() == name)
+    }
+
+    /// The names of everything that `package` is built with, at any depth, itself left out. What only its
+    /// tests use may be anything.
+    fn reached_from(&self, package: &str) -> BTreeSet<String> {
+        let packages: HashMap<&PackageId, &Package> =
+            self.metadata.packages.iter().map(|package| (&package.id, package)).collect();
+        let graph = self.metadata.resolve.as_ref().unwrap();
+        let start = self.metadata.workspace_packages().into_iter().find(|it| it.name.as_str() == package);
+        let mut waiting = vec![&start.expect("a crate of this workspace").id];
+        let mut seen = BTreeSet::new();
+        while let Some(id) = waiting.pop() {
+            let node = graph.nodes.iter().find(|node| node.id == *id).unwrap();
+            for dependency in &node.deps {
+                let built = dependency.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development);
+                if built && seen.insert(packages[&dependency.pkg].name.to_string()) {
+                    waiting.push(&dependency.pkg);
+                }
+            }
+        }
+        seen
+    }
+}
+
+/// The platform that this is built on and for.
+fn host() -> String {
+    let version = Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.expect("rustc tells its host").to_owned()
+}

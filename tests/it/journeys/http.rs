@@ -1,0 +1,371 @@
+//! What the HTTP surface does with requests that are wrong, and what every answer has.
+
+use reqwest::Body;
+use serde_json::json;
+
+use crate::support::client::{Client, PASSWORD, exchange};
+use crate::support::server::{Deployment, Server};
+
+const POSTS: [&str; 2] = ["/api/signup", "/api/login"];
+
+#[tokio::test]
+async fn what_is_not_one_well_formed_object_is_400_and_nothing_is_stored() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let good = json!({ "username": "ann", "password": PASSWORD }).to_string();
+    let deep = format!("{{\"username\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
+
+    for path in POSTS {
+        for body in [
+            Vec::new(),
+            b"{".to_vec(),
+            b"null".to_vec(),
+            b"[]".to_vec(),
+            b"\"ann\"".to_vec(),
+            format!("{good} trailing").into_bytes(),
+            format!("{good}{good}").into_bytes(),
+            format!("\u{feff}{good}").into_bytes(),
+            good.replacen('{', "{\"username\":\"eve\",", 1).into_bytes(),
+            good.replacen('{', "{\"x\":{\"y\":1,\"y\":2},", 1).into_bytes(),
+            good.replace("ann", "\\ud800").into_bytes(),
+            good.replace("\"ann\"", "NaN").into_bytes(),
+            good.replace("ann", "a\u{1}n").into_bytes(),
+            [&b"{\"username\":\"\xff\","[..], &good.as_bytes()[1..]].concat(),
+            deep.clone().into_bytes(),
+        ] {
+            let shown = String::from_utf8_lossy(&body).into_owned();
+            let answer = client.post_text(path, body).await;
+            assert_eq!(answer.status, 400, "{path} {shown:.80}");
+            answer.assert_problem(400, "malformed_request");
+        }
+    }
+    assert_eq!(client.sign_up("ann", PASSWORD).await.json()["id"], 1);
+}
+
+#[tokio::test]
+async fn a_wrong_field_is_422_and_named() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let with = |field: &str, value: serde_json::Value| {
+        let mut body = json!({ "username": "ann", "password": PASSWORD });
+        body[field] = value;
+        body
+    };
+
+    for path in POSTS {
+        for field in ["username", "password"] {
+            let mut body = with("x", json!(1));
+            body.as_object_mut().unwrap().retain(|name, _| name != field && name != "x");
+            client.post(path, &body).await.assert_field(field, "required");
+            for value in [json!(null), json!(7), json!(true), json!(["ann"]), json!({ "$ne": "" })] {
+                client.post(path, &with(field, value)).await.assert_field(field, "wrong_type");
+            }
+        }
+        client.post(path, &with("is_admin", json!(true))).await.assert_field("is_admin", "unknown_field");
+        client.post(path, &with("<script>", json!(true))).await.assert_field("", "unknown_field");
+        client
+            .post(path, &with("password", json!("x".repeat(257))))
+            .await
+            .assert_field("password", "too_long");
+    }
+    for (field, value, code) in [
+        ("username", "", "too_short"),
+        ("username", "an", "too_short"),
+        ("username", &*"a".repeat(65), "too_long"),
+        ("username", "ann!", "invalid_characters"),
+        ("username", "ann\0", "invalid_characters"),
+        ("username", "p\u{430}ypal", "invalid_characters"),
+        ("username", "ann\u{202e}", "invalid_characters"),
+        ("password", "", "too_short"),
+        ("password", "kq7wzmv", "too_short"),
+        ("password", "kq7wzmv1\0", "invalid_characters"),
+        ("password", "password", "too_guessable"),
+        ("password", "aaaaaaaaaaaaaaaa", "too_guessable"),
+    ] {
+        client.post("/api/signup", &with(field, json!(value))).await.assert_field(field, code);
+    }
+    let own_name = json!({ "username": "annabelle", "password": "Annabelle" });
+    client.post("/api/signup", &own_name).await.assert_field("password", "too_guessable");
+    let both = client.post("/api/signup", &json!({})).await;
+    assert_eq!(both.json()["errors"].as_array().map(Vec::len), Some(2));
+    assert_eq!(server.deployment().run(&["users", "list", "--json"]).json(), json!([]));
+}
+
+#[tokio::test]
+async fn a_configured_minimum_length_is_asked_for_and_named() {
+    let server = Deployment::new().set("AUTH_PASSWORD__MIN_LENGTH", "15").serve();
+    let client = Client::of(&server);
+
+    let short = client.sign_up("ann", "qh7 zk2 wv9 xy").await;
+
+    short.assert_field("password", "too_short");
+    assert!(short.json()["errors"][0]["message"].as_str().unwrap().contains("15"));
+    assert_eq!(client.sign_up("ann", "qh7 zk2 wv9 xyz").await.status, 201);
+}
+
+#[tokio::test]
+async fn other_content_types_are_415() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let good = json!({ "username": "ann", "password": PASSWORD }).to_string();
+
+    for path in POSTS {
+        let send = |name: &str, value: &str| {
+            client.send(client.request("POST", path).header(name, value).body(good.clone()))
+        };
+        for value in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "",
+            "application/json; charset=latin1",
+            "application/problem+json",
+        ] {
+            send("Content-Type", value).await.assert_problem(415, "unsupported_media_type");
+        }
+        send("Accept", "application/json").await.assert_problem(415, "unsupported_media_type");
+        let compressed = client
+            .request("POST", path)
+            .header("Content-Type", "application/json")
+            .header("Content-Encoding", "gzip")
+            .body(good.clone());
+        client.send(compressed).await.assert_problem(415, "unsupported_media_type");
+    }
+    let declared =
+        client.request("POST", "/api/signup").header("Content-Type", "application/json; charset=UTF-8");
+    assert_eq!(client.send(declared.body(good)).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_body_over_16_kib_is_413_whatever_is_said_of_its_length() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let padded = |length: usize| {
+        let good = json!({ "username": "ann", "password": PASSWORD }).to_string();
+        format!("{good}{}", " ".repeat(length - good.len()))
+    };
+
+    client.post_text("/api/login", padded(16 * 1024)).await.assert_problem(401, "invalid_credentials");
+    client.post_text("/api/login", padded(16 * 1024 + 1)).await.assert_problem(413, "body_too_large");
+    client.post_text("/api/login", padded(1_000_000)).await.assert_problem(413, "body_too_large");
+    let chunks = (0..100).map(|_| Ok::<_, std::io::Error>(" ".repeat(1000)));
+    let chunked = client
+        .request("POST", "/api/login")
+        .header("Content-Type", "application/json")
+        .body(Body::wrap_stream(futures_util::stream::iter(chunks)));
+    client.send(chunked).await.assert_problem(413, "body_too_large");
+
+    let announced = "POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                     Content-Length: 99999999\r\nConnection: close\r\n\r\n{";
+    assert!(exchange(&server, announced.as_bytes()).starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn unknown_paths_are_404_and_other_methods_405_with_allow() {
+    let server = Server::start();
+    let client = Client::of(&server);
+
+    for path in [
+        "/nope",
+        "/api",
+        "/api/",
+        "/api/signup/",
+        "/api/me/7",
+        "/API/me",
+        "//api/me",
+        "/problems/nope",
+        "/docs/../api/me/x",
+        "/docs/..%2f..%2fetc%2fpasswd",
+        "/docs/%2e%2e/x",
+        "/.well-known/unknown",
+        "/.env",
+        "/data/auth.db",
+        "/api/me%00",
+        "/%ff",
+    ] {
+        client.get(path).await.assert_problem(404, "not_found");
+    }
+    for (path, allow) in [
+        ("/api/signup", "POST"),
+        ("/api/login", "POST"),
+        ("/api/me", "GET, HEAD"),
+        ("/health/live", "GET, HEAD"),
+    ] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
+            if allow.contains(method) {
+                continue;
+            }
+            let overridden = client.request(method, path).header("X-HTTP-Method-Override", &allow[..4]);
+            let answer = client.send(overridden).await;
+            assert_eq!((answer.status.as_u16(), answer.header("Allow")), (405, allow), "{method} {path}");
+            answer.assert_problem(405, "method_not_allowed");
+        }
+    }
+    let tunnel = exchange(
+        &server,
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n",
+    );
+    assert!(tunnel.starts_with("HTTP/1.1 4"), "{tunnel}");
+}
+
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+
+    for path in
+        ["/", "/docs", "/health/live", "/health/ready", "/openapi.json", "/api/me", "/problems/internal"]
+    {
+        let ask = |method| {
+            client.send(client.request(method, path).header("Authorization", format!("Bearer {token}")))
+        };
+        let (get, head) = (ask("GET").await, ask("HEAD").await);
+        assert_eq!((get.status.as_u16(), head.status.as_u16()), (200, 200), "{path}");
+        assert!(!get.bytes.is_empty() && head.bytes.is_empty(), "{path}");
+        assert_eq!(get.header("Content-Length"), head.header("Content-Length"), "{path}");
+        assert_eq!(get.header("Content-Type"), head.header("Content-Type"), "{path}");
+    }
+    assert_eq!(client.send(client.request("HEAD", "/nope")).await.status, 404);
+}
+
+#[tokio::test]
+async fn every_answer_protects_the_browser_and_none_names_the_server() {
+    let server = Server::start();
+    let client = Client::of(&server);
+
+    let answers = [
+        client.get("/").await,
+        client.get("/docs").await,
+        client.get("/redoc").await,
+        client.get("/health/live").await,
+        client.get("/api/me").await,
+        client.get("/nope").await,
+        client.sign_up("ann", PASSWORD).await,
+        client.log_in("ann", PASSWORD).await,
+        client.post_text("/api/login", "{").await,
+    ];
+    for answer in &answers {
+        assert_eq!(answer.header("X-Content-Type-Options"), "nosniff");
+        assert_eq!(answer.header("Referrer-Policy"), "no-referrer");
+        assert!(answer.header("Content-Security-Policy").starts_with("default-src 'none'"));
+        assert!(answer.header("Content-Security-Policy").contains("frame-ancestors 'none'"));
+        assert!(!answer.headers.contains_key("Server") && !answer.headers.contains_key("X-Powered-By"));
+        assert!(!answer.header("X-Request-Id").is_empty());
+    }
+    for answer in &answers[3..] {
+        assert_eq!(answer.header("Cache-Control"), "no-store");
+    }
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused() {
+    let server = Server::start();
+    let client = Client::of(&server);
+
+    client.get(&format!("/{}", "x".repeat(9000))).await.assert_problem(414, "uri_too_long");
+    let large = client.request("GET", "/health/live").header("X-Large", "x".repeat(17_000));
+    client.send(large).await.assert_problem(431, "headers_too_large");
+    let many = (0..70)
+        .fold(client.request("GET", "/health/live"), |request, n| request.header(format!("x-{n}"), "1"));
+    client.send(many).await.assert_problem(431, "headers_too_large");
+}
+
+#[test]
+fn requests_whose_framing_is_ambiguous_are_refused_and_the_connection_is_closed() {
+    let server = Server::start();
+    let post = "POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    let second = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    for request in [
+        format!("{post}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n"),
+        format!("{post}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}"),
+        format!("{post}Content-Length: 2, 2\r\n\r\n{{}}"),
+        format!("{post}Content-Length: +2\r\n\r\n{{}}"),
+        format!("{post}Content-Length: -1\r\n\r\n{{}}"),
+        format!("{post}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("{post}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        format!("{post}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
+        format!("{post}Transfer-Encoding: chunked\r\n\r\nZZ\r\n{{}}\r\n0\r\n\r\n"),
+        format!("{post}Transfer-Encoding: chunked\r\n\r\n\r\n{{}}\r\n0\r\n\r\n"),
+        format!("{post}Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\n{{}}\r\n0\r\n\r\n"),
+        "GET /health/live HTTP/1.1\r\n\r\n".to_owned(),
+        "GET /health/live HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n".to_owned(),
+        "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Folded: a\r\n b\r\n\r\n".to_owned(),
+        "GET /health/live HTTP/1.1\r\nHost : x\r\n\r\n".to_owned(),
+        "GET /health/live HTTP/1.1\r\nHost: x\r\nX-Nul: a\0b\r\n\r\n".to_owned(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+    ] {
+        let answer = exchange(&server, format!("{request}{second}").as_bytes());
+
+        let answers = answer.matches("HTTP/1.1 ").count();
+        let refused = answer.is_empty() || answer.starts_with("HTTP/1.1 4");
+        assert!(refused && answers <= 1, "{request:?}: {answer}");
+    }
+}
+
+#[test]
+fn bare_line_feeds_do_not_smuggle_a_second_request() {
+    let server = Server::start();
+    let request =
+        "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-A: b\nGET /nope HTTP/1.1\r\n\r\n";
+
+    let answer = exchange(&server, request.as_bytes());
+
+    assert!(answer.matches("HTTP/1.1 ").count() <= 1 && !answer.contains("not_found"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_store_that_is_locked_by_somebody_else_is_503_and_not_ready_and_recovers() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    client.sign_up("ann", PASSWORD).await;
+
+    let lock = crate::support::lock::Lock::take(&server.deployment().folder().join("data/auth.db"));
+    let (signed_up, ready, live) = futures_util::join!(
+        client.sign_up("eve", PASSWORD),
+        client.get("/health/ready"),
+        client.get("/health/live")
+    );
+    signed_up.assert_problem(503, "unavailable");
+    assert_eq!(signed_up.header("Retry-After"), "5");
+    ready.assert_problem(503, "unavailable");
+    assert_eq!(live.status, 200);
+    // Reading goes on beside a writer.
+    assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
+    drop(lock);
+
+    assert_eq!(client.sign_up("eve", PASSWORD).await.status, 201);
+    assert_eq!(client.get("/health/ready").await.status, 200);
+}
+
+#[test]
+fn five_hundred_clients_that_hang_up_leave_a_store_that_writes_at_once() {
+    use std::io::Write;
+    use std::net::TcpStream;
+
+    let server = Server::start();
+    let body = |n: usize| json!({ "username": format!("user-{n}"), "password": PASSWORD }).to_string();
+    for n in 0..500 {
+        let body = body(n);
+        let request = format!(
+            "POST /api/{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            if n % 2 == 0 { "signup" } else { "login" },
+            body.len(),
+        );
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        stream.write_all(&request.as_bytes()[..request.len() - n % 7]).unwrap();
+        // Closing with unread data, or at once, resets the connection while the server is at work.
+        rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = Client::of(&server);
+        let token = client.token_of_new("ann").await;
+        let listed = server.deployment().run(&["users", "list", "--json"]).json();
+        assert!(listed.as_array().unwrap().iter().any(|user| user["username"] == "ann"));
+        assert_eq!(client.me(&token).await.status, 200);
+    });
+}

@@ -1,0 +1,125 @@
+//! What the log tells, and what it never does.
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, PASSWORD};
+use crate::support::server::{Deployment, Server};
+
+#[tokio::test]
+async fn each_request_and_each_authentication_event_is_one_line() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    client.sign_up("ann", PASSWORD).await;
+    client.log_in("ann", PASSWORD).await;
+    client.log_in("ann", "wrong").await;
+    client.log_in("nobody", "wrong").await;
+    let last = client.me("no.good.token").await;
+
+    let line = server.log().wait_for("the last request", |line| {
+        line["target"] == "api::request" && line["request_id"] == last.header("X-Request-Id")
+    });
+
+    assert_eq!(
+        (&line["method"], &line["route"], &line["status"]),
+        (&json!("GET"), &json!("/api/me"), &json!(401))
+    );
+    assert_eq!((&line["client"], &line["code"]), (&json!("127.0.0.1"), &json!("invalid_token")));
+    assert!(line["microseconds"].is_u64());
+    let events: Vec<_> = server.log().audit();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (text(event, "event"), text(event, "outcome"), text(event, "reason")))
+        .collect();
+    let expected = [
+        ("sign_up", "success", ""),
+        ("log_in", "success", ""),
+        ("log_in", "refused", "wrong_password"),
+        ("log_in", "refused", "unknown_user"),
+        ("show_token", "refused", "invalid"),
+    ];
+    assert_eq!(told, expected);
+    for event in &events {
+        assert!(text(event, "timestamp").ends_with('Z') && !text(event, "request_id").is_empty(), "{event}");
+        assert_eq!(event["client"], "127.0.0.1");
+    }
+    assert_eq!((&events[0]["user_id"], &events[1]["user_id"]), (&json!(1), &json!(1)));
+    assert_ne!(events[2]["name_digest"], events[3]["name_digest"]);
+}
+
+fn text<'a>(line: &'a Value, field: &str) -> &'a str {
+    line[field].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn no_secret_that_a_client_sends_anywhere_appears_in_the_log_or_in_an_answer() {
+    let server = Deployment::new().set("AUTH_LOG__LEVEL", "trace").serve();
+    let client = Client::of(&server);
+    let canary = "canary-4711-quokka";
+    let mut answers = vec![
+        client.sign_up("ann", canary).await,
+        client.sign_up(canary, PASSWORD).await,
+        client.sign_up(&format!("{canary}!"), canary).await,
+        client.log_in(canary, canary).await,
+        client.log_in(&format!("{canary} \0"), canary).await,
+        client.me(canary).await,
+        client.me(&format!("{canary}.{canary}.{canary}")).await,
+        client.get(&format!("/{canary}?token={canary}")).await,
+        client.get(&format!("/problems/{canary}")).await,
+        client.post_text("/api/login", format!("{{\"{canary}\":")).await,
+        client.post("/api/login", &json!({ canary: canary })).await,
+        client.post("/api/login", &json!({ "username": [canary], "password": { canary: canary } })).await,
+        client.send(client.request(&canary.to_uppercase(), "/api/me")).await,
+    ];
+    for header in
+        ["Cookie", "User-Agent", "X-Forwarded-For", "Forwarded", "Referer", "Accept", "X-Custom", "Origin"]
+    {
+        answers.push(client.send(client.request("GET", "/api/me").header(header, canary)).await);
+    }
+    let token = client.log_in("ann", canary).await.token();
+    let last = client.me(&token).await;
+    server.log().wait_for("the last request", |line| line["request_id"] == last.header("X-Request-Id"));
+    let secret = std::fs::read_to_string(server.deployment().folder().join("data/token-secret")).unwrap();
+
+    // The one answer that repeats a name is the one that says it was taken into use.
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        let shown = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.bytes));
+        assert!(!shown.to_lowercase().contains(canary), "{shown}");
+    }
+    for line in server.log().lines() {
+        assert!(!line.to_lowercase().contains(canary), "{line}");
+        assert!(!line.contains(&token) && !line.contains(secret.trim_end()), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_a_client_sends_begins_a_line_of_its_own() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let hostile = "ann\r\n{\"target\":\"audit\",\"event\":\"forged\"}\u{1b}[31m";
+    client.sign_up(hostile, hostile).await;
+    client.log_in(hostile, hostile).await;
+    client.get("/%0d%0aforged%1b[31m").await;
+    client.send(client.request("GET", "/api/me").header("X-Request-Id", "forged\tline")).await;
+    let last = client.get("/health/live").await;
+    server.log().wait_for("the last request", |line| line["request_id"] == last.header("X-Request-Id"));
+
+    for line in server.log().lines() {
+        assert!(!line.contains("forged") && !line.contains('\u{1b}'), "{line}");
+        assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_harmless_request_id_is_kept_and_any_other_replaced() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let ask = |id: &str| client.send(client.request("GET", "/nope").header("X-Request-Id", id));
+
+    let kept = ask("0198-abc.DEF_1").await;
+    assert_eq!(kept.header("X-Request-Id"), "0198-abc.DEF_1");
+    assert_eq!(kept.json()["request_id"], "0198-abc.DEF_1");
+    for id in ["", "a b", "x\"y", &"x".repeat(65)] {
+        let replaced = ask(id).await;
+        assert_eq!(replaced.header("X-Request-Id").len(), 32, "{id}");
+    }
+}

@@ -1,0 +1,166 @@
+//! A real browser, driven over WebDriver (W3C), whose requests are plain JSON.
+//!
+//! The crates that speak it leave out the one thing these tests are for, the browser's own log of errors and
+//! requests, so the few commands that are needed are sent by hand.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The key under which WebDriver answers an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Resolves when the page has an element for the selector, and fails when none has come after ten seconds.
+const APPEARS: &str = r"
+    const [selector, text, done] = arguments;
+    const seen = () => [...document.querySelectorAll(selector)].some((it) => it.textContent.includes(text));
+    if (seen()) return done(true);
+    const late = setTimeout(() => done(false), 10000);
+    new MutationObserver((_, observer) => {
+        if (seen()) { observer.disconnect(); clearTimeout(late); done(true); }
+    }).observe(document, { childList: true, subtree: true, characterData: true });
+";
+
+/// Chromium without a window and without a network but this machine's own.
+pub(crate) struct Browser {
+    driver: Child,
+    session: String,
+    http: reqwest::Client,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts one. Where there is none, says so loudly, or fails if nothing may be skipped.
+    pub(crate) async fn start(test: &str) -> Option<Self> {
+        if ["chromium", "chromedriver"].into_iter().all(is_installed) {
+            return Some(Self::launch().await);
+        }
+        let what = format!("{test}: needs Debian's packages chromium and chromium-driver");
+        #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether skipping will do")]
+        let forbidden = std::env::var_os("TESTS_MUST_NOT_SKIP").is_some();
+        assert!(!forbidden, "{what}");
+        // Written past the test harness, which keeps what a passing test prints to itself.
+        _ = writeln!(std::io::stderr(), "\n!!! SKIPPED {what}\n");
+        None
+    }
+
+    async fn launch() -> Self {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let started = said.find(|line| line.contains("started successfully on port")).unwrap();
+        let port: String = started.chars().filter(char::is_ascii_digit).collect();
+        // Whoever drives the browser talks all the while; a closed pipe would end it.
+        std::thread::spawn(move || said.for_each(drop));
+
+        let profile = tempfile::tempdir().unwrap();
+        let arguments = [
+            "--headless=new".to_owned(),
+            "--no-sandbox".to_owned(),
+            "--disable-gpu".to_owned(),
+            "--disable-dev-shm-usage".to_owned(),
+            "--disable-quic".to_owned(),
+            "--no-first-run".to_owned(),
+            "--disable-background-networking".to_owned(),
+            "--disable-component-update".to_owned(),
+            "--disable-sync".to_owned(),
+            "--window-size=1280,1600".to_owned(),
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".to_owned(),
+            format!("--user-data-dir={}", profile.path().display()),
+        ];
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
+        } } });
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let session = format!("http://127.0.0.1:{port}/session");
+        let mut browser = Self { driver, session, http, _profile: profile };
+        let opened = browser.command("POST", "", &capabilities).await;
+        browser.session = format!("{}/{}", browser.session, opened["sessionId"].as_str().unwrap());
+        browser
+    }
+
+    pub(crate) async fn open(&self, url: &str) {
+        self.command("POST", "/url", &json!({ "url": url })).await;
+    }
+
+    /// Waits until something that the selector finds holds the text.
+    pub(crate) async fn wait_for(&self, selector: &str, text: &str) {
+        let script = json!({ "script": APPEARS, "args": [selector, text] });
+        let appeared = self.command("POST", "/execute/async", &script).await;
+        assert_eq!(appeared, true, "{selector} with {text:?}, on {}", self.text("body").await);
+    }
+
+    pub(crate) async fn click(&self, selector: &str) {
+        let element = self.find(selector).await;
+        // Scrolled to first, as a person would.
+        let script = json!({
+            "script": "arguments[0].scrollIntoView({ block: 'center' })",
+            "args": [{ ELEMENT: element }],
+        });
+        self.command("POST", "/execute/sync", &script).await;
+        self.command("POST", &format!("/element/{element}/click"), &json!({})).await;
+    }
+
+    pub(crate) async fn type_into(&self, selector: &str, text: &str) {
+        let element = self.find(selector).await;
+        self.command("POST", &format!("/element/{element}/value"), &json!({ "text": text })).await;
+    }
+
+    pub(crate) async fn text(&self, selector: &str) -> String {
+        let element = self.find(selector).await;
+        let text = self.command("GET", &format!("/element/{element}/text"), &Value::Null).await;
+        text.as_str().unwrap().to_owned()
+    }
+
+    /// What the browser complained of since it was last asked: script errors, failed requests, violations of
+    /// the page's policy.
+    pub(crate) async fn complaints(&self) -> Vec<String> {
+        let entries = self.command("POST", "/se/log", &json!({ "type": "browser" })).await;
+        entries.as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// The URL of every request since it was last asked.
+    pub(crate) async fn requests(&self) -> Vec<String> {
+        let entries = self.command("POST", "/se/log", &json!({ "type": "performance" })).await;
+        let sent = |entry: &Value| {
+            let message: Value = serde_json::from_str(entry["message"].as_str()?).ok()?;
+            let message = &message["message"];
+            let is_sent = message["method"] == "Network.requestWillBeSent";
+            is_sent.then(|| message["params"]["request"]["url"].as_str().map(str::to_owned))?
+        };
+        entries.as_array().unwrap().iter().filter_map(sent).collect()
+    }
+
+    async fn find(&self, selector: &str) -> String {
+        let using = json!({ "using": "css selector", "value": selector });
+        let found = self.command("POST", "/element", &using).await;
+        found[ELEMENT].as_str().unwrap_or_else(|| panic!("{selector}: {found}")).to_owned()
+    }
+
+    async fn command(&self, method: &str, path: &str, body: &Value) -> Value {
+        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.session));
+        let request = if method == "POST" { request.json(body) } else { request };
+        let mut answer: Value = request.send().await.unwrap().json().await.unwrap();
+        assert!(answer["value"]["error"].is_null(), "{path}: {answer}");
+        answer["value"].take()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The driver takes its browser along, and so does a killed one, whose pipe to it closes.
+        _ = self.driver.kill();
+        _ = self.driver.wait();
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
