@@ -92,13 +92,13 @@ fn the_example_says_of_each_key_what_it_is_for_and_what_its_default_follows_from
 
 #[test]
 fn the_defaults_of_the_example_are_those_in_force() {
-    let set: String = examples()
+    let set: Vec<_> = examples()
         .iter()
         .filter(|example| !example.value.is_empty())
-        .map(|example| format!("{}={}\n", example.name, example.value))
+        .map(|example| format!("{}={}", example.name, example.value))
         .collect();
     let with = Deployment::bare();
-    with.write(".env", &set);
+    with.write(".env", &set.join("\n"));
 
     let (without, with) = (check(&Deployment::bare()), check(&with));
 

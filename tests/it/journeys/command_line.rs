@@ -2,9 +2,13 @@
 
 use std::process::Stdio;
 
+use domain::ports::{NewUser, UserRepo};
+use domain::{PasswordHash, Username};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::server::{Deployment, Finished, Server};
+use crate::support::sqlite;
 
 const PASSWORD: &str = "kq7wzmv1 river";
 
@@ -217,6 +221,22 @@ fn a_list_is_by_number_and_as_long_as_asked_for() {
     assert_eq!(listed("3"), ["cleo", "ann", "bob"]);
     assert_eq!(listed("1000"), ["cleo", "ann", "bob"]);
     assert_eq!(listed("0"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_list_is_whole_however_long_it_is() {
+    let store = sqlite::fresh();
+    let new = |number| NewUser {
+        name: Username::parse(&format!("user-{number}")).unwrap(),
+        password_hash: PasswordHash::new("none".to_owned()),
+        at: "2026-11-22T12:00:00Z".parse().unwrap(),
+    };
+    join_all((1..=1001).map(|number| store.insert(new(number)))).await;
+
+    let deployment =
+        Deployment::new().set("AUTH_DATABASE__URL", format!("sqlite://{}", store.path().display()));
+
+    assert_eq!(names(&deployment).len(), 1001);
 }
 
 #[test]

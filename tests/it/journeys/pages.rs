@@ -110,10 +110,10 @@ async fn the_documentation_can_be_switched_off() {
 #[tokio::test]
 async fn the_description_is_the_one_that_the_command_prints() {
     let server = Server::start();
-    let mut served = Client::of(&server).get("/openapi.json").await.json();
+    let mut shown = Client::of(&server).get("/openapi.json").await.json();
     let mut printed = server.deployment().run(&["openapi"]).json();
 
-    assert_eq!(served["servers"].take(), json!([{ "url": "/" }]));
+    assert_eq!(shown["servers"].take(), json!([{ "url": "/" }]));
     assert_eq!(printed["servers"].take(), json!([{ "url": "http://localhost:8000" }]));
-    assert_eq!(served, printed);
+    assert_eq!(shown, printed);
 }

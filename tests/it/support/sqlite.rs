@@ -43,7 +43,7 @@ impl Store {
         fs::rename(self.path().with_extension("away"), self.path()).unwrap();
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         path(&self.folder)
     }
 }
