@@ -181,11 +181,14 @@ fn an_address_that_is_taken_is_named_by_its_key() {
 
 #[tokio::test]
 async fn what_a_client_sends_in_confidence_is_in_no_line_of_the_log_at_any_level() {
-    let server = Deployment::new().set("AUTH_LOG__LEVEL", "trace").serve();
+    let mut server = Deployment::new().set("AUTH_LOG__LEVEL", "trace").serve();
     post(&server, "/api/signup").await;
     let token = token(&server).await;
     me(&server, &token).await;
     me(&server, &format!("{token}x")).await;
+    // Only when it has ended is the log whole.
+    server.terminate();
+    server.wait();
 
     let events: Vec<_> = server.log().audit().iter().map(|line| line["event"].clone()).collect();
     assert_eq!(events, ["sign_up", "log_in", "show_token"]);

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -107,9 +108,18 @@ impl Deployment {
     /// Runs `auth-api` with these arguments to its end, with `input` on standard input.
     pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Finished {
         let mut process = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
+        // A server that should have been refused would go on for ever.
+        let pid = Pid::from_child(&process);
+        let (ended, watched) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if watched.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                _ = kill_process(pid, Signal::KILL);
+            }
+        });
         // A command that refuses its arguments does not read, and closes the pipe.
         _ = process.stdin.take().unwrap().write_all(input.as_bytes());
         let output = process.wait_with_output().unwrap();
+        drop(ended);
         Finished {
             code: output.status.code().expect("an exit code, and not a signal"),
             stdout: String::from_utf8(output.stdout).unwrap(),
