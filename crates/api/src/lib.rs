@@ -12,6 +12,7 @@ mod body;
 mod caller;
 mod client_address;
 mod edge;
+mod endpoint;
 mod openapi;
 mod pages;
 mod problem;

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web::ServiceConfig;
 use domain::ports::PortError;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
@@ -10,6 +10,7 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
+use crate::endpoint::get;
 use crate::problem::{FieldCode, FieldError, Problem, ProblemView};
 use crate::routes;
 
@@ -22,8 +23,7 @@ pub fn openapi_json(server: &str) -> serde_json::Result<String> {
 }
 
 pub(crate) fn configure(config: &mut ServiceConfig) {
-    config
-        .service(routes::get("/openapi.json").route(web::get().to(document)).route(web::head().to(document)));
+    config.service(get("/openapi.json", document));
 }
 
 async fn document() -> Result<HttpResponse, Problem> {

@@ -8,11 +8,11 @@ use std::fmt::Write;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use actix_web::web::{self, Bytes, Data, Path, ServiceConfig};
+use actix_web::web::{Bytes, Data, Path, ServiceConfig};
 
 use crate::Api;
+use crate::endpoint::get;
 use crate::problem::{Code, Problem};
-use crate::routes::get;
 
 /// For pages of our own, which have one style sheet and no script.
 const PLAIN: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; \
@@ -25,10 +25,10 @@ const DOCUMENTATION: &str = "default-src 'none'; script-src 'self'; style-src 's
 
 pub(crate) fn configure(config: &mut ServiceConfig, docs: bool) {
     config
-        .service(get("/").route(web::get().to(landing)).route(web::head().to(landing)))
-        .service(get("/problems/{code}").route(web::get().to(problem)).route(web::head().to(problem)))
-        .service(get("/style.css").route(web::get().to(style)).route(web::head().to(style)))
-        .service(get("/icon.svg").route(web::get().to(icon)).route(web::head().to(icon)));
+        .service(get("/", landing))
+        .service(get("/problems/{code}", problem))
+        .service(get("/style.css", style))
+        .service(get("/icon.svg", icon));
     if docs {
         swagger::configure(config);
         redoc::configure(config);

@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::web::{Bytes, ServiceConfig};
 use aide::redoc::Redoc;
 
 use super::{DOCUMENTATION, asset, html};
-use crate::routes::get;
+use crate::endpoint::get;
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
@@ -41,10 +41,10 @@ static SCRIPT: LazyLock<Bytes> = LazyLock::new(|| {
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(get("/redoc").route(web::get().to(page)).route(web::head().to(page)))
-        .service(get("/redoc/page.css").route(web::get().to(style)).route(web::head().to(style)))
-        .service(get("/redoc/start.js").route(web::get().to(start)).route(web::head().to(start)))
-        .service(get("/redoc/redoc.js").route(web::get().to(script)).route(web::head().to(script)));
+        .service(get("/redoc", page))
+        .service(get("/redoc/page.css", style))
+        .service(get("/redoc/start.js", start))
+        .service(get("/redoc/redoc.js", script));
 }
 
 async fn page() -> HttpResponse {

@@ -3,11 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Bytes, ServiceConfig};
+use actix_web::web::{Bytes, ServiceConfig};
 use utoipa_swagger_ui::{Config, serve};
 
 use super::{DOCUMENTATION, asset, html};
-use crate::routes::get;
+use crate::endpoint::get;
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
@@ -42,10 +42,10 @@ static STYLE: LazyLock<Bytes> = LazyLock::new(|| vendored("swagger-ui.css"));
 
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
-        .service(get("/docs").route(web::get().to(page)).route(web::head().to(page)))
-        .service(get("/docs/start.js").route(web::get().to(start)).route(web::head().to(start)))
-        .service(get("/docs/swagger-ui-bundle.js").route(web::get().to(script)).route(web::head().to(script)))
-        .service(get("/docs/swagger-ui.css").route(web::get().to(style)).route(web::head().to(style)));
+        .service(get("/docs", page))
+        .service(get("/docs/start.js", start))
+        .service(get("/docs/swagger-ui-bundle.js", script))
+        .service(get("/docs/swagger-ui.css", style));
 }
 
 async fn page() -> HttpResponse {

@@ -1,0 +1,33 @@
+//! What a path answers to, and to nothing else: every other method is 405 with `Allow`.
+
+use actix_web::web;
+use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
+
+use crate::problem::Problem;
+
+/// A path to read from. `HEAD` is `GET` without the body, which the framework leaves away.
+pub(crate) fn get<H, Args>(path: &str, handler: H) -> Resource
+where
+    H: Handler<Args>,
+    Args: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::head().to(handler))
+        .default_service(web::to(async || only("GET, HEAD")))
+}
+
+/// A path to send something to.
+pub(crate) fn post<H, Args>(path: &str, handler: H) -> Resource
+where
+    H: Handler<Args>,
+    Args: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    web::resource(path).route(web::post().to(handler)).default_service(web::to(async || only("POST")))
+}
+
+fn only(allow: &'static str) -> Result<HttpResponse, Problem> {
+    Err(Problem::method_not_allowed(allow))
+}
