@@ -21,6 +21,9 @@ const SHORTEST_MIN_LENGTH: usize = 8;
 /// spare; a higher bar would refuse eight random digits, which the length rule allows.
 const FEWEST_GUESSES: f64 = 6.0;
 
+/// How many characters are estimated at a time.
+const WINDOW: usize = 32;
+
 /// Names of this product, which make poor passwords for it.
 const CONTEXT: [&str; 4] = ["authentication", "authentication api", "auth-api", "authapi"];
 
@@ -144,7 +147,17 @@ fn is_guessable(text: &str, username: &Username) -> bool {
     let key = username.key().as_str();
     let parts = key.split(['@', '.', '_', '-', '+']).filter(|part| part.chars().count() >= 3);
     let context: Vec<&str> = [key, username.as_typed()].into_iter().chain(parts).chain(CONTEXT).collect();
-    zxcvbn::zxcvbn(text, &context).guesses_log10() < FEWEST_GUESSES
+    let lower = Zeroizing::new(text.to_lowercase());
+    context.iter().any(|word| lower.as_str() == word.to_lowercase())
+        || windows(text).all(|window| zxcvbn::zxcvbn(window, &context).guesses_log10() < FEWEST_GUESSES)
+}
+
+/// The beginning and the end of a text, or the whole if it is short. A part that is hard to guess makes the
+/// whole hard to guess; and estimating a hundred characters that were chosen for it takes a second.
+fn windows(text: &str) -> impl Iterator<Item = &str> {
+    let begin = text.char_indices().nth(WINDOW).map_or(text, |(end, _)| &text[..end]);
+    let end = text.char_indices().nth_back(WINDOW - 1).map_or(text, |(start, _)| &text[start..]);
+    [begin, end].into_iter().take(if begin.len() < text.len() { 2 } else { 1 })
 }
 
 #[cfg(test)]
@@ -210,6 +223,39 @@ mod tests {
         ] {
             assert_eq!(judged(password), Err(PasswordProblem::TooGuessable), "{password}");
         }
+    }
+
+    #[test]
+    fn a_long_password_is_as_good_as_its_better_end() {
+        let random = "kq7wzmv1plo94trr";
+        let common = "password".repeat(10);
+
+        assert_eq!(judged(&format!("{random}{common}")), Ok(()));
+        assert_eq!(judged(&format!("{common}{random}")), Ok(()));
+        assert_eq!(judged(&format!("{common}{common}")), Err(PasswordProblem::TooGuessable));
+        assert_eq!(judged(&"🦀".repeat(256)), Err(PasswordProblem::TooGuessable));
+    }
+
+    #[test]
+    fn a_name_of_any_length_is_no_password_for_its_owner() {
+        let name = "kq7wzmv1plo94trr.xbn27fjq8s.vd65hgm1@mail.example";
+        let policy = PasswordPolicy::new(8).unwrap();
+        let judge = |password: &str| {
+            policy.judge(&Password::parse(password).unwrap(), &Username::parse(name).unwrap())
+        };
+
+        assert_eq!(judge(name), Err(PasswordProblem::TooGuessable));
+        assert_eq!(judge(&name.to_uppercase()), Err(PasswordProblem::TooGuessable));
+        assert_eq!(judge("kq7wzmv1plo94trs.xbn27fjq8s"), Ok(()));
+    }
+
+    #[test]
+    fn windows_cover_a_short_text_whole_and_both_ends_of_a_long_one() {
+        let short = "é".repeat(32);
+        assert_eq!(windows(&short).collect::<Vec<_>>(), [short.as_str()]);
+        let long = format!("{}{}", "é".repeat(32), "x");
+        assert_eq!(windows(&long).collect::<Vec<_>>(), [short.as_str(), &long["é".len()..]]);
+        assert_eq!(windows("").collect::<Vec<_>>(), [""]);
     }
 
     #[test]
