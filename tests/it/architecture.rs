@@ -1,9 +1,8 @@
 //! Two absences that hold the design together: the domain knows no framework, and no adapter another one.
 
 use std::collections::{BTreeSet, HashMap};
-use std::process::Command;
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId};
+use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 
 const ADAPTERS: [&str; 3] = ["hasher-bcrypt", "token-jwt", "store-sqlite"];
 
@@ -72,11 +71,7 @@ struct House {
 
 impl House {
     fn survey() -> Self {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        // For this machine alone: what other platforms would need has not been downloaded.
-        let options = ["--offline", "--locked", "--filter-platform", &host()].map(str::to_owned);
-        let metadata = MetadataCommand::new().manifest_path(manifest).other_options(options).exec();
-        Self { metadata: metadata.expect("cargo describes this workspace") }
+        Self { metadata: crate::support::workspace::metadata() }
     }
 
     fn is_ours(&self, name: &str) -> bool {
@@ -103,12 +98,4 @@ impl House {
         }
         seen
     }
-}
-
-/// The platform that this is built on and for.
-fn host() -> String {
-    let version = Command::new("rustc").arg("-vV").output().unwrap();
-    let version = String::from_utf8(version.stdout).unwrap();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.expect("rustc tells its host").to_owned()
 }

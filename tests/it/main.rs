@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test says no")]
 
 mod architecture;
+mod common_passwords;
 mod journeys;
 mod settings;
 mod support;

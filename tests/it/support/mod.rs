@@ -6,3 +6,4 @@ mod clock;
 pub(crate) mod lock;
 pub(crate) mod server;
 pub(crate) mod sqlite;
+pub(crate) mod workspace;
