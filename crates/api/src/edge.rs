@@ -140,7 +140,6 @@ impl RequestLine {
             microseconds = u64::try_from(microseconds).unwrap_or(u64::MAX),
             client = %self.client,
             request_id = self.request_id,
-            "request",
         );
         self.written.set(true);
     }
