@@ -36,8 +36,8 @@ use crate::readers::{PooledReader, Readers};
 use crate::readiness::LastCheck;
 use crate::writer::Writer;
 
-/// How long to wait for another process that holds the write lock: a write may have to wait twice as long,
-/// behind the batch before its own, and requests have ten seconds.
+/// How long to wait for another process that holds the write lock. A write may have to wait twice as long, behind
+/// the batch before its own: it is answered within eight seconds, while somebody may still be there to read it.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Which file, and how to treat it.
@@ -48,7 +48,7 @@ pub struct Settings {
     /// Whether to apply pending migrations; if not, they stop the start.
     pub migrate: bool,
     /// How long to wait for another process that holds the write lock. A write may have to wait twice as long,
-    /// so half a request's deadline is the most that makes sense.
+    /// so half of what a caller waits is the most that makes sense.
     pub busy_timeout: Duration,
 }
 
