@@ -74,14 +74,19 @@ pub enum OpenProblem {
     /// A migration failed, and was rolled back.
     #[error("a migration failed and was rolled back")]
     Migration(#[source] Box<dyn Error + Send + Sync>),
+    /// SQLite gave no connection.
+    #[error(
+        "SQLite cannot open the file; check that it is a file which this user may read, and that this process may \
+         open more files (`ulimit -n`)"
+    )]
+    Connection(#[source] ConnectionError),
     /// Anything else that SQLite says.
     #[error("SQLite failed; if the file is damaged, restore a backup")]
     Database(#[source] diesel::result::Error),
 }
 
 /// What goes wrong while serving. Cheap to clone, because one failed commit answers many callers.
-#[derive(Clone, Debug, Error)]
-#[error("{source}")]
+#[derive(Clone, Debug)]
 pub(crate) struct StoreError {
     unavailable: bool,
     source: Arc<dyn Error + Send + Sync>,
@@ -143,7 +148,7 @@ impl From<ConnectionError> for OpenProblem {
     fn from(error: ConnectionError) -> Self {
         match error {
             ConnectionError::InvalidCString(_) => Self::Path,
-            other => Self::Folder(io::Error::other(other)),
+            other => Self::Connection(other),
         }
     }
 }
@@ -160,6 +165,19 @@ impl StoreError {
     /// The same, for a commit: whatever broke it, it may work in a moment.
     pub(crate) fn into_unavailable(self) -> Self {
         Self { unavailable: true, ..self }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Error for StoreError {
+    /// What caused the cause: the cause itself is told already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
     }
 }
 
@@ -239,5 +257,14 @@ mod tests {
 
         assert!(error.to_string().starts_with("the database auth.db: the file or its folder cannot"));
         assert_eq!(error.source().unwrap().to_string(), "no such folder");
+    }
+
+    #[test]
+    fn a_store_error_tells_each_cause_once() {
+        let error = StoreError::unavailable(OpenProblem::Folder(io::Error::other("no such folder")));
+
+        assert!(error.to_string().starts_with("the file or its folder cannot"));
+        assert_eq!(error.source().unwrap().to_string(), "no such folder");
+        assert!(StoreError::unavailable("gone").source().is_none());
     }
 }

@@ -218,6 +218,7 @@ mod tests {
 
         assert!(matches!(refused.problem, OpenProblem::Folder(_)), "{refused}");
         let refused = open(&Settings::new(folder.path())).unwrap_err();
+        assert!(matches!(refused.problem, OpenProblem::Connection(_)), "{refused}");
         assert!(refused.to_string().contains(&*folder.path().to_string_lossy()), "{refused}");
     }
 

@@ -73,3 +73,22 @@ fn bad(error: &dyn Error) -> ConnectionError {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     ConnectionError::BadConnection(format!("{error}{cause}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Location;
+    use crate::testing::Fixture;
+
+    #[test]
+    fn a_file_that_is_gone_is_said_to_be_so_once() {
+        let fixture = Fixture::new();
+        let location = Location::new(&fixture.path()).unwrap();
+        let file = OpenFile::new(location.clone(), location.identity().unwrap()).unwrap();
+        std::fs::remove_file(fixture.path()).unwrap();
+
+        let refused = bad(&file.still_there().unwrap_err()).to_string();
+
+        assert_eq!(refused.matches("was deleted").count(), 1, "{refused}");
+    }
+}
