@@ -111,6 +111,7 @@ enum Condition {
     NotThere,
     Damaged,
     NotADatabase,
+    SchemaTakenBack,
 }
 
 impl fmt::Display for OpenError {
@@ -139,7 +140,9 @@ impl From<diesel::result::Error> for OpenProblem {
             Some(Condition::Full) => Self::Full,
             Some(Condition::ReadOnly) => Self::ReadOnly,
             Some(Condition::NotADatabase) => Self::NotADatabase,
-            Some(Condition::NotThere | Condition::Damaged) | None => Self::Database(error),
+            Some(Condition::NotThere | Condition::Damaged | Condition::SchemaTakenBack) | None => {
+                Self::Database(error)
+            }
         }
     }
 }
@@ -212,6 +215,8 @@ impl Condition {
             "disk I/O error" | "unable to open database file" => Self::NotThere,
             "database disk image is malformed" => Self::Damaged,
             "file is not a database" => Self::NotADatabase,
+            // Ours are all there at the start; `auth-api migrate down` takes them away from whoever is running.
+            other if other.starts_with("no such table: ") => Self::SchemaTakenBack,
             _ => return None,
         })
     }
@@ -243,10 +248,11 @@ mod tests {
             "unable to open database file",
             "database disk image is malformed",
             "file is not a database",
+            "no such table: users",
         ] {
             assert!(matches!(answer(message), PortError::Unavailable(_)), "{message}");
         }
-        for message in ["no such table: users", "UNIQUE constraint failed: users.username_key"] {
+        for message in ["near \"SELCT\": syntax error", "UNIQUE constraint failed: users.username_key"] {
             assert!(matches!(answer(message), PortError::Failed(_)), "{message}");
         }
     }

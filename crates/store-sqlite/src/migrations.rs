@@ -118,6 +118,11 @@ pub(crate) fn mark(connection: &mut SqliteConnection) -> QueryResult<()> {
     connection.batch_execute(&format!("PRAGMA application_id = {APPLICATION_ID}"))
 }
 
+/// Whether the file is still marked as ours: the way back from the first migration erases that.
+pub(crate) fn is_marked(connection: &mut SqliteConnection) -> QueryResult<bool> {
+    Ok(application_id(connection)? == APPLICATION_ID)
+}
+
 fn connect(location: &Location, busy_timeout: Duration) -> Result<SqliteConnection, OpenProblem> {
     let mut connection = connection::connect(location.url(), Role::Writer, busy_timeout)?;
     connection::refuse_unsafe_sqlite(&mut connection)?;
@@ -183,8 +188,7 @@ fn pending(connection: &mut SqliteConnection) -> Result<Vec<Step>, OpenProblem> 
 fn applied(connection: &mut SqliteConnection) -> Result<BTreeSet<String>, OpenProblem> {
     const RECORD: &str = "__diesel_schema_migrations";
     let contents: Vec<String> = sqlite_master::table.select(sqlite_master::name).load(connection)?;
-    let application_id: i32 =
-        pragma_application_id::table.select(pragma_application_id::application_id).get_result(connection)?;
+    let application_id = application_id(connection)?;
     let mut applied = BTreeSet::new();
     if contents.iter().any(|name| name == RECORD) {
         let versions: Vec<String> =
@@ -202,6 +206,10 @@ fn applied(connection: &mut SqliteConnection) -> Result<BTreeSet<String>, OpenPr
     let known: BTreeSet<String> = known()?.iter().map(version).collect();
     let versions: Vec<String> = applied.difference(&known).cloned().collect();
     if versions.is_empty() { Ok(applied) } else { Err(OpenProblem::Newer { versions }) }
+}
+
+fn application_id(connection: &mut SqliteConnection) -> QueryResult<i32> {
+    pragma_application_id::table.select(pragma_application_id::application_id).get_result(connection)
 }
 
 impl Migration {
@@ -285,9 +293,9 @@ mod tests {
         let path = settings(&folder).path;
 
         up(&path).unwrap();
-        assert_eq!(application_id(&path), APPLICATION_ID);
+        assert_eq!(application_id(&mut outsider(&path)), Ok(APPLICATION_ID));
         while down(&path).unwrap().is_some() {}
-        assert_eq!(application_id(&path), 0);
+        assert_eq!(application_id(&mut outsider(&path)), Ok(0));
     }
 
     #[test]
@@ -446,7 +454,7 @@ mod tests {
 
         assert!(matches!(problem, OpenProblem::Full), "{problem:?}");
         assert_eq!(schema(&path), BTreeMap::new());
-        assert_eq!(application_id(&path), 0);
+        assert_eq!(application_id(&mut outsider(&path)), Ok(0));
         assert!(!up(&path).unwrap().is_empty());
     }
 
@@ -515,11 +523,6 @@ mod tests {
             .load(&mut outsider(path))
             .unwrap();
         entries.into_iter().map(|(name, sql)| (name, sql.unwrap_or_default())).collect()
-    }
-
-    fn application_id(path: &Path) -> i32 {
-        let id = pragma_application_id::table.select(pragma_application_id::application_id);
-        id.get_result(&mut outsider(path)).unwrap()
     }
 
     fn sqlite(path: &Path, sql: &str) {

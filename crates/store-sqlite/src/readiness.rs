@@ -43,7 +43,14 @@ impl Readiness for SqliteStore {
 }
 
 async fn look(inside: &Inside, counted: TaskTrackerToken) -> Result<(), StoreError> {
-    inside.writer.write(counted, |connection| Ok(migrations::mark(connection)?)).await?;
+    let marked = inside.writer.write(counted, |connection| {
+        // In the transaction that marks, so that a file which is unmarked meanwhile does not become ours again.
+        if !migrations::is_marked(connection)? {
+            return Err(StoreError::unavailable("the schema was taken back; run `auth-api migrate up`"));
+        }
+        Ok(migrations::mark(connection)?)
+    });
+    marked.await?;
     // One row, by way of the index and of the table: what a log-in reads.
     let mut reader = inside.readers.take().await?;
     let somebody =
@@ -62,7 +69,7 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::testing::{Fixture, is_unavailable, person, settings};
+    use crate::testing::{Fixture, is_done, is_unavailable, key, person, settings};
 
     /// A page and its header, in the log.
     const FRAME: u64 = 4096 + 24;
@@ -117,6 +124,26 @@ mod tests {
 
         fixture.tamper("PRAGMA query_only = ON").await;
         assert!(is_unavailable(&fixture.store.check().await));
+    }
+
+    #[tokio::test]
+    async fn a_schema_taken_back_is_unavailable_and_stays_unmarked_until_it_is_there_again() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.check().await.unwrap();
+
+        while migrations::down(&fixture.path()).unwrap().is_some() {}
+        fixture.clock.advance(HOLDS);
+
+        assert!(is_unavailable(&fixture.store.check().await));
+        assert!(is_unavailable(&fixture.store.insert(person("bob")).await));
+        assert!(is_unavailable(&fixture.store.find_by_name(key("ann")).await));
+        assert_eq!(migrations::is_marked(&mut fixture.outsider()), Ok(false));
+
+        migrations::up(&fixture.path()).unwrap();
+        fixture.clock.advance(HOLDS);
+        assert!(fixture.store.check().await.is_ok());
+        assert!(is_done(&fixture.store.insert(person("bob")).await));
     }
 
     #[tokio::test]
