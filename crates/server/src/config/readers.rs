@@ -45,8 +45,8 @@ pub(super) fn grace(text: &str) -> Result<Duration, Wrong> {
     duration(text, Duration::ZERO, HOUR).or_else(|()| wrong("must be a time such as 20s, from 0s to 1h"))
 }
 
-/// How long a password may wait for its turn and be hashed. Requests end after ten seconds; an answer that
-/// says why must leave before.
+/// How long a password may wait for its turn and be hashed. Ten seconds are what many clients wait for an
+/// answer; the one that says why must reach them before.
 pub(super) fn hashing_deadline(text: &str) -> Result<Duration, Wrong> {
     duration(text, Duration::from_millis(100), Duration::from_millis(9_500))
         .or_else(|()| wrong("must be a time such as 5s, from 100ms to 9500ms"))
