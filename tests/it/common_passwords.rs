@@ -19,7 +19,7 @@ fn every_common_password_that_is_long_enough_is_refused() {
     let long_enough: Vec<_> = list.split(',').filter(|password| password.chars().count() >= 8).collect();
     assert!(list.split(',').count() >= 3000 && long_enough.len() >= 1000, "{}", long_enough.len());
     for password in long_enough {
-        let judged = policy.judge(&Password::parse(password).unwrap(), &username);
-        assert_eq!(judged, Err(PasswordProblem::TooGuessable), "{password}");
+        let chosen = policy.admit(Password::parse(password).unwrap(), username.clone()).unwrap();
+        assert_eq!(chosen.judge().unwrap_err(), PasswordProblem::TooGuessable, "{password}");
     }
 }

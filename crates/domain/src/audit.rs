@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{LoginName, UserId, Username, UsernameKey};
+use crate::{LoginName, StrayText, UserId, Username, UsernameKey};
 
 /// Where an attempt comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub enum Outcome {
     Refused(&'static str),
     /// Neither: something we rest on was not there, or broke.
     Failed,
+    /// Whoever attempted it went away before it was decided, and nothing was done.
+    Abandoned,
 }
 
 /// Whose account an attempt is about.
@@ -68,8 +70,8 @@ pub enum Subject {
     User(UserId),
     /// Somebody's of this name, who may not exist.
     Name(UsernameKey),
-    /// A text that is no name. It may be a password in the wrong field.
-    Text(String),
+    /// A text that is no name.
+    Text(StrayText),
     /// Nobody can tell.
     Unknown,
 }

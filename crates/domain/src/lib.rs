@@ -20,9 +20,11 @@ pub use audit::{Action, Event, Origin, Outcome, Subject};
 pub use auth::{
     AdministerError, Auth, LogInError, LoggedIn, Refusal, Rules, SetPasswordError, SignUpError, WhoamiError,
 };
-pub use password::{MAX_PASSWORD_LENGTH, Password, PasswordHash, PasswordPolicy, PasswordProblem};
+pub use password::{
+    MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,
+};
 pub use token::{AccessToken, Grant, InvalidToken};
 pub use user::{Account, User, UserId};
 pub use username::{
-    InvalidUsername, LoginName, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, Username, UsernameKey,
+    InvalidUsername, LoginName, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, StrayText, Username, UsernameKey,
 };

@@ -4,6 +4,7 @@
 //! how it keeps the promise is its own affair.
 
 use std::error::Error;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::{
-    AccessToken, Account, Event, Grant, InvalidToken, Password, PasswordHash, User, UserId, Username,
-    UsernameKey,
+    AccessToken, Account, Event, Grant, InvalidToken, NewPassword, Password, PasswordHash, PasswordProblem,
+    User, UserId, Username, UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -29,6 +30,8 @@ pub struct Ports {
     pub tokens: Arc<dyn TokenIssuer>,
     /// Who is told of every attempt.
     pub audit: Arc<dyn AuditLog>,
+    /// Who sees work through that nobody may wait for.
+    pub finisher: Arc<dyn Finisher>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where chance comes from.
@@ -86,6 +89,9 @@ pub trait Readiness: Send + Sync {
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Hasher: Send + Sync {
+    /// Judges a password that somebody chooses, and hashes it if it may be chosen.
+    async fn hash_new(&self, password: NewPassword) -> Result<NewHash, HasherError>;
+
     /// Hashes at the current cost, in the current format, with a salt of its own. The password is not empty
     /// and holds no NUL.
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError>;
@@ -115,6 +121,12 @@ pub trait TokenIssuer: Send + Sync {
 pub trait AuditLog: Send + Sync {
     /// Records one. Cannot fail, because no attempt may hang on it.
     fn record(&self, event: Event);
+}
+
+/// Sees work through.
+pub trait Finisher: Send + Sync {
+    /// Does `work` to its end, though whoever asked for it goes away, and before the process ends.
+    fn finish(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>);
 }
 
 /// Tells the time.
@@ -152,6 +164,15 @@ pub enum Insertion {
     Done(User),
     /// Somebody has that name, in this spelling or another.
     UsernameTaken,
+}
+
+/// How hashing a password that somebody chooses ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewHash {
+    /// This is its hash.
+    Done(PasswordHash),
+    /// It cannot be chosen.
+    Refused(PasswordProblem),
 }
 
 /// How a change to an account ends.

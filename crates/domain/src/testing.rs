@@ -1,13 +1,14 @@
 //! What the tests of the use cases share: a person, a time, and ports that panic when they are touched.
 
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::ports::{
-    MockAuditLog, MockClock, MockEntropy, MockHasher, MockReadiness, MockTokenIssuer, MockUserRepo,
+    Finisher, MockAuditLog, MockClock, MockEntropy, MockHasher, MockReadiness, MockTokenIssuer, MockUserRepo,
     PortError, Ports,
 };
 use crate::{
@@ -27,8 +28,18 @@ pub(crate) fn ports() -> Ports {
         hasher: Arc::new(MockHasher::new()),
         tokens: Arc::new(MockTokenIssuer::new()),
         audit: Arc::new(MockAuditLog::new()),
+        finisher: Arc::new(Spawning),
         clock: Arc::new(clock),
         entropy: Arc::new(entropy),
+    }
+}
+
+/// Sees work through on the test's own runtime.
+struct Spawning;
+
+impl Finisher for Spawning {
+    fn finish(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        tokio::spawn(work);
     }
 }
 

@@ -1,10 +1,13 @@
 //! What a person is called: as typed, as compared, and as tried at a login.
 
+use std::fmt;
+
 use precis_profiles::UsernameCaseMapped;
 use precis_profiles::precis_core::profile::Profile;
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
 use unicode_security::MixedScript;
+use zeroize::Zeroizing;
 
 /// The fewest characters a username has, counted after mapping.
 pub const MIN_USERNAME_LENGTH: usize = 3;
@@ -34,9 +37,14 @@ pub struct UsernameKey(String);
 pub enum LoginName {
     /// A name somebody may have.
     Possible(Username),
-    /// A text that nobody's name can be, cut to its first 256 bytes.
-    Impossible(String),
+    /// A text that nobody's name can be.
+    Impossible(StrayText),
 }
+
+/// The first 256 bytes of a text that is no name. It may be a password in the wrong field, so it is wiped
+/// when dropped, and does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StrayText(Zeroizing<String>);
 
 /// Why a text cannot be a username.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -105,8 +113,25 @@ impl LoginName {
     pub fn from_typed(raw: &str) -> Self {
         match Username::parse(raw) {
             Ok(name) => Self::Possible(name),
-            Err(_) => Self::Impossible(raw[..raw.floor_char_boundary(256)].to_owned()),
+            Err(_) => Self::Impossible(StrayText::from_start_of(raw)),
         }
+    }
+}
+
+impl StrayText {
+    fn from_start_of(raw: &str) -> Self {
+        Self(Zeroizing::new(raw[..raw.floor_char_boundary(256)].to_owned()))
+    }
+
+    /// The text, for whoever makes a digest of it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StrayText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StrayText(..)")
     }
 }
 
@@ -210,6 +235,7 @@ mod tests {
         let LoginName::Impossible(kept) = LoginName::from_typed(&"é!".repeat(500)) else {
             panic!("possible")
         };
-        assert!(kept.len() <= 256 && kept.len() > 250);
+        assert!((251..=256).contains(&kept.expose().len()));
+        assert_eq!(format!("{kept:?}"), "StrayText(..)");
     }
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ports::{Clock, Entropy, Hasher, HasherError, PortError, Verification};
-use domain::{Password, PasswordHash};
+use domain::ports::{Clock, Entropy, Hasher, HasherError, NewHash, PortError, Verification};
+use domain::{NewPassword, Password, PasswordHash};
 use thiserror::Error;
 
 use crate::computation::Computation;
@@ -104,6 +104,16 @@ impl BcryptHasher {
 
 #[async_trait]
 impl Hasher for BcryptHasher {
+    async fn hash_new(&self, password: NewPassword) -> Result<NewHash, HasherError> {
+        let computation = self.computation;
+        let salt = self.entropy.draw();
+        let judge_and_hash = move || match password.judge() {
+            Ok(password) => NewHash::Done(computation.hash(password, salt)),
+            Err(problem) => NewHash::Refused(problem),
+        };
+        self.run(judge_and_hash).await
+    }
+
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError> {
         let secret = password.expose();
         if secret.is_empty() || secret.contains('\0') {
@@ -170,6 +180,20 @@ mod tests {
         assert_eq!(verify("correct horse").await.unwrap(), Verification::Match);
         assert_eq!(verify("correct horsf").await.unwrap(), Verification::Mismatch);
         assert_eq!(hasher.verify(password("correct horse"), None).await.unwrap(), Verification::Mismatch);
+    }
+
+    #[tokio::test]
+    async fn a_password_that_somebody_chooses_is_judged_before_it_is_hashed() {
+        let hasher = start(10, 1).unwrap();
+        let choose = |text| {
+            let ann = domain::Username::parse("ann").unwrap();
+            let admitted = domain::PasswordPolicy::new(8).unwrap().admit(password(text), ann);
+            hasher.hash_new(admitted.unwrap())
+        };
+
+        assert!(matches!(choose("correct horse battery").await.unwrap(), NewHash::Done(_)));
+        let refused = choose("password").await.unwrap();
+        assert_eq!(refused, NewHash::Refused(domain::PasswordProblem::TooGuessable));
     }
 
     #[tokio::test]

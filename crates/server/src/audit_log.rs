@@ -45,11 +45,12 @@ impl AuditLog for LineLog {
             Outcome::Success => ("success", None),
             Outcome::Refused(reason) => ("refused", Some(reason)),
             Outcome::Failed => ("failed", None),
+            Outcome::Abandoned => ("abandoned", None),
         };
         let (user_id, name_digest) = match &event.subject {
             Subject::User(id) => (Some(id.0), None),
             Subject::Name(name) => (None, Some(self.digest(b"name:", name.as_str()))),
-            Subject::Text(text) => (None, Some(self.digest(b"text:", text))),
+            Subject::Text(text) => (None, Some(self.digest(b"text:", text.expose()))),
             Subject::Unknown => (None, None),
         };
         let (client, request_id) = match &event.origin {

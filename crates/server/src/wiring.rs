@@ -1,16 +1,17 @@
 //! Which adapter stands behind which port, and the order in which they go up and come down.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ports::{Clock, Entropy, Ports};
+use domain::ports::{Clock, Entropy, Finisher, Ports};
 use domain::{Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
 use store_sqlite::SqliteStore;
 use thiserror::Error;
 use token_jwt::{JwtIssuer, KeyRing, Profile};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio_util::task::TaskTracker;
 
 use crate::audit_log::LineLog;
@@ -34,6 +35,18 @@ pub(crate) struct Application {
     pub(crate) runtime: Runtime,
     store: Arc<SqliteStore>,
     tasks: TaskTracker,
+}
+
+/// Sees work through on the store's runtime; a stop waits for it.
+struct Tracked {
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl Finisher for Tracked {
+    fn finish(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.tasks.spawn_on(work, &self.runtime);
+    }
 }
 
 /// Why the use cases do not stand.
@@ -99,6 +112,7 @@ impl Application {
             hasher: Arc::new(hasher),
             tokens: Arc::new(tokens),
             audit: Arc::new(LineLog::new(&secret)),
+            finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
             clock: clock.clone(),
             entropy: entropy.clone(),
         };

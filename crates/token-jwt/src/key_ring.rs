@@ -28,6 +28,8 @@ pub struct KeyRing {
 struct Key {
     id: String,
     algorithm: Algorithm,
+    /// As it stands in headers (RFC 7518, section 3.1).
+    algorithm_name: &'static str,
     signing: EncodingKey,
     verifying: DecodingKey,
 }
@@ -51,7 +53,7 @@ impl KeyRing {
     pub(crate) fn signed(&self, header: &Header, token: &Compact<'_>) -> bool {
         let named = self.keys.iter().find(|key| key.id == header.kid);
         named.is_some_and(|key| {
-            header.alg == key.algorithm_name()
+            header.alg == key.algorithm_name
                 && crypto::verify(token.signature, token.message.as_bytes(), &key.verifying, key.algorithm)
                     .unwrap_or(false)
         })
@@ -66,13 +68,10 @@ impl Key {
         Ok(Self {
             id: secret_key_id(secret),
             algorithm: Algorithm::HS256,
+            algorithm_name: "HS256",
             signing: EncodingKey::from_secret(secret),
             verifying: DecodingKey::from_secret(secret),
         })
-    }
-
-    fn algorithm_name(&self) -> String {
-        format!("{:?}", self.algorithm)
     }
 }
 

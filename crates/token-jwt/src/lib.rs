@@ -16,7 +16,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ports::{Clock, Entropy, PortError, TokenIssuer};
-use domain::{AccessToken, Grant, InvalidToken, UserId, Username};
+use domain::{AccessToken, Grant, InvalidToken, MAX_USERNAME_LENGTH, UserId, Username};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -52,7 +52,9 @@ pub enum TokenType {
 
 /// The issuer could not be made.
 #[derive(Debug, Error)]
-#[error("a token that was just signed does not verify on this machine")]
+#[error(
+    "a token that was just signed does not verify: the issuer, audience and client_id are too long, or the cryptography does not work on this machine"
+)]
 pub struct SelfTestError(#[source] Option<PortError>);
 
 /// Issues tokens and verifies them.
@@ -97,7 +99,8 @@ impl JwtIssuer {
     fn test_itself(&self) -> Result<(), SelfTestError> {
         let grant = Grant {
             subject: UserId(1),
-            username: Username::from_stored("self-test".to_owned(), "self-test".to_owned()),
+            // As long as a name can be, so that no user's token is longer than this one.
+            username: Username::from_stored("\u{1d518}".repeat(MAX_USERNAME_LENGTH), "self-test".to_owned()),
             issued_at: self.clock.now(),
             lifetime: self.profile.max_lifetime,
         };
@@ -121,7 +124,7 @@ impl JwtIssuer {
             && !claims.preferred_username.is_empty()
             && claims.iat.max(claims.nbf.unwrap_or(i64::MIN)) <= now + LEEWAY_SECONDS
             && lifetime.is_some_and(|seconds| Duration::from_secs(seconds) <= *max_lifetime);
-        let subject = claims.sub.parse().ok().filter(|UserId(id)| *id > 0);
+        let subject = UserId::parse(&claims.sub).filter(|UserId(id)| *id > 0);
         match subject.filter(|_| sound) {
             None => Err(InvalidToken::Invalid),
             Some(_) if claims.exp <= now => Err(InvalidToken::Expired),

@@ -1,10 +1,17 @@
 //! What an operator does with somebody's account.
 
+use std::sync::Arc;
+
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::Auth;
-use crate::ports::{Change, HasherError, PortError};
-use crate::{Account, Action, Origin, Outcome, Password, PasswordProblem, Subject, UserId, Username};
+use super::attempt::Attempt;
+use crate::ports::{Change, HasherError, NewHash, PortError, UserRepo};
+use crate::{
+    Account, Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject, UserId, Username,
+    UsernameKey,
+};
 
 /// Why an account stayed as it was.
 #[derive(Debug, Error)]
@@ -45,20 +52,20 @@ impl Auth {
 
     /// Shuts an account: it logs in no more, and its tokens open nothing here from now on.
     pub async fn disable(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
-        let change = self.ports.users.disable(name.key().clone(), self.ports.clock.now()).await;
-        self.administered(Action::Disable, origin, name, change)
+        let attempt = self.attempt(Action::Disable, name, origin);
+        self.change(attempt, name, |users, name, at| async move { users.disable(name, at).await }).await
     }
 
     /// Opens an account again.
     pub async fn enable(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
-        let change = self.ports.users.enable(name.key().clone(), self.ports.clock.now()).await;
-        self.administered(Action::Enable, origin, name, change)
+        let attempt = self.attempt(Action::Enable, name, origin);
+        self.change(attempt, name, |users, name, at| async move { users.enable(name, at).await }).await
     }
 
     /// Removes an account and everything of it.
     pub async fn delete(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
-        let change = self.ports.users.delete(name.key().clone()).await;
-        self.administered(Action::Delete, origin, name, change)
+        let attempt = self.attempt(Action::Delete, name, origin);
+        self.change(attempt, name, |users, name, _| async move { users.delete(name).await }).await
     }
 
     /// Sets a password without asking for the old one, by the rules of a sign-up.
@@ -68,36 +75,70 @@ impl Auth {
         name: &Username,
         password: Password,
     ) -> Result<Account, SetPasswordError> {
-        self.rules.passwords.judge(&password, name)?;
-        let hash = self.ports.hasher.hash(password).await?;
-        let at = self.ports.clock.now();
-        let change = self.ports.users.set_password(name.key().clone(), hash, at).await;
-        Ok(self.administered(Action::SetPassword, origin, name, change)?)
+        let attempt = self.attempt(Action::SetPassword, name, origin);
+        let hash = match self.hash_new(name, password).await {
+            Ok(hash) => hash,
+            Err(error) => {
+                attempt.fail(error.outcome());
+                return Err(error);
+            }
+        };
+        let set =
+            |users: Arc<dyn UserRepo>, name, at| async move { users.set_password(name, hash, at).await };
+        Ok(self.change(attempt, name, set).await?)
     }
 
-    fn administered(
+    async fn hash_new(&self, name: &Username, password: Password) -> Result<PasswordHash, SetPasswordError> {
+        let password = self.rules.passwords.admit(password, name.clone())?;
+        match self.ports.hasher.hash_new(password).await? {
+            NewHash::Done(hash) => Ok(hash),
+            NewHash::Refused(problem) => Err(problem.into()),
+        }
+    }
+
+    async fn change<F>(
         &self,
-        action: Action,
-        origin: Origin,
+        attempt: Attempt,
         name: &Username,
-        change: Result<Change, PortError>,
-    ) -> Result<Account, AdministerError> {
-        let (outcome, subject, result) = match change {
-            Ok(Change::Done(account)) => (Outcome::Success, Subject::User(account.user.id), Ok(account)),
-            Ok(Change::UnknownUser) => {
-                (Outcome::Refused("unknown_user"), name.into(), Err(AdministerError::UnknownUser))
+        change: impl FnOnce(Arc<dyn UserRepo>, UsernameKey, Timestamp) -> F,
+    ) -> Result<Account, AdministerError>
+    where
+        F: Future<Output = Result<Change, PortError>> + Send + 'static,
+    {
+        let change = change(self.ports.users.clone(), name.key().clone(), self.ports.clock.now());
+        self.finish(async move {
+            match change.await {
+                Ok(Change::Done(account)) => {
+                    attempt.succeed(Subject::User(account.user.id));
+                    Ok(account)
+                }
+                Ok(Change::UnknownUser) => {
+                    attempt.fail(Outcome::Refused("unknown_user"));
+                    Err(AdministerError::UnknownUser)
+                }
+                Err(error) => {
+                    attempt.fail(Outcome::Failed);
+                    Err(error.into())
+                }
             }
-            Err(error) => (Outcome::Failed, name.into(), Err(error.into())),
-        };
-        self.record(action, outcome, subject, origin);
-        result
+        })
+        .await?
+    }
+}
+
+impl SetPasswordError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Password(_) => Outcome::Refused("password_refused"),
+            Self::Hasher(HasherError::Overloaded { .. }) => Outcome::Refused("overloaded"),
+            Self::Account(AdministerError::UnknownUser) => Outcome::Refused("unknown_user"),
+            Self::Hasher(HasherError::Port(_)) | Self::Account(AdministerError::Port(_)) => Outcome::Failed,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::ports::{MockHasher, MockUserRepo, Ports};
     use crate::testing::{self, ann, auth, hash, noon, password, ports, username};
@@ -139,14 +180,16 @@ mod tests {
     #[tokio::test]
     async fn an_operator_sets_passwords_by_the_rules_of_a_sign_up() {
         let mut hasher = MockHasher::new();
-        hasher.expect_hash().once().returning(|_| Ok(hash("set")));
+        hasher
+            .expect_hash_new()
+            .returning(|new| Ok(new.judge().map_or_else(NewHash::Refused, |_| NewHash::Done(hash("set")))));
         let mut users = MockUserRepo::new();
         users
             .expect_set_password()
             .withf(|_, new, _| *new == hash("set"))
             .once()
             .returning(|_, _, _| Ok(Change::Done(ann())));
-        let (audit, _) = testing::audit();
+        let (audit, events) = testing::audit();
         let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
 
         let set = |text| auth.set_password(Origin::CommandLine, &ANN, password(text));
@@ -154,6 +197,8 @@ mod tests {
         assert!(set("kq7wzmv1").await.is_ok());
         let refused = set("password").await.unwrap_err();
         assert!(matches!(refused, SetPasswordError::Password(PasswordProblem::TooGuessable)));
+        let outcomes: Vec<_> = events.taken().into_iter().map(|(_, outcome, _)| outcome).collect();
+        assert_eq!(outcomes, [Outcome::Success, Outcome::Refused("password_refused")]);
     }
 
     static ANN: std::sync::LazyLock<Username> = std::sync::LazyLock::new(|| username("ann"));

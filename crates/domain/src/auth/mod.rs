@@ -1,6 +1,7 @@
 //! The use cases, one file each.
 
 mod administer;
+mod attempt;
 mod log_in;
 mod open_session;
 mod race;
@@ -9,14 +10,17 @@ mod whoami;
 
 use std::time::Duration;
 
+use futures_channel::oneshot;
+
 pub use self::administer::{AdministerError, SetPasswordError};
+use self::attempt::Attempt;
 pub use self::log_in::{LogInError, LoggedIn};
 pub use self::open_session::Refusal;
 use self::race::Races;
 pub use self::sign_up::SignUpError;
 pub use self::whoami::WhoamiError;
 use crate::ports::{PortError, Ports};
-use crate::{Action, Event, Origin, Outcome, PasswordPolicy, Subject};
+use crate::{Action, Origin, PasswordPolicy, Subject};
 
 /// What people can do here.
 #[derive(Clone)]
@@ -51,7 +55,21 @@ impl Auth {
         self.ports.readiness.check().await
     }
 
-    fn record(&self, action: Action, outcome: Outcome, subject: Subject, origin: Origin) {
-        self.ports.audit.record(Event { action, outcome, subject, origin });
+    fn attempt(&self, action: Action, subject: impl Into<Subject>, origin: Origin) -> Attempt {
+        Attempt::begin(self.ports.audit.clone(), action, subject.into(), origin)
+    }
+
+    /// Does `work` to its end, though whoever waits for it goes away. What changes something is done in here
+    /// together with its record, or there would be changes that nobody finds in the audit log.
+    async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, PortError> {
+        let (answer, answered) = oneshot::channel();
+        self.ports.finisher.finish(Box::pin(async move {
+            // Nobody may be waiting any more.
+            let _ = answer.send(work.await);
+        }));
+        answered.await.map_err(|canceled| PortError::Failed(Box::new(canceled)))
     }
 }

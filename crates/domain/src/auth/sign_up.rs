@@ -4,8 +4,9 @@ use futures_util::future::{Either, select};
 use thiserror::Error;
 
 use super::Auth;
-use crate::ports::{HasherError, Insertion, NewUser, PortError};
-use crate::{Action, Origin, Outcome, Password, PasswordProblem, Subject, User, Username};
+use super::race::Race;
+use crate::ports::{HasherError, Insertion, NewHash, NewUser, PortError, UserRepo};
+use crate::{Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject, User, Username};
 
 /// Why there is no new account.
 #[derive(Debug, Error)]
@@ -32,31 +33,53 @@ impl Auth {
         name: Username,
         password: Password,
     ) -> Result<User, SignUpError> {
-        let named = Subject::from(&name);
-        let result = self.create(name, password).await;
-        let (outcome, subject) = match &result {
-            Ok(user) => (Outcome::Success, Subject::User(user.id)),
-            Err(error) => (error.outcome(), named),
+        let attempt = self.attempt(Action::SignUp, &name, origin);
+        let race = self.races.enter(name.key());
+        let password_hash = match self.hash_in(&race, &name, password).await {
+            Ok(hash) => hash,
+            Err(error) => {
+                attempt.fail(error.outcome());
+                return Err(error);
+            }
         };
-        self.record(Action::SignUp, outcome, subject, origin);
-        result
+        let new = NewUser { name, password_hash, at: self.ports.clock.now() };
+        let users = self.ports.users.clone();
+        self.finish(async move {
+            let result = insert(&*users, new).await;
+            match &result {
+                Ok(user) => {
+                    attempt.succeed(Subject::User(user.id));
+                    race.win();
+                }
+                Err(error) => attempt.fail(error.outcome()),
+            }
+            result
+        })
+        .await?
     }
 
-    async fn create(&self, name: Username, password: Password) -> Result<User, SignUpError> {
-        self.rules.passwords.judge(&password, &name)?;
-        let race = self.races.enter(name.key());
-        let password_hash = match select(self.ports.hasher.hash(password), race.lost()).await {
-            Either::Left((hash, _)) => hash?,
-            Either::Right(_) => return Err(SignUpError::UsernameTaken),
-        };
-        let at = self.ports.clock.now();
-        match self.ports.users.insert(NewUser { name, password_hash, at }).await? {
-            Insertion::Done(user) => {
-                race.win();
-                Ok(user)
-            }
-            Insertion::UsernameTaken => Err(SignUpError::UsernameTaken),
+    /// Hashes the password unless it cannot be chosen, or a rival gets the name meanwhile.
+    async fn hash_in(
+        &self,
+        race: &Race,
+        name: &Username,
+        password: Password,
+    ) -> Result<PasswordHash, SignUpError> {
+        let password = self.rules.passwords.admit(password, name.clone())?;
+        match select(self.ports.hasher.hash_new(password), race.lost()).await {
+            Either::Left((hash, _)) => match hash? {
+                NewHash::Done(hash) => Ok(hash),
+                NewHash::Refused(problem) => Err(problem.into()),
+            },
+            Either::Right(_) => Err(SignUpError::UsernameTaken),
         }
+    }
+}
+
+async fn insert(users: &dyn UserRepo, new: NewUser) -> Result<User, SignUpError> {
+    match users.insert(new).await? {
+        Insertion::Done(user) => Ok(user),
+        Insertion::UsernameTaken => Err(SignUpError::UsernameTaken),
     }
 }
 
@@ -78,17 +101,18 @@ mod tests {
     use std::time::Duration;
 
     use async_trait::async_trait;
+    use futures_util::FutureExt;
     use futures_util::future::join;
 
     use super::*;
-    use crate::PasswordHash;
+    use crate::NewPassword;
     use crate::ports::{Hasher, MockHasher, MockUserRepo, Ports, Verification};
     use crate::testing::{self, ann, auth, broken, hash, noon, origin, password, ports, username};
 
     #[tokio::test]
     async fn a_new_name_and_a_good_password_make_a_user() {
         let mut hasher = MockHasher::new();
-        hasher.expect_hash().returning(|_| Ok(hash("new")));
+        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
         users
             .expect_insert()
@@ -106,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_name_is_said_to_be_taken() {
         let mut hasher = MockHasher::new();
-        hasher.expect_hash().returning(|_| Ok(hash("new")));
+        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
         users.expect_insert().returning(|_| Ok(Insertion::UsernameTaken));
         let (audit, events) = testing::audit();
@@ -124,12 +148,16 @@ mod tests {
 
     #[async_trait]
     impl Hasher for BusyHasher {
-        async fn hash(&self, _: Password) -> Result<PasswordHash, HasherError> {
+        async fn hash_new(&self, _: NewPassword) -> Result<NewHash, HasherError> {
             if self.0.swap(true, Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
             tokio::task::yield_now().await;
-            Ok(hash("new"))
+            Ok(NewHash::Done(hash("new")))
+        }
+
+        async fn hash(&self, _: Password) -> Result<PasswordHash, HasherError> {
+            unreachable!("nobody logs in")
         }
 
         async fn verify(&self, _: Password, _: Option<PasswordHash>) -> Result<Verification, HasherError> {
@@ -155,13 +183,50 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guessable_password_is_refused_before_any_work() {
-        let (audit, _) = testing::audit();
-        let auth = auth(Ports { audit, ..ports() });
+    async fn a_short_password_is_refused_before_any_work_and_a_guessable_one_by_the_hasher() {
+        let (audit, events) = testing::audit();
+        let mut hasher = MockHasher::new();
+        hasher.expect_hash_new().once().returning(|new| Ok(NewHash::Refused(new.judge().unwrap_err())));
+        let auth = auth(Ports { hasher: Arc::new(hasher), audit, ..ports() });
 
-        let error = auth.sign_up(origin(), username("annabelle"), password("annabelle")).await.unwrap_err();
+        let sign_up = |text| auth.sign_up(origin(), username("annabelle"), password(text));
 
-        assert!(matches!(error, SignUpError::Password(PasswordProblem::TooGuessable)));
+        let problem = |result: Result<User, SignUpError>| match result {
+            Err(SignUpError::Password(problem)) => problem,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(problem(sign_up("annabel").await), PasswordProblem::TooShort { at_least: 8 });
+        assert_eq!(problem(sign_up("annabelle").await), PasswordProblem::TooGuessable);
+        assert!(events.taken().iter().all(|event| event.1 == Outcome::Refused("password_refused")));
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_before_the_store_is_asked_is_recorded_as_gone() {
+        let (audit, events) = testing::audit();
+        let hasher = Arc::new(BusyHasher(AtomicBool::new(true)));
+        let auth = auth(Ports { hasher, audit, ..ports() });
+
+        let gone = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).now_or_never();
+
+        assert!(gone.is_none());
+        assert_eq!(events.taken()[0].1, Outcome::Abandoned);
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_after_that_has_an_account_and_it_is_on_record() {
+        let mut hasher = MockHasher::new();
+        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
+        let mut users = MockUserRepo::new();
+        users.expect_insert().once().returning(|_| Ok(Insertion::Done(ann().user)));
+        let (audit, events) = testing::audit();
+        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
+
+        // The work is handed over and not begun yet when the caller leaves.
+        let gone = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).now_or_never();
+        assert!(gone.is_none());
+        tokio::task::yield_now().await;
+
+        assert_eq!(events.taken(), [(Action::SignUp, Outcome::Success, Subject::User(ann().user.id))]);
     }
 
     #[tokio::test]
@@ -169,8 +234,8 @@ mod tests {
         let (audit, events) = testing::audit();
         let mut hasher = MockHasher::new();
         let retry_after = Duration::from_secs(3);
-        hasher.expect_hash().once().returning(move |_| Err(HasherError::Overloaded { retry_after }));
-        hasher.expect_hash().returning(|_| Ok(hash("new")));
+        hasher.expect_hash_new().once().returning(move |_| Err(HasherError::Overloaded { retry_after }));
+        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
         users.expect_insert().returning(|_| Err(broken()));
         let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });

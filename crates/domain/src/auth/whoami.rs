@@ -27,7 +27,7 @@ impl Auth {
                     InvalidToken::Expired => "expired",
                     InvalidToken::Invalid => "invalid",
                 };
-                self.record(Action::ShowToken, Outcome::Refused(reason), Subject::Unknown, origin);
+                self.attempt(Action::ShowToken, Subject::Unknown, origin).fail(Outcome::Refused(reason));
                 return Err(error.into());
             }
         };
@@ -35,7 +35,8 @@ impl Auth {
         if let Some(account) = account.filter(|account| account.disabled_at.is_none()) {
             return Ok(account.user);
         }
-        self.record(Action::ShowToken, Outcome::Refused("gone_or_disabled"), Subject::User(id), origin);
+        let attempt = self.attempt(Action::ShowToken, Subject::User(id), origin);
+        attempt.fail(Outcome::Refused("gone_or_disabled"));
         Err(InvalidToken::Invalid.into())
     }
 }
