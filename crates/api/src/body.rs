@@ -23,6 +23,9 @@ use crate::problem::{Code, FieldCode, FieldError, Problem};
 /// The most bytes of a body that are read.
 const LARGEST_BODY: usize = 16 * 1024;
 
+/// The most unknown fields that are named; whoever sends more has not read the description.
+const MOST_UNKNOWN: usize = 16;
+
 /// A request's body, read and found valid.
 pub(crate) struct Body<T>(pub(crate) T);
 
@@ -90,7 +93,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     let mut parameters = parts.filter(|parameter| !parameter.is_empty());
     let is_utf8 = |parameter: &str| {
         parameter.split_once('=').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+            name.eq_ignore_ascii_case("charset") && value.eq_ignore_ascii_case("utf-8")
         })
     };
     is_json && parameters.all(is_utf8) && !headers.contains_key(CONTENT_ENCODING)
@@ -129,8 +133,9 @@ where
     let fields = Fields { members, unknown: &mut unknown };
     let value = T::deserialize(fields).map_err(|_| Problem::new(Code::ValidationFailed))?;
 
+    let named = unknown.iter().take(MOST_UNKNOWN);
     let mut errors: Vec<FieldError> =
-        unknown.iter().map(|name| FieldError::new(shown(name), FieldCode::UnknownField)).collect();
+        named.map(|name| FieldError::new(shown(name), FieldCode::UnknownField)).collect();
     if let Err(report) = value.validate() {
         for (path, error) in report.iter() {
             errors.push(FieldError::new(&path.to_string(), FieldCode::named(error.message())));
@@ -464,6 +469,7 @@ mod tests {
             "application/x-www-form-urlencoded",
             "multipart/form-data; boundary=x",
             "text/json",
+            "application/json; charset=\"utf-8",
             "application/json, text/plain",
             "application/json; boundary=x",
             "*/*",

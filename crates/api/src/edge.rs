@@ -10,9 +10,10 @@ use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use actix_web::http::uri::Authority;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
@@ -44,13 +45,13 @@ pub(crate) async fn edge(
     let line = RequestLine::begin(&api, &request);
     request.extensions_mut().insert(RequestId(line.request_id.clone()));
     if let Err(problem) = check_head(&request) {
-        let response = line.finish("-", problem.render(line.context(&api)), Some(&problem));
+        let response = line.finish(problem.render(line.context(&api)), Some(&problem));
         return Ok(request.into_response(response));
     }
     // The request cannot be cloned before it is routed, so after a panic or an error outside of a handler
     // there is none to answer; the error itself carries the answer then.
     let unrouted = |problem: Problem| {
-        let response = line.finish("-", problem.render(line.context(&api)), Some(&problem));
+        let response = line.finish(problem.render(line.context(&api)), Some(&problem));
         InternalError::from_response("answered at the edge", response).into()
     };
     let served = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
@@ -62,7 +63,6 @@ pub(crate) async fn edge(
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
-    let route = request.match_pattern();
     let own = response.error().and_then(|error| error.as_error::<Problem>());
     // What the framework answers by itself, as it does where a path cannot be decoded.
     let status = response.status();
@@ -71,14 +71,19 @@ pub(crate) async fn edge(
     let answer = match own.or(made_up.as_ref()) {
         Some(problem) => {
             let rendered = problem.render(line.context(&api));
-            line.finish(route.as_deref().unwrap_or("-"), rendered, Some(problem))
+            line.finish(rendered, Some(problem))
         }
-        None => line.finish(route.as_deref().unwrap_or("-"), response, None),
+        None => line.finish(response, None),
     };
     Ok(ServiceResponse::new(request, answer))
 }
 
 fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
+    // That there is one and only one, the framework has seen to (RFC 9112, section 3.2).
+    let host = request.headers().get(HOST).map(|host| host.as_bytes());
+    if host.is_some_and(|host| Authority::try_from(host).is_err()) {
+        return Err(Problem::new(Code::MalformedRequest));
+    }
     if request.uri().to_string().len() > LONGEST_TARGET {
         return Err(Problem::new(Code::UriTooLong));
     }
@@ -95,6 +100,9 @@ fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
 struct RequestLine {
     request_id: String,
     method: &'static str,
+    /// The template of the path. A path that nobody serves is not repeated: it may hold anything, a password
+    /// in the wrong window included.
+    route: Option<String>,
     client: IpAddr,
     clock: Arc<dyn Clock>,
     begun: Duration,
@@ -106,6 +114,7 @@ impl RequestLine {
         Self {
             request_id: request_id(request.headers()).unwrap_or_else(|| hex(api.entropy.draw())),
             method: known_method(request.method().as_str()),
+            route: request.match_pattern(),
             client: client_address::of_unrouted(request),
             clock: api.clock.clone(),
             begun: api.clock.monotonic(),
@@ -117,24 +126,23 @@ impl RequestLine {
         Context { issuer: &api.settings.issuer, request_id: &self.request_id }
     }
 
-    /// Puts the last headers on an answer and writes the line. Only the route's template is logged: a path
-    /// that nobody serves may hold anything, a password in the wrong window included.
-    fn finish(&self, route: &str, mut response: HttpResponse, problem: Option<&Problem>) -> HttpResponse {
+    /// Puts the last headers on an answer and writes the line.
+    fn finish(&self, mut response: HttpResponse, problem: Option<&Problem>) -> HttpResponse {
         protect(response.headers_mut(), &self.request_id);
         let code = problem.map(|problem| problem.code().as_str());
         if let Some(cause) = problem.and_then(Problem::cause) {
             tracing::error!(request_id = self.request_id, code, cause, "a request failed");
         }
-        self.write(response.status().as_u16(), route, code);
+        self.write(response.status().as_u16(), code);
         response
     }
 
-    fn write(&self, status: u16, route: &str, code: Option<&str>) {
+    fn write(&self, status: u16, code: Option<&str>) {
         let microseconds = self.clock.monotonic().saturating_sub(self.begun).as_micros();
         tracing::info!(
             target: "api::request",
             method = self.method,
-            route,
+            route = self.route,
             status,
             code,
             microseconds = u64::try_from(microseconds).unwrap_or(u64::MAX),
@@ -149,7 +157,7 @@ impl Drop for RequestLine {
     fn drop(&mut self) {
         if !self.written.get() {
             // The status that nginx made common for a client that closed its connection.
-            self.write(499, "-", None);
+            self.write(499, None);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The HTTP surface, on actix-web.
 //!
-//! Promises that every answer is what `/openapi.json` says, that every error is a problem document (RFC
-//! 9457) which tells the client what to do and nothing of our insides, and that nothing a client sent is
-//! echoed or logged. Refuses to know how anything is kept, hashed or signed, and to decide anything that
+//! Promises that every endpoint answers what `/openapi.json` says of it, that every error is a problem
+//! document (RFC 9457) which tells the client what to do and nothing of our insides, and that of what a
+//! client sent nothing is repeated or logged but what can do no harm: a plain request id, the plain name of
+//! an unknown field. Refuses to know how anything is kept, hashed or signed, and to decide anything that
 //! [`domain::Auth`] decides.
 //!
 //! A request comes in through `edge`, is read by `body` and `caller`, is handled in `routes`, and whatever
