@@ -32,7 +32,7 @@ test: ## Run every test
 	cargo build --locked --package server --bin auth-api
 	cargo test --locked --workspace
 
-check: lint test deny docs ## Run what continuous integration runs
+check: lint test deny docs ## Run the tests and every check
 	cargo fmt --all --check
 
 fmt: ## Format the code
