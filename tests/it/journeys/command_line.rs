@@ -203,6 +203,8 @@ fn a_bulk_that_cannot_succeed_stops_at_the_first_refusal() {
         &deployment.run_with(&["users", "create", &"x".repeat(60), "--count", "10000"], PASSWORD),
         "64",
     );
+    // Its first nine names are too short, and the hundredth is not.
+    assert_refused(&deployment.run_with(&["users", "create", "", "--count", "100"], PASSWORD), "too short");
 }
 
 #[test]

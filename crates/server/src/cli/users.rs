@@ -99,7 +99,8 @@ impl Command {
         Ok(match self {
             Self::Create { name, count: None } => Task::Create(parse(&name)?, password::read()?),
             Self::Create { name, count: Some(count) } => {
-                // The last name is the longest; if it can be one, all can.
+                // The first name is the shortest and the last the longest; if both can be names, all can.
+                parse(&numbered(&name, 1))?;
                 parse(&numbered(&name, count))?;
                 Task::CreateMany { name, count, password: password::read()? }
             }
@@ -209,12 +210,17 @@ async fn create_many(
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         while next <= count && under_way.len() < workers && first_failure.is_none() && !interrupted {
-            let (auth, name) = (auth.clone(), parse(&numbered(name, next))?);
-            let password = password.clone();
-            under_way.spawn(async move {
-                let shown = name.as_typed().to_owned();
-                auth.sign_up(Origin::CommandLine, name, password).await.map_err(|error| (shown, error))
-            });
+            match parse(&numbered(name, next)) {
+                Ok(name) => {
+                    let (auth, password) = (auth.clone(), password.clone());
+                    under_way.spawn(async move {
+                        let shown = name.as_typed().to_owned();
+                        let made = auth.sign_up(Origin::CommandLine, name, password).await;
+                        made.map_err(|error| (shown, error))
+                    });
+                }
+                Err(failure) => first_failure = Some(failure),
+            }
             next += 1;
         }
         let finished = tokio::select! {
