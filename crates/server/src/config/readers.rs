@@ -16,6 +16,10 @@ use super::{Environment, LogFormat, Secret};
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
 pub(super) type Wrong = String;
 
+/// The most bytes of a text that every token carries; all of them together leave room in the 4096 bytes that a
+/// token may have.
+const LONGEST_CLAIM: usize = 255;
+
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -106,6 +110,9 @@ pub(super) fn secret(text: &str) -> Result<Secret, Wrong> {
 
 /// An origin, perhaps with a path, that other texts are appended to: verifiers compare it byte for byte.
 pub(super) fn issuer(text: &str) -> Result<String, Wrong> {
+    if text.len() > LONGEST_CLAIM {
+        return Err(format!("must have at most {LONGEST_CLAIM} bytes"));
+    }
     let plain = !text.ends_with('/') && !text.contains(['?', '#', '@']);
     let parsed = text.parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
@@ -148,8 +155,11 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Wrong> {
 }
 
 fn claim(text: &str) -> Result<String, Wrong> {
-    let fits = (1..=255).contains(&text.len()) && !text.contains(char::is_control);
-    if fits { Ok(text.to_owned()) } else { wrong("must have 1 to 255 bytes and no control characters") }
+    if (1..=LONGEST_CLAIM).contains(&text.len()) && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have 1 to {LONGEST_CLAIM} bytes and no control characters"))
+    }
 }
 
 fn number<N>(text: &str, least: N, most: N) -> Result<N, Wrong>
@@ -276,6 +286,18 @@ mod tests {
             "https://example.com\n",
         ] {
             assert!(issuer(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_every_token_carries_has_at_most_255_bytes() {
+        let url = |length: usize| format!("https://{}", "a".repeat(length - "https://".len()));
+
+        assert_eq!(issuer(&url(255)), Ok(url(255)));
+        assert!(issuer(&url(256)).unwrap_err().contains("at most 255 bytes"));
+        for read in [client_id, |text: &str| audience(text).map(Option::unwrap)] {
+            assert!(read(&"a".repeat(255)).is_ok());
+            assert!(read(&"a".repeat(256)).unwrap_err().contains("1 to 255 bytes"));
         }
     }
 
