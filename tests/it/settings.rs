@@ -282,6 +282,8 @@ fn a_secret_that_is_short_regular_or_an_example_is_refused_in_any_environment() 
             "k7Qz9xk7Qz9xk7Qz9xk7Qz9xk7Qz9xk7Qz9x",
             "change-me-k7Qz9xW3mVp1LrT8bN5cYd2",
             "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+            "correcthorsebatterystaplecorrecthorse",
+            "GQDstcKsx0NHjPOuXOYg5MbeJ1XT0uFiwDVvVBrk",
         ] {
             let deployment =
                 Deployment::bare().set("AUTH_ENV", environment).set("AUTH_TOKEN__SECRET", secret);
