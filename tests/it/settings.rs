@@ -177,6 +177,7 @@ fn numbers_and_times_out_of_range_are_refused() {
         ("AUTH_TOKEN__ACCESS_TTL", "0s"),
         ("AUTH_HTTP__GRACE", "2d"),
         ("AUTH_HTTP__GRACE", "20"),
+        ("AUTH_HTTP__GRACE", "1500ms"),
         ("AUTH_HTTP__GRACE", ""),
     ] {
         assert_refused(&check(&Deployment::bare().set(name, value)), name);

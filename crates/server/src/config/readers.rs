@@ -44,9 +44,11 @@ pub(super) fn flag(text: &str) -> Result<bool, Wrong> {
     }
 }
 
-/// How long requests in flight may take at a stop. None at all is a choice one can make.
+/// How long requests in flight may take at a stop, in whole seconds as the HTTP server counts it. None at all is
+/// a choice one can make.
 pub(super) fn grace(text: &str) -> Result<Duration, Wrong> {
-    duration(text, Duration::ZERO, HOUR).or_else(|()| wrong("must be a time such as 20s, from 0s to 1h"))
+    whole_seconds(text, Duration::ZERO, HOUR)
+        .or_else(|()| wrong("must be a time in whole seconds such as 20s, from 0s to 1h"))
 }
 
 /// How long a password may wait for its turn and be hashed. Ten seconds are what many clients wait for an
@@ -58,10 +60,8 @@ pub(super) fn hashing_deadline(text: &str) -> Result<Duration, Wrong> {
 
 /// How long an access token holds. What cannot be taken back should not hold for long.
 pub(super) fn access_ttl(text: &str) -> Result<Duration, Wrong> {
-    match duration(text, SECOND, 30 * DAY) {
-        Ok(ttl) if ttl.subsec_nanos() == 0 => Ok(ttl),
-        _ => wrong("must be a time in whole seconds such as 15m, from 1s to 30d"),
-    }
+    whole_seconds(text, SECOND, 30 * DAY)
+        .or_else(|()| wrong("must be a time in whole seconds such as 15m, from 1s to 30d"))
 }
 
 pub(super) fn bcrypt_cost(text: &str) -> Result<u32, Wrong> {
@@ -188,6 +188,10 @@ fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, ()>
     if (least..=most).contains(&duration) { Ok(duration) } else { Err(()) }
 }
 
+fn whole_seconds(text: &str, least: Duration, most: Duration) -> Result<Duration, ()> {
+    duration(text, least, most).and_then(|whole| if whole.subsec_nanos() == 0 { Ok(whole) } else { Err(()) })
+}
+
 fn wrong<T>(what: &str) -> Result<T, Wrong> {
     Err(what.to_owned())
 }
@@ -226,6 +230,8 @@ mod tests {
     #[test]
     fn no_time_is_a_grace_but_neither_a_deadline_nor_a_lifetime() {
         assert_eq!(grace("0s"), Ok(Duration::ZERO));
+        assert_eq!(grace("2000ms"), Ok(2 * SECOND));
+        assert!(grace("999ms").unwrap_err().contains("whole seconds"));
         assert!(hashing_deadline("0s").is_err());
         assert!(hashing_deadline("10s").is_err());
         assert!(access_ttl("0s").is_err());
