@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS,
@@ -45,7 +46,9 @@ pub(crate) async fn edge(
     let line = RequestLine::begin(&api, &request);
     request.extensions_mut().insert(RequestId(line.request_id.clone()));
     if let Err(problem) = check_head(&request) {
-        let response = line.finish(problem.render(line.context(&api)), Some(&problem));
+        let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
+        // Whoever sends such a head is not to be trusted with where the next request begins.
+        response.head_mut().set_connection_type(ConnectionType::Close);
         return Ok(request.into_response(response));
     }
     // The request cannot be cloned before it is routed, so after a panic or an error outside of a handler
