@@ -309,7 +309,7 @@ fn requests_whose_framing_is_ambiguous_are_refused_and_the_connection_is_closed(
 fn a_host_that_can_be_none_is_refused_and_the_connection_is_closed() {
     let server = Server::start();
 
-    for host in ["", "a b", "a/b", "<a>", "x:port"] {
+    for host in ["", "a b", "a/b", "<a>"] {
         let answer =
             exchange(&server, format!("GET /health/live HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
 
