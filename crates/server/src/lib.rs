@@ -10,6 +10,7 @@ mod audit_log;
 mod cli;
 pub mod config;
 mod lifecycle;
+mod line_end;
 mod logging;
 pub mod secrets;
 mod system;

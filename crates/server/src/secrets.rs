@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, Environment, Secret, Warning, WeakSecret};
+use crate::line_end;
 
 /// Where development keeps the secret it made.
 pub const DEVELOPMENT_SECRET: &str = "data/token-secret";
@@ -88,7 +89,7 @@ fn kept(path: &Path) -> Result<Option<Secret>, SecretError> {
     }
     let mut text = Zeroizing::new(String::with_capacity(4096));
     Read::take(&mut file, 4096).read_to_string(&mut text).map_err(fail)?;
-    let text = Zeroizing::new(text.trim_end_matches('\n').to_owned());
+    line_end::cut(&mut text);
     let secret = Secret::parse(text);
     secret.map(Some).map_err(|source| SecretError::Unusable { path: path.to_path_buf(), source })
 }

@@ -6,6 +6,7 @@ use domain::{Password, PasswordProblem};
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure};
+use crate::line_end;
 
 /// More bytes than the longest password has; a pipe to something endless must not fill the memory.
 const LONGEST_INPUT: usize = 16 * 1024;
@@ -49,11 +50,6 @@ fn read_all() -> Result<Zeroizing<String>, Failure> {
     if text.len() > LONGEST_INPUT {
         return Err(refused(PasswordProblem::TooLong));
     }
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
+    line_end::cut(&mut text);
     Ok(text)
 }

@@ -12,6 +12,7 @@ use config::{FileFormat, Source as _, Value, ValueKind};
 
 use super::keys::{DefaultValue, KEYS, Key, Shape};
 use super::{Problem, Warning};
+use crate::line_end;
 
 /// Read when it is there and no other is asked for.
 const CONFIG_FILE: &str = "auth-api.toml";
@@ -181,8 +182,8 @@ impl Sources {
         known
     }
 
-    /// Reads `name` from the file that `name` with `_FILE` names, if it names one. Of what ends the last line
-    /// one line feed, with a carriage return before it or not, is no part of the value.
+    /// Reads `name` from the file that `name` with `_FILE` names, if it names one. One line end after it is no
+    /// part of the value.
     fn named_file(&mut self, name: &'static str, folder: &Path) {
         let named = format!("{name}_FILE");
         let Some((path, _)) = self.texts.get(named.as_str()) else { return };
@@ -195,12 +196,7 @@ impl Sources {
                 if readable_by_others {
                     self.warnings.push(Warning::readable_by_others(&format!("the file that {named} names")));
                 }
-                if text.ends_with('\n') {
-                    text.pop();
-                    if text.ends_with('\r') {
-                        text.pop();
-                    }
-                }
+                line_end::cut(&mut text);
                 self.texts.insert(name, (text, SetBy::NamedFile));
             }
             Err(error) => {
