@@ -1,10 +1,11 @@
 //! How the server comes and goes.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
@@ -123,16 +124,24 @@ fn a_stop_finishes_the_request_in_flight_and_ends_well() {
     assert_eq!(server.deployment().run(&["users", "show", "ann", "--json"]).json()["username"], "ann");
 }
 
-#[test]
-fn nobody_new_gets_in_while_it_stops() {
+#[tokio::test]
+async fn nobody_new_gets_in_while_it_stops() {
     let mut server = Deployment::new().set("AUTH_HTTP__GRACE", "1h").serve();
     let stream = begin_sign_up(&server);
     server.terminate();
     wait_until_it_stops(&server);
 
     // The listener closes a moment after the line is written; this ends when it has.
-    while TcpStream::connect(server.address()).is_ok() {}
+    let refused = async {
+        loop {
+            if let Err(refused) = tokio::net::TcpStream::connect(server.address()).await {
+                return refused.kind();
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
 
+    assert_eq!(refused.expect("it still listens"), ErrorKind::ConnectionRefused);
     drop(stream);
     assert_eq!(server.wait().code(), Some(0));
 }
