@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use domain::PasswordPolicy;
 use token_jwt::TokenType;
+use zeroize::Zeroizing;
 
 use self::keys::{KEYS, Key, Setting};
 pub use self::secret::{Secret, WeakSecret};
@@ -258,7 +259,7 @@ impl Reading {
 
     /// Reads a setting whose default follows from something else.
     fn read_or<T>(&mut self, setting: &'static Setting<T>, default: &str) -> Option<T> {
-        let default = || (default.to_owned(), SetBy::Default);
+        let default = || (Zeroizing::new(default.to_owned()), SetBy::Default);
         self.sources.texts.entry(setting.key.name).or_insert_with(default);
         self.read(setting)
     }
@@ -281,9 +282,10 @@ impl Reading {
 }
 
 impl Effective {
-    fn of(key: &'static Key, text: Option<&(String, SetBy)>) -> Self {
+    fn of(key: &'static Key, text: Option<&(Zeroizing<String>, SetBy)>) -> Self {
         let set_by = text.map_or(SetBy::Default, |(_, set_by)| set_by.clone());
-        Self { key, value: text.map(|(text, _)| text.clone()).filter(|_| !key.is_secret), set_by }
+        let shown = text.filter(|_| !key.is_secret);
+        Self { key, value: shown.map(|(text, _)| text.as_str().to_owned()), set_by }
     }
 
     /// Whether somebody set it.

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use config::{FileFormat, Source as _, Value, ValueKind};
+use zeroize::Zeroizing;
 
 use super::keys::{DefaultValue, KEYS, Key, Shape};
 use super::{Problem, Warning};
@@ -25,10 +26,11 @@ const LARGEST_FILE: u64 = 64 * 1024;
 /// The keys that a file can be named for instead, by their own name and `_FILE`.
 const FROM_FILES: [&str; 2] = ["AUTH_DATABASE__URL", "AUTH_TOKEN__SECRET"];
 
-/// The text of every key that has one, and who set it.
+/// The text of every key that has one, and who set it. Any of them may be a secret, if only by mistake, so what is
+/// kept of them is wiped; the `config` crate and the environment have copies that cannot be.
 #[derive(Default)]
 pub(super) struct Sources {
-    pub(super) texts: BTreeMap<&'static str, (String, SetBy)>,
+    pub(super) texts: BTreeMap<&'static str, (Zeroizing<String>, SetBy)>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Warning>,
 }
@@ -191,7 +193,7 @@ impl Sources {
             self.problems.push(Problem::new(named, format!("and {name} are both set; keep one of them")));
             return;
         }
-        match read_file(&folder.join(path)) {
+        match read_file(&folder.join(path.as_str())) {
             Ok((mut text, readable_by_others)) => {
                 if readable_by_others {
                     self.warnings.push(Warning::readable_by_others(&format!("the file that {named} names")));
@@ -225,7 +227,7 @@ fn layered(
     file: &HashMap<String, Value>,
     dotenv: &HashMap<String, String>,
     environment: &HashMap<String, String>,
-) -> Vec<(&'static Key, String)> {
+) -> Vec<(&'static Key, Zeroizing<String>)> {
     let mut builder = config::Config::builder();
     for key in KEYS {
         if let DefaultValue::Text(text) = key.default {
@@ -242,14 +244,18 @@ fn layered(
         .separator("__")
         .source(Some(variables.into_iter().collect()));
     let layers = builder.add_source(variables).build().unwrap_or_default();
-    KEYS.into_iter().filter_map(|key| Some((key, layers.get_string(&key.path()).ok()?))).collect()
+    let text = |key: &Key| layers.get_string(&key.path()).map(Zeroizing::new).ok();
+    KEYS.into_iter().filter_map(|key| Some((key, text(key)?))).collect()
 }
 
 /// The text of a file, and whether its group or others may read or write it.
-fn read_file(path: &Path) -> io::Result<(String, bool)> {
+fn read_file(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
     let file = File::open(path)?;
-    let readable_by_others = file.metadata()?.permissions().mode() & 0o066 != 0;
-    let mut text = String::new();
+    let metadata = file.metadata()?;
+    let readable_by_others = metadata.permissions().mode() & 0o066 != 0;
+    // Sized before it is filled: a string that grows leaves copies of itself behind.
+    let size = usize::try_from(metadata.len().min(LARGEST_FILE)).unwrap_or_default();
+    let mut text = Zeroizing::new(String::with_capacity(size + 1));
     file.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LARGEST_FILE {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 KiB"));
