@@ -80,8 +80,17 @@ pub enum OpenProblem {
          open more files (`ulimit -n`)"
     )]
     Connection(#[source] ConnectionError),
+    /// The disk does not do what SQLite asks of it.
+    #[error(
+        "the file or those beside it (-wal, -shm) cannot be made, read or written: the disk is read-only, full or \
+         gone; make the folder writable for this user, or make room"
+    )]
+    Disk(#[source] diesel::result::Error),
+    /// Not what SQLite once wrote.
+    #[error("the file is damaged; restore a backup")]
+    Damaged(#[source] diesel::result::Error),
     /// Anything else that SQLite says.
-    #[error("SQLite failed; if the file is damaged, restore a backup")]
+    #[error("SQLite failed")]
     Database(#[source] diesel::result::Error),
 }
 
@@ -108,7 +117,7 @@ enum Condition {
     Locked,
     Full,
     ReadOnly,
-    NotThere,
+    Disk,
     Damaged,
     NotADatabase,
     SchemaTakenBack,
@@ -140,9 +149,9 @@ impl From<diesel::result::Error> for OpenProblem {
             Some(Condition::Full) => Self::Full,
             Some(Condition::ReadOnly) => Self::ReadOnly,
             Some(Condition::NotADatabase) => Self::NotADatabase,
-            Some(Condition::NotThere | Condition::Damaged | Condition::SchemaTakenBack) | None => {
-                Self::Database(error)
-            }
+            Some(Condition::Disk) => Self::Disk(error),
+            Some(Condition::Damaged) => Self::Damaged(error),
+            Some(Condition::SchemaTakenBack) | None => Self::Database(error),
         }
     }
 }
@@ -212,7 +221,7 @@ impl Condition {
             "database is locked" | "database table is locked" | "locking protocol" => Self::Locked,
             "database or disk is full" => Self::Full,
             "attempt to write a readonly database" => Self::ReadOnly,
-            "disk I/O error" | "unable to open database file" => Self::NotThere,
+            "disk I/O error" | "unable to open database file" => Self::Disk,
             "database disk image is malformed" => Self::Damaged,
             "file is not a database" => Self::NotADatabase,
             // Ours are all there at the start; `auth-api migrate down` takes them away from whoever is running.

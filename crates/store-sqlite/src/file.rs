@@ -45,6 +45,11 @@ impl Location {
         &self.url
     }
 
+    /// The same for a file that nobody changes: SQLite makes nothing beside it, takes no lock and looks for no log.
+    pub(crate) fn unchanging_url(&self) -> String {
+        format!("{}&immutable=1", self.url)
+    }
+
     pub(crate) fn exists(&self) -> Result<bool, OpenProblem> {
         self.path.try_exists().map_err(OpenProblem::Folder)
     }
@@ -74,6 +79,13 @@ impl Location {
         Ok(())
     }
 
+    /// Where SQLite keeps the log: beside the file itself, if the path leads there by symbolic links.
+    pub(crate) fn log(&self) -> Result<PathBuf, OpenProblem> {
+        let mut log = fs::canonicalize(&self.path).map_err(OpenProblem::Folder)?.into_os_string();
+        log.push("-wal");
+        Ok(PathBuf::from(log))
+    }
+
     pub(crate) fn identity(&self) -> Result<Identity, OpenProblem> {
         Identity::of(&self.path).map_err(OpenProblem::Folder)
     }
@@ -82,10 +94,7 @@ impl Location {
 impl OpenFile {
     /// `before` is what was at the location before a connection was opened on it.
     pub(crate) fn new(location: Location, before: Identity) -> Result<Self, OpenProblem> {
-        // SQLite follows symbolic links and keeps the log beside the file they lead to.
-        let mut log = fs::canonicalize(&location.path).map_err(OpenProblem::Folder)?.into_os_string();
-        log.push("-wal");
-        let log = PathBuf::from(log);
+        let log = location.log()?;
         let log_identity = Identity::of(&log).map_err(OpenProblem::Folder)?;
         if location.identity()? != before {
             return Err(OpenProblem::Replaced);

@@ -76,8 +76,7 @@ pub fn redo(path: &Path) -> Result<Option<Migration>, OpenError> {
 pub fn status(path: &Path) -> Result<Vec<Status>, OpenError> {
     let status = || {
         let location = Location::new(path)?;
-        let applied =
-            if location.exists()? { applied(&mut connect(&location, PATIENCE)?)? } else { BTreeSet::new() };
+        let applied = if location.exists()? { look(&location)? } else { BTreeSet::new() };
         let known = known()?.into_iter().map(|step| Migration::of(&step));
         Ok(known
             .map(|migration| Status { applied: applied.contains(&migration.version), migration })
@@ -121,6 +120,18 @@ pub(crate) fn mark(connection: &mut SqliteConnection) -> QueryResult<()> {
 /// Whether the file is still marked as ours: the way back from the first migration erases that.
 pub(crate) fn is_marked(connection: &mut SqliteConnection) -> QueryResult<bool> {
     Ok(application_id(connection)? == APPLICATION_ID)
+}
+
+/// What is applied to a file that may be on a disk which takes no writes.
+fn look(location: &Location) -> Result<BTreeSet<String>, OpenProblem> {
+    match connect(location, PATIENCE).and_then(|mut connection| applied(&mut connection)) {
+        // SQLite makes files beside this one even to read it. Where it cannot, and no log is left from before,
+        // all there is stands in the file.
+        Err(OpenProblem::Disk(_) | OpenProblem::ReadOnly) if !location.log()?.exists() => {
+            applied(&mut connection::connect(&location.unchanging_url(), Role::Reader, PATIENCE)?)
+        }
+        looked => looked,
+    }
 }
 
 fn connect(location: &Location, busy_timeout: Duration) -> Result<SqliteConnection, OpenProblem> {
@@ -259,7 +270,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::testing::{Fixture, open, person, settings};
+    use crate::testing::{Fixture, handed, open, person, run_alone, settings, without_power};
 
     #[test]
     fn every_migration_goes_down_and_up_again() {
@@ -475,18 +486,100 @@ mod tests {
 
     #[test]
     fn a_file_that_may_only_be_read_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = current();
+        fs::set_permissions(settings(&folder).path, Permissions::from_mode(0o400)).unwrap();
+
+        without_power("migrations::tests::somebody_whose_file_may_only_be_read", &folder);
+    }
+
+    #[test]
+    #[ignore = "run by the test above, with a folder on its standard input"]
+    fn somebody_whose_file_may_only_be_read() {
+        let Some(folder) = handed() else { return };
         let settings = settings(&folder);
-        open(&settings).unwrap();
-        fs::set_permissions(&settings.path, Permissions::from_mode(0o400)).unwrap();
-        if fs::OpenOptions::new().append(true).open(&settings.path).is_ok() {
-            eprintln!("not tried: nothing is read-only for root");
-            return;
-        }
+        assert!(fs::OpenOptions::new().append(true).open(&settings.path).is_err(), "nothing is tried");
 
         let refused = open(&settings).unwrap_err();
 
-        assert!(matches!(refused.problem, OpenProblem::ReadOnly), "{refused}");
+        assert!(matches!(refused.problem, OpenProblem::ReadOnly), "{refused:?}");
+    }
+
+    #[test]
+    fn a_folder_that_may_only_be_read_is_refused_and_shows_its_status() {
+        let folder = current();
+        fs::set_permissions(&folder, Permissions::from_mode(0o500)).unwrap();
+
+        without_power("migrations::tests::somebody_whose_folder_may_only_be_read", &folder);
+        fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    #[ignore = "run by the test above, with a folder on its standard input"]
+    fn somebody_whose_folder_may_only_be_read() {
+        let Some(folder) = handed() else { return };
+        let settings = settings(&folder);
+        assert!(fs::write(folder.join("another"), "").is_err(), "nothing is tried");
+
+        // With a file that may not be written either, this is a read-only disk, and SQLite says less about it.
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&settings.path, Permissions::from_mode(mode)).unwrap();
+
+            for refused in [open(&settings).unwrap_err(), up(&settings.path).unwrap_err()] {
+                assert!(
+                    matches!(refused.problem, OpenProblem::ReadOnly | OpenProblem::Disk(_)),
+                    "{refused:?}"
+                );
+                assert!(refused.to_string().contains("read-only"), "{refused}");
+            }
+            assert!(status(&settings.path).unwrap().iter().all(|it| it.applied), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_said_to_be_the_trouble() {
+        let folder = current();
+
+        // No file of this process may have a byte, and the signal about it is not to kill it.
+        let full = ["sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"];
+        run_alone(&full, "migrations::tests::somebody_on_a_full_disk", &folder);
+    }
+
+    #[test]
+    #[ignore = "run by the test above, with a folder on its standard input"]
+    fn somebody_on_a_full_disk() {
+        let Some(folder) = handed() else { return };
+        let settings = settings(&folder);
+        assert!(fs::write(folder.join("another"), "a byte").is_err(), "nothing is tried");
+
+        for refused in [
+            open(&settings).unwrap_err(),
+            up(&settings.path).unwrap_err(),
+            up(&folder.join("new.db")).unwrap_err(),
+        ] {
+            assert!(matches!(refused.problem, OpenProblem::Disk(_) | OpenProblem::Full), "{refused:?}");
+            assert!(refused.to_string().contains("full"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_said_to_be_so() {
+        let folder = current();
+        let path = settings(&folder).path;
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[100..4096].fill(0xa5);
+        fs::write(&path, bytes).unwrap();
+
+        let refused = open(&settings(&folder)).unwrap_err();
+
+        assert!(matches!(refused.problem, OpenProblem::Damaged(_)), "{refused:?}");
+        assert!(refused.to_string().contains("restore a backup"), "{refused}");
+    }
+
+    /// A folder with a database as the last process left it, closed.
+    fn current() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        open(&settings(&folder)).unwrap();
+        folder
     }
 
     fn refused_and_left_alone(folder: &TempDir, why: &str) {

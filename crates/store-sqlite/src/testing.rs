@@ -1,6 +1,9 @@
 //! What the tests share: a store on a file of its own, a clock that stands still, and a second process.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -164,4 +167,51 @@ pub(crate) fn is_done(insertion: &Result<Insertion, PortError>) -> bool {
 
 pub(crate) fn is_unavailable<T>(answer: &Result<T, PortError>) -> bool {
     matches!(answer, Err(PortError::Unavailable(_)))
+}
+
+/// Runs an ignored test of this program in a process of its own, begun by `wrapper`, and hands it the folder.
+pub(crate) fn run_alone(wrapper: &[&str], test: &str, folder: impl AsRef<Path>) {
+    let program = std::env::current_exe().unwrap();
+    let arguments = [program.to_str().unwrap(), "--exact", test, "--ignored"];
+    let all = [wrapper, &arguments].concat();
+    let mut alone = Command::new(all[0])
+        .args(&all[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    alone.stdin.take().unwrap().write_all(folder.as_ref().to_str().unwrap().as_bytes()).unwrap();
+    let ended = alone.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// What `run_alone` handed to this process, if it was that.
+pub(crate) fn handed() -> Option<PathBuf> {
+    let mut folder = String::new();
+    std::io::stdin().read_to_string(&mut folder).unwrap();
+    (!folder.is_empty()).then(|| folder.into())
+}
+
+/// The same, by somebody whom permissions bind: root without the power to pass them over, or whoever is not root.
+/// Where that cannot be had, says so loudly, or fails if nothing may be skipped.
+pub(crate) fn without_power(test: &str, folder: impl AsRef<Path>) {
+    const POWERLESS: [&str; 2] = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
+    let probe = folder.as_ref().with_extension("probe");
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&probe).unwrap();
+    let is_bound = std::fs::OpenOptions::new().append(true).open(&probe).is_err();
+    std::fs::remove_file(probe).unwrap();
+    if is_bound {
+        return run_alone(&[], test, folder);
+    }
+    if Command::new(POWERLESS[0]).args([POWERLESS[1], "true"]).status().is_ok_and(|ended| ended.success()) {
+        return run_alone(&POWERLESS, test, folder);
+    }
+    let what = format!("{test}: nothing is read-only for root; needs setpriv, of Debian's util-linux");
+    #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether skipping will do")]
+    let forbidden = std::env::var_os("TESTS_MUST_NOT_SKIP").is_some();
+    assert!(!forbidden, "{what}");
+    // Written past the test harness, which keeps what a passing test prints to itself.
+    _ = writeln!(std::io::stderr(), "\n!!! SKIPPED {what}\n");
 }
