@@ -29,6 +29,9 @@ pub enum OpenProblem {
     /// The file or its folder could not be made or looked at.
     #[error("the file or its folder cannot be made or looked at; check that the folder is writable")]
     Folder(#[source] io::Error),
+    /// Nobody has made the file yet.
+    #[error("there is no database yet; `auth-api serve` and `auth-api migrate up` make one")]
+    Missing,
     /// Some other kind of file. It was left as it is.
     #[error("this file is not a SQLite database; choose another path, or move the file away")]
     NotADatabase,

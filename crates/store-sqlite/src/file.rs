@@ -16,13 +16,11 @@ pub(crate) struct Location {
     url: String,
 }
 
-/// A file that connections are open on, with its write-ahead log.
+/// A file that connections are open on, perhaps with its write-ahead log.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     location: Location,
-    log: PathBuf,
-    identity: Identity,
-    log_identity: Identity,
+    watched: Vec<(PathBuf, Identity)>,
 }
 
 /// What stays the same when a file is renamed, and differs when another takes its name. While we have it open,
@@ -92,14 +90,23 @@ impl Location {
 }
 
 impl OpenFile {
-    /// `before` is what was at the location before a connection was opened on it.
+    /// A file that is going to be written. `before` is what was at the location before a connection was opened
+    /// on it.
     pub(crate) fn new(location: Location, before: Identity) -> Result<Self, OpenProblem> {
         let log = location.log()?;
         let log_identity = Identity::of(&log).map_err(OpenProblem::Folder)?;
+        let mut file = Self::without_log(location, before)?;
+        file.watched.push((log, log_identity));
+        Ok(file)
+    }
+
+    /// A file that is only going to be read: there may be no log, and nothing of ours would be lost with it.
+    pub(crate) fn without_log(location: Location, before: Identity) -> Result<Self, OpenProblem> {
         if location.identity()? != before {
             return Err(OpenProblem::Replaced);
         }
-        Ok(Self { location, log, identity: before, log_identity })
+        let watched = vec![(location.path.clone(), before)];
+        Ok(Self { location, watched })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -109,8 +116,9 @@ impl OpenFile {
     /// Succeeds while the path still leads to the file that is open. Without this, SQLite would go on writing
     /// to a file that has no name any more, and nobody would ever see what we said was saved.
     pub(crate) fn still_there(&self) -> Result<(), StoreError> {
-        let same = |path: &Path, identity| Identity::of(path).is_ok_and(|found| found == identity);
-        if same(&self.location.path, self.identity) && same(&self.log, self.log_identity) {
+        let same =
+            |(path, identity): &(PathBuf, Identity)| Identity::of(path).is_ok_and(|it| it == *identity);
+        if self.watched.iter().all(same) {
             return Ok(());
         }
         let path = self.location.path.display();

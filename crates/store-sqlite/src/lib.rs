@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::error::{OpenError, OpenProblem};
 
+use crate::connection::Role;
 use crate::error::StoreError;
 use crate::readers::{PooledReader, Readers};
 use crate::readiness::LastCheck;
@@ -43,13 +44,25 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Which file, and how to treat it.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The database file. It is made, with mode 0600, if it is missing and may be migrated.
+    /// The database file. It is made, with mode 0600, if it is missing and may be written and migrated.
     pub path: PathBuf,
+    /// What is going to be asked of it.
+    pub access: Access,
     /// Whether to apply pending migrations; if not, they stop the start.
     pub migrate: bool,
     /// How long to wait for another process that holds the write lock. A write may have to wait twice as long,
     /// so half of what a caller waits is the most that makes sense.
     pub busy_timeout: Duration,
+}
+
+/// What is going to be asked of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anything.
+    ReadWrite,
+    /// Look-ups. No file is made or migrated for them, and they wait for no other process that writes. Changes are
+    /// answered with `Unavailable`.
+    ReadOnly,
 }
 
 /// Users in one SQLite file: one writer, several readers.
@@ -73,7 +86,7 @@ struct Inside {
 impl Settings {
     /// The file at `path`, with pending migrations applied and four seconds of patience.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), migrate: true, busy_timeout: PATIENCE }
+        Self { path: path.into(), access: Access::ReadWrite, migrate: true, busy_timeout: PATIENCE }
     }
 }
 
@@ -89,14 +102,18 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let (connection, file) = migrations::open_current(settings)?;
         let file = Arc::new(file);
-        let writer = Writer::start(connection, file.clone(), settings.busy_timeout, &runtime)
+        let role = match settings.access {
+            Access::ReadWrite => Role::Writer,
+            Access::ReadOnly => Role::Reader,
+        };
+        let writer = Writer::start(connection, role, file.clone(), settings.busy_timeout, &runtime)
             .map_err(|problem| problem.at(&settings.path))?;
         let readers = Readers::new(file, settings.busy_timeout);
         let inside = Arc::new(Inside { writer, readers, last_check: LastCheck::default(), clock });
         Ok(Self { inside, runtime, tasks })
     }
 
-    /// Finishes the writes that wait, folds the write-ahead log into the file, and lets go of it. Later calls
+    /// Finishes the writes that wait, folds the write-ahead log into the file if it wrote, and lets go of it. Later calls
     /// are answered with `Unavailable`.
     ///
     /// Calls that read are not waited for: wait for the task tracker first.

@@ -18,7 +18,7 @@ use crate::connection::{self, Role};
 use crate::error::{OpenError, OpenProblem};
 use crate::file::{Location, OpenFile};
 use crate::schema::{__diesel_schema_migrations, pragma_application_id, sqlite_master};
-use crate::{PATIENCE, Settings};
+use crate::{Access, PATIENCE, Settings};
 
 const EMBEDDED: EmbeddedMigrations = embed_migrations!("../../migrations/sqlite");
 
@@ -48,7 +48,7 @@ pub fn up(path: &Path) -> Result<Vec<Migration>, OpenError> {
     let applied = || {
         let location = Location::new(path)?;
         location.create()?;
-        let mut connection = connect(&location, PATIENCE)?;
+        let mut connection = connect(&location, Role::Writer, PATIENCE)?;
         apply_pending(&mut connection)
     };
     applied().map_err(|problem: OpenProblem| problem.at(path))
@@ -85,30 +85,50 @@ pub fn status(path: &Path) -> Result<Vec<Status>, OpenError> {
     status().map_err(|problem: OpenProblem| problem.at(path))
 }
 
-/// Opens the file for serving: ours, current, writable, with write-ahead logging.
+/// Opens the file: ours and current, and to write in it also writable, with write-ahead logging.
 pub(crate) fn open_current(settings: &Settings) -> Result<(SqliteConnection, OpenFile), OpenError> {
-    let open = || {
-        let location = Location::new(&settings.path)?;
-        if settings.migrate {
-            location.create()?;
-        } else if !location.exists()? {
-            return Err(OpenProblem::Pending { migrations: names(&known()?) });
-        }
-        let identity = location.identity()?;
-        let mut connection = connect(&location, settings.busy_timeout)?;
-        let pending = pending(&mut connection)?;
-        if !settings.migrate && !pending.is_empty() {
-            return Err(OpenProblem::Pending { migrations: names(&pending) });
-        }
-        connection::switch_on_write_ahead_log(&mut connection)?;
-        if !pending.is_empty() {
-            apply_pending(&mut connection)?;
-        }
-        mark(&mut connection)?;
-        location.warn_if_others_may_read()?;
-        Ok((connection, OpenFile::new(location, identity)?))
+    let open = match settings.access {
+        Access::ReadWrite => open_to_write,
+        Access::ReadOnly => open_to_read,
     };
-    open().map_err(|problem| problem.at(&settings.path))
+    open(settings).map_err(|problem| problem.at(&settings.path))
+}
+
+fn open_to_write(settings: &Settings) -> Result<(SqliteConnection, OpenFile), OpenProblem> {
+    let location = Location::new(&settings.path)?;
+    if settings.migrate {
+        location.create()?;
+    } else if !location.exists()? {
+        return Err(OpenProblem::Pending { migrations: names(&known()?) });
+    }
+    let identity = location.identity()?;
+    let mut connection = connect(&location, Role::Writer, settings.busy_timeout)?;
+    let pending = pending(&mut connection)?;
+    if !settings.migrate && !pending.is_empty() {
+        return Err(OpenProblem::Pending { migrations: names(&pending) });
+    }
+    connection::switch_on_write_ahead_log(&mut connection)?;
+    if !pending.is_empty() {
+        apply_pending(&mut connection)?;
+    }
+    mark(&mut connection)?;
+    location.warn_if_others_may_read()?;
+    Ok((connection, OpenFile::new(location, identity)?))
+}
+
+fn open_to_read(settings: &Settings) -> Result<(SqliteConnection, OpenFile), OpenProblem> {
+    let location = Location::new(&settings.path)?;
+    if !location.exists()? {
+        return Err(OpenProblem::Missing);
+    }
+    let identity = location.identity()?;
+    let mut connection = connect(&location, Role::Reader, settings.busy_timeout)?;
+    let pending = pending(&mut connection)?;
+    if !pending.is_empty() {
+        return Err(OpenProblem::Pending { migrations: names(&pending) });
+    }
+    location.warn_if_others_may_read()?;
+    Ok((connection, OpenFile::without_log(location, identity)?))
 }
 
 /// Writes, durably, what is there already. A file or disk that takes no writes shows itself here, at no cost
@@ -124,7 +144,7 @@ pub(crate) fn is_marked(connection: &mut SqliteConnection) -> QueryResult<bool> 
 
 /// What is applied to a file that may be on a disk which takes no writes.
 fn look(location: &Location) -> Result<BTreeSet<String>, OpenProblem> {
-    match connect(location, PATIENCE).and_then(|mut connection| applied(&mut connection)) {
+    match connect(location, Role::Reader, PATIENCE).and_then(|mut connection| applied(&mut connection)) {
         // SQLite makes files beside this one even to read it. Where it cannot, and no log is left from before,
         // all there is stands in the file.
         Err(OpenProblem::Disk(_) | OpenProblem::ReadOnly) if !location.log()?.exists() => {
@@ -134,8 +154,8 @@ fn look(location: &Location) -> Result<BTreeSet<String>, OpenProblem> {
     }
 }
 
-fn connect(location: &Location, busy_timeout: Duration) -> Result<SqliteConnection, OpenProblem> {
-    let mut connection = connection::connect(location.url(), Role::Writer, busy_timeout)?;
+fn connect(location: &Location, role: Role, busy_timeout: Duration) -> Result<SqliteConnection, OpenProblem> {
+    let mut connection = connection::connect(location.url(), role, busy_timeout)?;
     connection::refuse_unsafe_sqlite(&mut connection)?;
     Ok(connection)
 }
@@ -165,7 +185,7 @@ fn change_newest(
         if !location.exists()? {
             return Ok(None);
         }
-        let mut connection = connect(&location, PATIENCE)?;
+        let mut connection = connect(&location, Role::Writer, PATIENCE)?;
         if applied(&mut connection)?.is_empty() {
             return Ok(None);
         }
@@ -268,9 +288,13 @@ mod tests {
 
     use domain::ports::UserRepo as _;
     use tempfile::TempDir;
+    use tokio::runtime::Handle;
 
     use super::*;
-    use crate::testing::{Fixture, handed, open, person, run_alone, settings, without_power};
+    use crate::SqliteStore;
+    use crate::testing::{
+        Fixture, handed, is_unavailable, key, open, person, run_alone, settings, without_power,
+    };
 
     #[test]
     fn every_migration_goes_down_and_up_again() {
@@ -450,6 +474,45 @@ mod tests {
 
         up(&settings.path).unwrap();
         open(&settings).unwrap();
+    }
+
+    #[test]
+    fn whoever_only_reads_makes_nothing_and_migrates_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { access: Access::ReadOnly, ..settings(&folder) };
+
+        let missing = open(&settings).unwrap_err().to_string();
+        assert!(missing.contains("no database yet") && missing.contains("migrate up"), "{missing}");
+        assert_eq!(contents(&folder), BTreeMap::new());
+
+        fs::write(&settings.path, "").unwrap();
+        let pending = open(&settings).unwrap_err().to_string();
+        assert!(pending.contains("pending (0001_users"), "{pending}");
+        assert_eq!(fs::read(&settings.path).unwrap(), b"");
+
+        // Not in write-ahead logging until somebody serves it.
+        up(&settings.path).unwrap();
+        let before = contents(&folder);
+        open(&settings).unwrap();
+        assert_eq!(contents(&folder), before);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whoever_only_reads_waits_for_no_writer_and_cannot_write() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        let mut outsider = fixture.outsider();
+        outsider.batch_execute("BEGIN IMMEDIATE").unwrap();
+        let log = fs::read(fixture.log_path()).unwrap();
+
+        let settings = Settings { access: Access::ReadOnly, ..Settings::new(fixture.path()) };
+        let (tasks, clock) = (fixture.tasks.clone(), fixture.clock.clone());
+        let reading = SqliteStore::open(&settings, Handle::current(), tasks, clock).unwrap();
+
+        assert!(reading.find_by_name(key("ann")).await.unwrap().is_some());
+        assert!(is_unavailable(&reading.insert(person("bob")).await));
+        reading.close().await;
+        assert_eq!(fs::read(fixture.log_path()).unwrap(), log);
     }
 
     #[test]

@@ -46,16 +46,17 @@ struct Waiting<Work, T> {
 }
 
 impl Writer {
-    /// Starts the writer on `runtime`.
+    /// Starts the writer on `runtime`. As a reader it refuses whatever comes.
     pub(crate) fn start(
         connection: SqliteConnection,
+        role: Role,
         file: Arc<OpenFile>,
         busy_timeout: Duration,
         runtime: &Handle,
     ) -> Result<Self, OpenProblem> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let anchor = connection::anchor(file.url())?;
-        let desk = Desk { connection: Some(connection), file, busy_timeout };
+        let desk = Desk { connection: Some(connection), role, file, busy_timeout };
         let task = runtime.spawn(write_what_waits(desk, anchor, waiting));
         Ok(Self { queue: Mutex::new(Some(queue)), task: Mutex::new(Some(task)) })
     }
@@ -95,6 +96,7 @@ impl Writer {
 /// What the writer works with. It goes to the blocking side with a batch, and comes back.
 struct Desk {
     connection: Option<SqliteConnection>,
+    role: Role,
     file: Arc<OpenFile>,
     busy_timeout: Duration,
 }
@@ -107,14 +109,14 @@ async fn write_what_waits(
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, QUEUE).await > 0 {
         let writes = take(&mut batch);
-        let (file, busy_timeout) = (desk.file.clone(), desk.busy_timeout);
+        let (role, file, busy_timeout) = (desk.role, desk.file.clone(), desk.busy_timeout);
         desk = spawn_blocking(move || {
             desk.write(writes);
             desk
         })
         .await
         // A connection that panicked is not to be trusted; the next batch opens another.
-        .unwrap_or(Desk { connection: None, file, busy_timeout });
+        .unwrap_or(Desk { connection: None, role, file, busy_timeout });
     }
     let _ = spawn_blocking(move || {
         desk.close();
@@ -153,14 +155,17 @@ impl Desk {
 
     fn reconnect(&self) -> Result<SqliteConnection, StoreError> {
         self.file.still_there()?;
-        let connection = connection::connect(self.file.url(), Role::Writer, self.busy_timeout)
+        let connection = connection::connect(self.file.url(), self.role, self.busy_timeout)
             .map_err(StoreError::unavailable)?;
         self.file.still_there()?;
         Ok(connection)
     }
 
     fn close(self) {
-        if let Some(mut connection) = self.connection {
+        // Folding in takes the write lock, and a reader left nothing in the log.
+        if let Some(mut connection) = self.connection
+            && self.role == Role::Writer
+        {
             // What cannot be folded in now stays in the log, as safe as it was.
             let _ = connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
         }
