@@ -327,6 +327,7 @@ fn production_asks_for_a_secret_and_says_how_to_make_one() {
 #[test]
 fn a_secret_is_shown_by_no_command() {
     let deployment = Deployment::bare().set("AUTH_TOKEN__SECRET", SECRET).set("AUTH_LOG__LEVEL", "trace");
+    deployment.run(&["migrate", "up"]);
 
     for arguments in
         [&["config", "check"][..], &["config", "show"], &["config", "show", "--json"], &["users", "list"]]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix_web::rt::System;
 use socket2::SockRef;
+use store_sqlite::Access;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -40,7 +41,7 @@ pub(crate) enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then finishes what was begun.
 pub(crate) fn serve(config: &Config) -> Result<(), ServeError> {
-    let application = Application::start(config)?;
+    let application = Application::start(config, Access::ReadWrite)?;
     let asked_to_stop = watch_signals(&application).map_err(ServeError::Signals)?;
     let address = config.http.address;
     let fail = |source| ServeError::Listen { address, source };

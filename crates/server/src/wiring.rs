@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::ports::{Clock, Entropy, Finisher, Ports};
 use domain::{Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
-use store_sqlite::SqliteStore;
+use store_sqlite::{Access, SqliteStore};
 use thiserror::Error;
 use token_jwt::{JwtIssuer, KeyRing, Profile};
 use tokio::runtime::{self, Handle, Runtime};
@@ -73,7 +73,7 @@ pub(crate) struct Unfinished;
 
 impl Application {
     /// Puts everything up: the store first, since it is what most often cannot.
-    pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
+    pub(crate) fn start(config: &Config, access: Access) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let secret = secrets::signing_secret(config, &*entropy)?;
@@ -86,6 +86,7 @@ impl Application {
             .map_err(StartError::Runtime)?;
         let tasks = TaskTracker::new();
         let settings = store_sqlite::Settings {
+            access,
             migrate: config.database.migrate_on_start,
             ..store_sqlite::Settings::new(&config.database.path)
         };

@@ -7,6 +7,7 @@ use domain::{PasswordHash, Username};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use crate::support::lock::Lock;
 use crate::support::server::{Deployment, Finished, Server};
 use crate::support::sqlite;
 
@@ -56,7 +57,33 @@ fn a_user_who_is_created_is_listed_and_shown() {
 
 #[test]
 fn nobody_is_listed_as_an_empty_array() {
-    assert_eq!(Deployment::new().run(&["users", "list", "--json"]).json(), json!([]));
+    let deployment = Deployment::new();
+    deployment.run(&["migrate", "up"]);
+
+    assert_eq!(deployment.run(&["users", "list", "--json"]).json(), json!([]));
+}
+
+#[test]
+fn whoever_only_looks_makes_no_database() {
+    let deployment = Deployment::new();
+
+    for arguments in [&["users", "list"][..], &["users", "show", "ann"]] {
+        let refused = deployment.run(arguments);
+
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("no database yet"), "{refused:?}");
+        assert!(!deployment.folder().join("data/auth.db").exists());
+    }
+}
+
+#[test]
+fn whoever_only_looks_waits_for_nobody_who_writes() {
+    let deployment = Deployment::new();
+    create(&deployment, "ann");
+    let _lock = Lock::take(&deployment.folder().join("data/auth.db"));
+
+    assert_eq!(names(&deployment), ["ann"]);
+    assert_eq!(show(&deployment, "ann")["username"], "ann");
 }
 
 #[test]
@@ -91,6 +118,7 @@ fn a_password_is_never_an_argument() {
     {
         assert_eq!(deployment.run(arguments).code, 2);
     }
+    deployment.run(&["migrate", "up"]);
     assert_eq!(names(&deployment), [""; 0]);
 }
 
@@ -155,6 +183,7 @@ fn what_an_operator_does_is_put_on_record_without_names() {
 #[test]
 fn nobody_gets_an_exit_code_of_its_own() {
     let deployment = Deployment::new();
+    deployment.run(&["migrate", "up"]);
 
     for command in ["show", "disable", "enable"] {
         assert_refused(&deployment.run(&["users", command, "nobody"]), "no user nobody");

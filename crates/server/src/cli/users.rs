@@ -11,6 +11,7 @@ use domain::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use store_sqlite::Access;
 use tokio::task::JoinSet;
 
 use super::{Exit, Failure, output, password};
@@ -85,9 +86,21 @@ impl Command {
         }
     }
 
+    fn access(&self) -> Access {
+        match self {
+            Self::List { .. } | Self::Show { .. } => Access::ReadOnly,
+            Self::Create { .. }
+            | Self::Disable { .. }
+            | Self::Enable { .. }
+            | Self::SetPassword { .. }
+            | Self::Delete { .. } => Access::ReadWrite,
+        }
+    }
+
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
+        let access = self.access();
         let task = self.prepare()?;
-        let application = Application::start(config)?;
+        let application = Application::start(config, access)?;
         let result = application.runtime.block_on(task.perform(&application.auth, config.hashing.workers));
         let stopped = application.stop(PATIENCE);
         result?;
