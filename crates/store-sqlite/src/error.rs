@@ -83,10 +83,11 @@ pub enum OpenProblem {
          open more files (`ulimit -n`)"
     )]
     Connection(#[source] ConnectionError),
-    /// The disk does not do what SQLite asks of it.
+    /// The disk, or the operating system, does not do what SQLite asks of it.
     #[error(
         "the file or those beside it (-wal, -shm) cannot be made, read or written: the disk is read-only, full or \
-         gone; make the folder writable for this user, or make room"
+         gone, or this process has too many files open; make the folder writable for this user, make room, or \
+         raise `ulimit -n`"
     )]
     Disk(#[source] diesel::result::Error),
     /// Not what SQLite once wrote.
