@@ -49,7 +49,8 @@ impl Readers {
     pub(crate) async fn take(&self) -> Result<PooledReader, StoreError> {
         self.file.still_there()?;
         let reader = timeout(PATIENCE, self.pool.get()).await;
-        reader.map_err(StoreError::unavailable)?.map_err(StoreError::unavailable)
+        // As a text: the pool's error tells its cause and has it for a source too.
+        reader.map_err(StoreError::unavailable)?.map_err(|error| StoreError::unavailable(error.to_string()))
     }
 
     pub(crate) fn close(&self) {
@@ -90,5 +91,20 @@ mod tests {
         let refused = bad(&file.still_there().unwrap_err()).to_string();
 
         assert_eq!(refused.matches("was deleted").count(), 1, "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_cannot_be_had_is_said_why_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.db");
+        std::fs::write(&path, "hello").unwrap();
+        let location = Location::new(&path).unwrap();
+        let file = OpenFile::without_log(location.clone(), location.identity().unwrap()).unwrap();
+
+        let readers = Readers::new(Arc::new(file), Duration::ZERO);
+        let refused = readers.take().await.err().unwrap();
+
+        assert_eq!(refused.to_string().matches("not a SQLite database").count(), 1, "{refused}");
+        assert!(refused.source().is_none(), "{refused}");
     }
 }
