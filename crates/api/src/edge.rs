@@ -83,7 +83,7 @@ pub(crate) async fn edge(
 
 fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
     // That there is one and only one, the framework has seen to (RFC 9112, section 3.2).
-    let host = request.headers().get(HOST).map(|host| host.as_bytes());
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
     if host.is_some_and(|host| Authority::try_from(host).is_err()) {
         return Err(Problem::new(Code::MalformedRequest));
     }
