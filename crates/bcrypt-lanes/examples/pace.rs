@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let medians: Vec<f64> = paces.into_iter().map(median).collect();
     println!("cost {cost}, one core, median of {repetitions}");
     for (lanes, median) in medians.iter().enumerate() {
-        let who = if lanes == 0 { "bcrypt crate".to_owned() } else { format!("{lanes} lanes") };
-        println!("{who:>12} {median:8.1} hashes/s {:6.2} ×", median / medians[0]);
+        let who = if lanes == 0 { "bcrypt crate".to_owned() } else { format!("lanes: {lanes}") };
+        println!("{who:<12} {median:8.1} hashes/s {:6.2} ×", median / medians[0]);
     }
     Ok(())
 }
