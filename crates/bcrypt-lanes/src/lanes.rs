@@ -7,21 +7,22 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::Job;
 use crate::schedule::{Schedule, turn};
 
-/// The most lanes that are compiled. More would not fit the 32 KiB of a common level-1 cache.
+/// The most lanes that are compiled: so many fill the 32 KiB of a common level-1 cache.
 pub const MAX_LANES: usize = 8;
 
 /// The number of lanes that measured best, see the [figures](crate#figures).
 pub const DEFAULT_LANES: usize = 6;
 
-/// Turns between two questions for work. A turn takes 0.06 ms in a lane alone and 0.1 to 0.15 ms in a full
-/// set (Zen 4), so that work waits about a millisecond for a free lane, and the questions cost nothing.
+/// Turns between two questions for work. A turn takes 0.05 ms in a lane alone and 0.1 ms in a full set
+/// (Zen 4), so that work waits less than a millisecond for a lane that is free, and asking costs nothing.
 const TURNS_PER_STEP: u32 = 8;
 
 /// Several bcrypt computations in one thread, each at its own cost and its own point, all in step.
 ///
-/// A tag of type `T` goes with each job and comes back with its digest. A worker thread that always has
-/// enough to do calls [`run`](Self::run) whenever something was put into its queue; one that must look up in
-/// between calls [`step`](Self::step).
+/// A tag of type `T` goes with each job and comes back with its digest. A worker thread waits until there is
+/// something in its queue, calls [`run`](Self::run), which takes from the queue what comes meanwhile, and waits
+/// again. One that may be told to stop in the middle calls [`step`](Self::step) instead. A job that nobody
+/// wants any more is simply never handed over; one that has begun is finished.
 pub struct Lanes<T> {
     /// The busy lanes come first, in the order of `busy`, so that they are one array for the inner loop.
     schedules: Zeroizing<Box<[Schedule]>>,
@@ -49,17 +50,17 @@ impl<T> Lanes<T> {
 
     /// Works until every lane is free and `next` has nothing more.
     ///
-    /// `next` is asked once for every free lane about every millisecond until it has nothing, and `done` is
-    /// told as soon as a digest is there, not in the order of the jobs. Both are called between the
-    /// computations and hold them up, so they should be brief.
+    /// About every millisecond, and as soon as a lane falls free, `next` is asked until it has nothing or
+    /// every lane is busy. `done` is told in the order in which jobs end, not in which they came. Both hold up
+    /// all lanes while they run, so they should be brief.
     pub fn run(&mut self, mut next: impl FnMut() -> Option<(T, Job)>, mut done: impl FnMut(T, [u8; 24])) {
         while self.step(&mut next, &mut done) {}
     }
 
     /// Fills the free lanes from `next`, works for about a millisecond, and hands what is finished to `done`.
     ///
-    /// False when there was nothing to do. Where `next` or `done` panics, the other lanes can go on with the
-    /// next step; the job that was in hand is lost.
+    /// False when there was nothing to do. After a panic in `next` or `done` the next step takes up where this
+    /// one was left; only the digest that was being handed over is lost.
     pub fn step(&mut self, next: impl FnMut() -> Option<(T, Job)>, done: impl FnMut(T, [u8; 24])) -> bool {
         self.fill(next);
         if self.busy.is_empty() {
