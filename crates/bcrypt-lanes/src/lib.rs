@@ -57,7 +57,7 @@
 //! | 7 lanes | 61.8 | 3.65 | 113 ms | |
 //! | 8 lanes | 60.7 | 3.59 | 132 ms | 51 |
 //!
-//! Where others keep the machine busy the gain is smaller, 2.5 to 3.2 at five or six lanes: what they take of
+//! Where others keep the machine busy the gain is smaller, 2.4 to 3.2 at five or six lanes: what they take of
 //! a shared core is just the part that one hash at a time would have left idle.
 //! `cargo run --release --package bcrypt-lanes --example pace` measures it on your machine; how it is built
 //! matters, because all depends on what the compiler makes of one loop.
