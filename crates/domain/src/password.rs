@@ -155,11 +155,16 @@ impl PasswordPolicy {
 impl NewPassword {
     /// Judges how hard the password is to guess, with the username as context. This is work, up to the work
     /// of a hash if somebody means it to be, so it belongs on a thread that hashes.
-    pub fn judge(&self) -> Result<&Password, PasswordProblem> {
+    pub fn judge(&self) -> Result<(), PasswordProblem> {
         if is_guessable(self.password.expose(), &self.username) {
             return Err(PasswordProblem::TooGuessable);
         }
-        Ok(&self.password)
+        Ok(())
+    }
+
+    /// The password.
+    pub fn password(&self) -> &Password {
+        &self.password
     }
 }
 
@@ -202,7 +207,7 @@ mod tests {
 
     fn judged_for(username: &str, password: &str) -> Result<(), PasswordProblem> {
         let (password, username) = (Password::parse(password).unwrap(), Username::parse(username).unwrap());
-        PasswordPolicy::new(8).unwrap().admit(password, username)?.judge().map(|_| ())
+        PasswordPolicy::new(8).unwrap().admit(password, username)?.judge()
     }
 
     #[test]

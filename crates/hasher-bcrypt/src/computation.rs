@@ -1,87 +1,215 @@
-//! The work itself: one password, one thread.
+//! What is computed for a password, one bcrypt after the other, and what follows from the digests.
+//!
+//! A computation does no bcrypt itself: it says which one it needs next and is told the digest, so that an
+//! engine may work on several computations at once.
 
-use bcrypt::bcrypt;
-use domain::ports::Verification;
-use domain::{Password, PasswordHash};
+use domain::ports::{NewHash, Verification};
+use domain::{NewPassword, Password, PasswordHash};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::format::{BCRYPT_BYTES, Salt, Scheme, StoredHash};
 
-/// Hashes and verifies at one cost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Computation {
-    /// The current cost.
-    pub(crate) cost: u32,
+/// The digest of one bcrypt, without the byte that no hash keeps.
+pub(crate) type Digest = [u8; 23];
+
+/// Something to be computed.
+pub(crate) trait Computation: Send + 'static {
+    /// What it is computed for.
+    type Answer: Send;
+
+    /// Begins, on the thread that will compute.
+    fn begin(&mut self) -> Progress<Self::Answer>;
+
+    /// Goes on with the digest of what it asked for last.
+    fn go_on(&mut self, digest: Digest) -> Progress<Self::Answer>;
 }
 
-impl Computation {
-    pub(crate) fn hash(self, password: &Password, salt: [u8; 16]) -> PasswordHash {
-        let password = password.expose();
-        let scheme = Scheme::for_password(password);
-        let salt = Salt::new(salt);
-        let input = scheme.input(password, &salt).unwrap_or_default();
-        let digest = digest(&input, self.cost, salt.bytes);
-        PasswordHash::new(StoredHash { scheme, cost: self.cost, salt, digest }.to_string())
+/// How far a computation has come.
+pub(crate) enum Progress<T> {
+    /// It needs this bcrypt.
+    Needs(Bcrypt),
+    /// It has its answer.
+    Done(T),
+}
+
+/// One bcrypt.
+pub(crate) struct Bcrypt {
+    pub(crate) cost: u32,
+    pub(crate) salt: [u8; 16],
+    /// 1 to 72 bytes.
+    pub(crate) key: Zeroizing<Vec<u8>>,
+}
+
+/// Hashes a password.
+pub(crate) struct Hash {
+    password: Password,
+    cost: u32,
+    salt: Salt,
+}
+
+/// Judges a password that somebody chooses, and hashes it if it may be chosen.
+pub(crate) struct HashNew {
+    password: NewPassword,
+    hash: Hash,
+}
+
+/// Verifies with the work of one hash at the current cost, or of the stored hash where that cost more.
+/// Nothing to verify against, and nothing that could match, take the same way through it.
+pub(crate) struct Verify {
+    stored: StoredHash,
+    input: Zeroizing<Vec<u8>>,
+    /// Whether `input` is the password's, and `stored` a hash that somebody has.
+    can_match: bool,
+    unreadable: bool,
+    stale: bool,
+    cost: u32,
+    /// Whether the digest matched, once it is there.
+    matched: Option<bool>,
+    /// The cost of the next decoy.
+    next: u32,
+}
+
+impl Bcrypt {
+    /// bcrypt over `input` and the NUL that ends it, cut to the 72 bytes that bcrypt reads. That the input
+    /// fits is [`Scheme::input`]'s affair; the `bcrypt` crate's own guards refuse 72 bytes, which are a whole
+    /// password.
+    pub(crate) fn new(cost: u32, salt: [u8; 16], input: &[u8]) -> Self {
+        let mut key = Zeroizing::new(Vec::with_capacity(BCRYPT_BYTES + 1));
+        key.extend_from_slice(&input[..input.len().min(BCRYPT_BYTES)]);
+        key.push(0);
+        key.truncate(BCRYPT_BYTES);
+        Self { cost, salt, key }
+    }
+}
+
+impl Hash {
+    pub(crate) fn new(password: Password, cost: u32, salt: [u8; 16]) -> Self {
+        Self { password, cost, salt: Salt::new(salt) }
+    }
+}
+
+impl Computation for Hash {
+    type Answer = PasswordHash;
+
+    fn begin(&mut self) -> Progress<PasswordHash> {
+        let password = self.password.expose();
+        let input = Scheme::for_password(password).input(password, &self.salt).unwrap_or_default();
+        Progress::Needs(Bcrypt::new(self.cost, self.salt.bytes, &input))
     }
 
-    /// Verifies with the work of one hash at the current cost, or of the stored hash where that cost more.
-    /// Nothing to verify against, and nothing that could match, take the same way through this function.
-    pub(crate) fn verify(self, password: &Password, hash: Option<&PasswordHash>) -> Verification {
+    fn go_on(&mut self, digest: Digest) -> Progress<PasswordHash> {
+        let scheme = Scheme::for_password(self.password.expose());
+        let stored = StoredHash { scheme, cost: self.cost, salt: self.salt.clone(), digest };
+        Progress::Done(PasswordHash::new(stored.to_string()))
+    }
+}
+
+impl HashNew {
+    pub(crate) fn new(password: NewPassword, cost: u32, salt: [u8; 16]) -> Self {
+        let hash = Hash::new(password.password().clone(), cost, salt);
+        Self { password, hash }
+    }
+}
+
+impl Computation for HashNew {
+    type Answer = NewHash;
+
+    fn begin(&mut self) -> Progress<NewHash> {
+        match self.password.judge() {
+            Ok(()) => self.hash.begin().map(NewHash::Done),
+            Err(problem) => Progress::Done(NewHash::Refused(problem)),
+        }
+    }
+
+    fn go_on(&mut self, digest: Digest) -> Progress<NewHash> {
+        self.hash.go_on(digest).map(NewHash::Done)
+    }
+}
+
+impl Verify {
+    pub(crate) fn new(password: &Password, hash: Option<&PasswordHash>, cost: u32) -> Self {
         let password = password.expose();
         let parsed = hash.map(|hash| StoredHash::parse(hash.as_str()));
         let unreadable = matches!(parsed, Some(None));
-        let decoy = parsed.as_ref().is_none_or(Option::is_none);
-        let stored = parsed.flatten().unwrap_or_else(|| self.decoy());
+        let somebodys = parsed.as_ref().is_some_and(Option::is_some);
+        let stored = parsed.flatten().unwrap_or_else(|| decoy(cost));
 
         let input = stored.scheme.input(password, &stored.salt);
-        let fits = input.is_some();
-        let computed = digest(&input.unwrap_or_default(), stored.cost, stored.salt.bytes);
-        // 2^c + 2^c + 2^(c+1) + … + 2^(n-1) = 2^n: a cheap old hash takes as long as a current one, or
-        // anybody could tell from outside which accounts have not logged in since the cost was raised.
-        for cost in stored.cost..self.cost {
-            std::hint::black_box(digest(&[], cost, stored.salt.bytes));
-        }
+        let can_match = somebodys && input.is_some();
+        let stale = stored.cost < cost || stored.scheme != Scheme::for_password(password);
+        let (input, next) = (input.unwrap_or_default(), stored.cost);
+        Self { stored, input, can_match, unreadable, stale, cost, matched: None, next }
+    }
 
-        let matches = bool::from(computed.ct_eq(&stored.digest));
-        let stale = stored.cost < self.cost || stored.scheme != Scheme::for_password(password);
-        match (unreadable, matches && fits && !decoy, stale) {
+    fn verification(&self) -> Verification {
+        match (self.unreadable, self.can_match && self.matched == Some(true), self.stale) {
             (true, ..) => Verification::Unreadable,
             (_, false, _) => Verification::Mismatch,
             (_, true, false) => Verification::Match,
             (_, true, true) => Verification::MatchStale,
         }
     }
+}
 
-    fn decoy(self) -> StoredHash {
-        let salt = Salt::new(*b"nobody's salt...");
-        StoredHash { scheme: Scheme::Bcrypt, cost: self.cost, salt, digest: [0; 23] }
+impl Computation for Verify {
+    type Answer = Verification;
+
+    fn begin(&mut self) -> Progress<Verification> {
+        Progress::Needs(Bcrypt::new(self.stored.cost, self.stored.salt.bytes, &self.input))
+    }
+
+    fn go_on(&mut self, digest: Digest) -> Progress<Verification> {
+        self.matched.get_or_insert_with(|| digest.ct_eq(&self.stored.digest).into());
+        // 2^c + 2^c + 2^(c+1) + … + 2^(n-1) = 2^n: a cheap old hash takes as long as a current one, or
+        // anybody could tell from outside which accounts have not logged in since the cost was raised.
+        if self.next < self.cost {
+            let decoy = Bcrypt::new(self.next, self.stored.salt.bytes, &[]);
+            self.next += 1;
+            return Progress::Needs(decoy);
+        }
+        Progress::Done(self.verification())
     }
 }
 
-/// Computes a published vector (`crypt_blowfish` 1.3, `U*U`).
-pub(crate) fn passes_self_test() -> bool {
-    let vector = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
-    StoredHash::parse(vector)
-        .is_some_and(|stored| digest(b"U*U", stored.cost, stored.salt.bytes) == stored.digest)
+impl<T> Progress<T> {
+    fn map<U>(self, into: impl FnOnce(T) -> U) -> Progress<U> {
+        match self {
+            Self::Needs(bcrypt) => Progress::Needs(bcrypt),
+            Self::Done(answer) => Progress::Done(into(answer)),
+        }
+    }
 }
 
-/// bcrypt over `input` and the NUL that ends it, cut to the 72 bytes that bcrypt reads. That the input fits
-/// is [`Scheme::input`]'s affair; the crate's own guards refuse 72 bytes, which are a whole password.
-fn digest(input: &[u8], cost: u32, salt: [u8; 16]) -> [u8; 23] {
-    let mut key = Zeroizing::new([0_u8; BCRYPT_BYTES]);
-    let length = input.len().min(BCRYPT_BYTES);
-    key[..length].copy_from_slice(&input[..length]);
-    let [digest @ .., _] = bcrypt(cost, salt, &key[..(length + 1).min(BCRYPT_BYTES)]);
-    digest
+fn decoy(cost: u32) -> StoredHash {
+    StoredHash { scheme: Scheme::Bcrypt, cost, salt: Salt::new(*b"nobody's salt..."), digest: [0; 23] }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::reference;
 
     // Cheap enough to try many; the bounds on configured costs are checked where hashing starts.
-    const CHEAP: Computation = Computation { cost: 4 };
+    const CHEAP: u32 = 4;
+
+    fn run<C: Computation>(mut computation: C) -> C::Answer {
+        let mut progress = computation.begin();
+        loop {
+            match progress {
+                Progress::Needs(bcrypt) => progress = computation.go_on(reference(&bcrypt)),
+                Progress::Done(answer) => return answer,
+            }
+        }
+    }
+
+    fn hash_at(cost: u32, password: &str, salt: [u8; 16]) -> PasswordHash {
+        run(Hash::new(Password::parse(password).unwrap(), cost, salt))
+    }
+
+    fn verify_at(cost: u32, password: &str, hash: Option<&PasswordHash>) -> Verification {
+        run(Verify::new(&Password::parse(password).unwrap(), hash, cost))
+    }
 
     // Made with Python: passlib 1.7.4 and bcrypt 4.0.1.
     const PASSLIB: [(&str, &str); 2] = [
@@ -91,11 +219,11 @@ mod tests {
 
     fn verify(password: &str, hash: &str) -> Verification {
         let hash = PasswordHash::new(hash.to_owned());
-        CHEAP.verify(&Password::parse(password).unwrap(), Some(&hash))
+        verify_at(CHEAP, password, Some(&hash))
     }
 
     fn hash(password: &str) -> String {
-        CHEAP.hash(&Password::parse(password).unwrap(), [7; 16]).as_str().to_owned()
+        hash_at(CHEAP, password, [7; 16]).as_str().to_owned()
     }
 
     #[test]
@@ -172,8 +300,8 @@ mod tests {
     fn a_candidate_that_is_empty_or_has_a_nul_never_verifies() {
         // bcrypt itself computes the same for all of these.
         let empty = "$2b$04$abcdefghijklmnopqrstuO";
-        let digest = digest(b"", 4, StoredHash::parse(&hash("x")).unwrap().salt.bytes);
         let salt = Salt::new([7; 16]);
+        let digest = reference(&Bcrypt::new(4, salt.bytes, b""));
         let empty_hash = StoredHash { scheme: Scheme::Bcrypt, cost: 4, salt, digest }.to_string();
 
         assert_eq!(verify("", empty), Verification::Unreadable);
@@ -185,21 +313,44 @@ mod tests {
 
     #[test]
     fn an_older_cost_is_stale_and_a_higher_one_is_not() {
-        let costly = Computation { cost: 6 }.hash(&Password::parse("café").unwrap(), [1; 16]);
-        let cheap = Computation { cost: 4 }.hash(&Password::parse("café").unwrap(), [1; 16]);
-        let current = Computation { cost: 5 };
+        let costly = hash_at(6, "café", [1; 16]);
+        let cheap = hash_at(4, "café", [1; 16]);
 
-        let verify = |hash| current.verify(&Password::parse("café").unwrap(), Some(hash));
+        assert_eq!(verify_at(5, "café", Some(&cheap)), Verification::MatchStale);
+        assert_eq!(verify_at(5, "café", Some(&costly)), Verification::Match);
+    }
 
-        assert_eq!(verify(&cheap), Verification::MatchStale);
-        assert_eq!(verify(&costly), Verification::Match);
+    #[test]
+    fn a_verification_asks_for_the_turns_of_one_hash_at_the_current_cost_whatever_is_stored() {
+        let turns = |password: &str, hash: Option<&str>| {
+            let hash = hash.map(|hash| PasswordHash::new(hash.to_owned()));
+            let mut verify = Verify::new(&Password::parse(password).unwrap(), hash.as_ref(), 8);
+            let (mut turns, mut progress) = (0, verify.begin());
+            while let Progress::Needs(bcrypt) = progress {
+                turns += 1_u32 << bcrypt.cost;
+                progress = verify.go_on([0; 23]);
+            }
+            turns
+        };
+
+        let long = "x".repeat(100);
+        for password in ["café", "", "\0", &long] {
+            for hash in [
+                None,
+                Some("unreadable"),
+                Some(PASSLIB[1].1),
+                Some(&*hash("café")),
+                Some(hash_at(8, "x", [1; 16]).as_str()),
+            ] {
+                assert_eq!(turns(password, hash), 256, "{password:.4} and {hash:?}");
+            }
+        }
     }
 
     #[test]
     fn without_a_hash_nothing_matches_not_even_what_the_decoy_was_made_of() {
         for password in ["", "\0", "anything", &"a".repeat(100)] {
-            let verification = CHEAP.verify(&Password::parse(password).unwrap(), None);
-            assert_eq!(verification, Verification::Mismatch);
+            assert_eq!(verify_at(CHEAP, password, None), Verification::Mismatch);
         }
     }
 
@@ -208,10 +359,5 @@ mod tests {
         for hash in ["", "$2b$", "$argon2id$v=19$", "\u{1f980}"] {
             assert_eq!(verify("anything", hash), Verification::Unreadable);
         }
-    }
-
-    #[test]
-    fn the_self_test_computes_a_published_vector() {
-        assert!(passes_self_test());
     }
 }

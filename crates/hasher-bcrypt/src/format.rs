@@ -37,7 +37,7 @@ pub(crate) enum Scheme {
     /// As it is, in the version that is written today.
     Bcrypt,
     /// As it is, in a version from elsewhere: `$2a$` or `$2y$`, which compute the same for every password
-    /// that fits.
+    /// in UTF-8 that fits.
     ForeignBcrypt,
     /// By way of an HMAC, for any length.
     BcryptSha256,

@@ -4,10 +4,11 @@
 //! no password is ever truncated, and that a storm of passwords is refused at a bounded queue instead of
 //! being kept waiting without end. Refuses to know whose password it is and what follows from the answer.
 //!
-//! Start reading at [`BcryptHasher`]. `format` reads and writes stored hashes, `computation` does the work,
-//! `pool` decides when.
+//! Start reading at [`BcryptHasher`]. `format` reads and writes stored hashes, `computation` says which bcrypts
+//! a password needs, `engine` computes them, `pool` decides when.
 
 mod computation;
+mod engine;
 mod format;
 mod pool;
 
@@ -20,8 +21,11 @@ use domain::ports::{Clock, Entropy, Hasher, HasherError, NewHash, PortError, Ver
 use domain::{NewPassword, Password, PasswordHash};
 use thiserror::Error;
 
-use crate::computation::Computation;
+use crate::computation::{Bcrypt, Computation, Hash, HashNew, Verify};
+pub use crate::engine::Engine;
+use crate::format::StoredHash;
 use crate::pool::{Pool, Refused};
+pub use bcrypt_lanes::{DEFAULT_LANES, MAX_LANES};
 
 /// The lowest cost that hashes are made with (OWASP Password Storage Cheat Sheet).
 pub const MIN_COST: u32 = 10;
@@ -35,6 +39,8 @@ pub const MAX_COST: u32 = 16;
 pub struct Settings {
     /// The base-2 logarithm of bcrypt's rounds, [`MIN_COST`] to [`MAX_COST`].
     pub cost: u32,
+    /// What computes.
+    pub engine: Engine,
     /// How many threads hash.
     pub workers: usize,
     /// How many passwords may wait.
@@ -50,7 +56,7 @@ pub enum StartError {
     #[error("bcrypt's cost must be {MIN_COST} to {MAX_COST}")]
     CostOutOfRange,
     /// Nobody would hash, or nobody could wait.
-    #[error("hashing needs at least one worker and a queue of at least one")]
+    #[error("hashing needs at least one worker, a queue of at least one, and 1 to {MAX_LANES} lanes")]
     NoRoom,
     /// A published test vector came out wrong.
     #[error("bcrypt does not compute what it should on this machine")]
@@ -63,7 +69,7 @@ pub enum StartError {
 /// Hashes on threads of its own. Dropping it finishes what was begun.
 pub struct BcryptHasher {
     pool: Pool,
-    computation: Computation,
+    cost: u32,
     deadline: Duration,
     entropy: Arc<dyn Entropy>,
 }
@@ -75,25 +81,26 @@ impl BcryptHasher {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, StartError> {
-        let Settings { cost, workers, queue, deadline } = settings;
+        let Settings { cost, engine, workers, queue, deadline } = settings;
         if !(MIN_COST..=MAX_COST).contains(&cost) {
             return Err(StartError::CostOutOfRange);
         }
-        if workers == 0 || queue == 0 {
+        let has_lanes = match engine {
+            Engine::Lanes(lanes) => (1..=MAX_LANES).contains(&lanes),
+            Engine::Reference => true,
+        };
+        if workers == 0 || queue == 0 || !has_lanes {
             return Err(StartError::NoRoom);
         }
-        if !computation::passes_self_test() {
+        if !passes_self_test(engine) {
             return Err(StartError::SelfTest);
         }
-        let pool = Pool::start(workers, queue, clock).map_err(StartError::Thread)?;
-        Ok(Self { pool, computation: Computation { cost }, deadline, entropy })
+        let pool = Pool::start(engine, workers, queue, clock).map_err(StartError::Thread)?;
+        Ok(Self { pool, cost, deadline, entropy })
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, HasherError> {
-        self.pool.run(self.deadline, work).await.map_err(|refused| match refused {
+    async fn run<C: Computation>(&self, computation: C) -> Result<C::Answer, HasherError> {
+        self.pool.run(self.deadline, computation).await.map_err(|refused| match refused {
             Refused::Overloaded { retry_after } => HasherError::Overloaded { retry_after },
             Refused::Broken => {
                 HasherError::Port(PortError::Failed("a hashing thread gave up its work".into()))
@@ -105,13 +112,7 @@ impl BcryptHasher {
 #[async_trait]
 impl Hasher for BcryptHasher {
     async fn hash_new(&self, password: NewPassword) -> Result<NewHash, HasherError> {
-        let computation = self.computation;
-        let salt = self.entropy.draw();
-        let judge_and_hash = move || match password.judge() {
-            Ok(password) => NewHash::Done(computation.hash(password, salt)),
-            Err(problem) => NewHash::Refused(problem),
-        };
-        self.run(judge_and_hash).await
+        self.run(HashNew::new(password, self.cost, self.entropy.draw())).await
     }
 
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError> {
@@ -120,9 +121,7 @@ impl Hasher for BcryptHasher {
             let broken = "an empty password, or one with a NUL, was to be hashed";
             return Err(HasherError::Port(PortError::Failed(broken.into())));
         }
-        let computation = self.computation;
-        let salt = self.entropy.draw();
-        self.run(move || computation.hash(&password, salt)).await
+        self.run(Hash::new(password, self.cost, self.entropy.draw())).await
     }
 
     async fn verify(
@@ -130,14 +129,27 @@ impl Hasher for BcryptHasher {
         password: Password,
         hash: Option<PasswordHash>,
     ) -> Result<Verification, HasherError> {
-        let computation = self.computation;
-        self.run(move || computation.verify(&password, hash.as_ref())).await
+        self.run(Verify::new(&password, hash.as_ref(), self.cost)).await
+    }
+}
+
+/// Computes a published vector (`crypt_blowfish` 1.3, `U*U`), and with lanes those of their crate.
+fn passes_self_test(engine: Engine) -> bool {
+    let vector = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    let computes_it = |stored: StoredHash| {
+        engine::reference(&Bcrypt::new(stored.cost, stored.salt.bytes, b"U*U")) == stored.digest
+    };
+    match engine {
+        Engine::Reference => StoredHash::parse(vector).is_some_and(computes_it),
+        Engine::Lanes(lanes) => bcrypt_lanes::passes_self_test(lanes),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU8, Ordering};
+
+    use futures_util::future::join_all;
 
     use super::*;
 
@@ -161,8 +173,14 @@ mod tests {
         }
     }
 
+    const ENGINES: [Engine; 3] = [Engine::Lanes(DEFAULT_LANES), Engine::Lanes(1), Engine::Reference];
+
     fn start(cost: u32, workers: usize) -> Result<BcryptHasher, StartError> {
-        let settings = Settings { cost, workers, queue: 8, deadline: Duration::from_mins(1) };
+        start_with(Engine::Lanes(DEFAULT_LANES), cost, workers)
+    }
+
+    fn start_with(engine: Engine, cost: u32, workers: usize) -> Result<BcryptHasher, StartError> {
+        let settings = Settings { cost, engine, workers, queue: 64, deadline: Duration::from_mins(1) };
         BcryptHasher::start(settings, Arc::new(FixedClock), Arc::new(Counting(AtomicU8::new(0))))
     }
 
@@ -171,15 +189,41 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_verifies_its_password_and_no_other() {
-        let hasher = start(10, 1).unwrap();
-        let hash = hasher.hash(password("correct horse")).await.unwrap();
+    async fn a_hash_made_by_either_engine_verifies_with_either_and_no_other_password_does() {
+        for maker in ENGINES {
+            let hash = start_with(maker, 10, 1).unwrap().hash(password("correct horse")).await.unwrap();
+            for engine in ENGINES {
+                let hasher = start_with(engine, 10, 2).unwrap();
 
-        let verify = |text| hasher.verify(password(text), Some(hash.clone()));
+                let verify = |text| hasher.verify(password(text), Some(hash.clone()));
 
-        assert_eq!(verify("correct horse").await.unwrap(), Verification::Match);
-        assert_eq!(verify("correct horsf").await.unwrap(), Verification::Mismatch);
-        assert_eq!(hasher.verify(password("correct horse"), None).await.unwrap(), Verification::Mismatch);
+                assert_eq!(verify("correct horse").await.unwrap(), Verification::Match);
+                assert_eq!(verify("correct horsf").await.unwrap(), Verification::Mismatch);
+                let nobody = hasher.verify(password("correct horse"), None).await;
+                assert_eq!(nobody.unwrap(), Verification::Mismatch);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn passwords_that_are_computed_side_by_side_do_not_mix() {
+        for engine in ENGINES {
+            let hasher = start_with(engine, 10, 1).unwrap();
+            let texts: Vec<_> = (0..9).map(|n| format!("password number {n}")).collect();
+
+            let kept = join_all(texts.iter().map(|text| hasher.hash(password(text)))).await;
+            let kept: Vec<_> = kept.into_iter().map(Result::unwrap).collect();
+            let pairs = kept.iter().enumerate().flat_map(|(n, hash)| [(n, n, hash), (n, (n + 1) % 9, hash)]);
+            let verified = pairs.map(async |(one, other, hash)| {
+                let verification = hasher.verify(password(&texts[other]), Some(hash.clone())).await.unwrap();
+                (one == other, verification)
+            });
+
+            for (same, verification) in join_all(verified).await {
+                let expected = if same { Verification::Match } else { Verification::Mismatch };
+                assert_eq!(verification, expected, "{engine:?}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -223,5 +267,8 @@ mod tests {
         assert!(matches!(start(9, 1), Err(StartError::CostOutOfRange)));
         assert!(matches!(start(17, 1), Err(StartError::CostOutOfRange)));
         assert!(matches!(start(10, 0), Err(StartError::NoRoom)));
+        for lanes in [0, MAX_LANES + 1] {
+            assert!(matches!(start_with(Engine::Lanes(lanes), 10, 1), Err(StartError::NoRoom)));
+        }
     }
 }

@@ -93,8 +93,8 @@ impl Application {
         let store = SqliteStore::open(&settings, runtime.handle().clone(), tasks.clone(), clock.clone())?;
         let store = Arc::new(store);
 
-        let config::Hashing { cost, workers, queue, deadline } = config.hashing;
-        let hashing = hasher_bcrypt::Settings { cost, workers, queue, deadline };
+        let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
+        let hashing = hasher_bcrypt::Settings { cost, engine, workers, queue, deadline };
         let hasher = BcryptHasher::start(hashing, clock.clone(), entropy.clone())?;
 
         let profile = Profile {

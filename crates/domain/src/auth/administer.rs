@@ -182,7 +182,7 @@ mod tests {
         let mut hasher = MockHasher::new();
         hasher
             .expect_hash_new()
-            .returning(|new| Ok(new.judge().map_or_else(NewHash::Refused, |_| NewHash::Done(hash("set")))));
+            .returning(|new| Ok(new.judge().map_or_else(NewHash::Refused, |()| NewHash::Done(hash("set")))));
         let mut users = MockUserRepo::new();
         users
             .expect_set_password()

@@ -9,7 +9,7 @@ use domain::PasswordPolicy;
 use token_jwt::TokenType;
 
 use super::readers::{self, Wrong};
-use super::{Environment, LogFormat, Secret};
+use super::{EngineName, Environment, LogFormat, Secret};
 
 /// What can be said of a setting without reading it.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 22] = [
+pub static KEYS: [&Key; 24] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -89,6 +89,8 @@ pub static KEYS: [&Key; 22] = [
     &DATABASE_MIGRATE_ON_START.key,
     &PASSWORD_BCRYPT_COST.key,
     &PASSWORD_MIN_LENGTH.key,
+    &HASHING_ENGINE.key,
+    &HASHING_LANES.key,
     &HASHING_WORKERS.key,
     &HASHING_QUEUE.key,
     &HASHING_DEADLINE.key,
@@ -173,6 +175,24 @@ pub(super) static PASSWORD_MIN_LENGTH: Setting<PasswordPolicy> = Setting {
         "fewest characters of a new password, 8 or more",
     ),
     read: readers::password_policy,
+};
+
+pub(super) static HASHING_ENGINE: Setting<EngineName> = Setting {
+    key: Key::text(
+        "AUTH_HASHING__ENGINE",
+        DefaultValue::Text("lanes"),
+        "what hashes passwords: lanes, or reference, the bcrypt crate",
+    ),
+    read: readers::engine,
+};
+
+pub(super) static HASHING_LANES: Setting<usize> = Setting {
+    key: Key::number(
+        "AUTH_HASHING__LANES",
+        DefaultValue::Text("6"),
+        "passwords that each worker hashes side by side",
+    ),
+    read: readers::lanes,
 };
 
 pub(super) static HASHING_WORKERS: Setting<usize> = Setting {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::PasswordPolicy;
+use hasher_bcrypt::Engine;
 use token_jwt::TokenType;
 use zeroize::Zeroizing;
 
@@ -76,12 +77,23 @@ pub struct Database {
 pub struct Hashing {
     /// The bcrypt cost of new hashes.
     pub cost: u32,
+    /// What computes them.
+    pub engine: Engine,
     /// Threads.
     pub workers: usize,
     /// How many passwords may wait.
     pub queue: usize,
     /// How long one may wait.
     pub deadline: Duration,
+}
+
+/// What hashes passwords, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineName {
+    /// Several at once in each thread.
+    Lanes,
+    /// The `bcrypt` crate.
+    Reference,
 }
 
 /// What tokens say, and what signs them.
@@ -217,10 +229,16 @@ impl Reading {
     fn hashing(&mut self) -> Option<Hashing> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let cost = self.read(&keys::PASSWORD_BCRYPT_COST);
+        let engine = self.read(&keys::HASHING_ENGINE);
+        let lanes = self.read(&keys::HASHING_LANES);
         let workers = self.read_or(&keys::HASHING_WORKERS, &cores.to_string());
         let queue = self.read_or(&keys::HASHING_QUEUE, &(64 * workers.unwrap_or(cores)).to_string());
         let deadline = self.read(&keys::HASHING_DEADLINE);
-        Some(Hashing { cost: cost?, workers: workers?, queue: queue?, deadline: deadline? })
+        let engine = match engine? {
+            EngineName::Lanes => Engine::Lanes(lanes?),
+            EngineName::Reference => Engine::Reference,
+        };
+        Some(Hashing { cost: cost?, engine, workers: workers?, queue: queue?, deadline: deadline? })
     }
 
     fn token(&mut self) -> Option<Token> {

@@ -11,7 +11,7 @@ use domain::PasswordPolicy;
 use token_jwt::TokenType;
 use zeroize::Zeroizing;
 
-use super::{Environment, LogFormat, Secret};
+use super::{EngineName, Environment, LogFormat, Secret};
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
 pub(super) type Wrong = String;
@@ -71,6 +71,18 @@ pub(super) fn bcrypt_cost(text: &str) -> Result<u32, Wrong> {
 pub(super) fn password_policy(text: &str) -> Result<PasswordPolicy, Wrong> {
     let least = number(text, 8, domain::MAX_PASSWORD_LENGTH)?;
     PasswordPolicy::new(least).ok_or_else(|| "asks for less than a password may have".to_owned())
+}
+
+pub(super) fn engine(text: &str) -> Result<EngineName, Wrong> {
+    match text {
+        "lanes" => Ok(EngineName::Lanes),
+        "reference" => Ok(EngineName::Reference),
+        _ => wrong("must be lanes or reference"),
+    }
+}
+
+pub(super) fn lanes(text: &str) -> Result<usize, Wrong> {
+    number(text, 1, hasher_bcrypt::MAX_LANES)
 }
 
 pub(super) fn workers(text: &str) -> Result<usize, Wrong> {
