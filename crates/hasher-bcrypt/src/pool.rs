@@ -143,7 +143,7 @@ impl Shared {
     pub(crate) fn next(&self) -> Option<Box<dyn Job>> {
         let mut queue = self.lock();
         queue.idle += 1;
-        let nothing = |queue: &mut Queue| queue.open && !queue.drop_abandoned();
+        let nothing = |queue: &mut Queue| !queue.drop_abandoned() && queue.open;
         queue = self.arrival.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
         queue.idle -= 1;
         queue.waiting.pop_front()
