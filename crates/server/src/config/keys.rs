@@ -313,4 +313,11 @@ mod tests {
         assert!(std::ptr::eq(Key::named("AUTH_ENV").unwrap(), &raw const ENV.key));
         assert!(Key::named("AUTH_HTTP__ADR").is_none());
     }
+
+    #[test]
+    fn the_default_number_of_lanes_is_the_one_that_measured_best() {
+        let DefaultValue::Text(lanes) = HASHING_LANES.key.default else { panic!("no default") };
+
+        assert_eq!(lanes, hasher_bcrypt::DEFAULT_LANES.to_string());
+    }
 }
