@@ -276,8 +276,8 @@ impl Code {
     pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::MalformedRequest => {
-                "Send one well-formed JSON object in UTF-8, each of its names once and nothing after it, \
-                 and no header twice that may stand only once."
+                "Send one well-formed JSON object in UTF-8, each of its names once and nothing after it, with a \
+                 Host that names one and no header twice that may stand only once."
             }
             Self::InvalidCredentials => {
                 "Check the spelling of both and log in again. The answer is the same whichever of them is \
