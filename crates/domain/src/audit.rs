@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::{LoginName, StrayText, UserId, Username, UsernameKey};
+use crate::ports::Requester;
+use crate::{ClientNetwork, LoginName, StrayText, UserId, Username, UsernameKey};
 
 /// Where an attempt comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,16 @@ pub enum Subject {
     Unknown,
 }
 
+impl Origin {
+    /// For whom a password that came this way is hashed.
+    pub fn requester(&self) -> Requester {
+        match self {
+            Self::Request { address, .. } => Requester::Client(ClientNetwork::of(*address)),
+            Self::CommandLine => Requester::Bulk,
+        }
+    }
+}
+
 impl From<&Username> for Subject {
     fn from(name: &Username) -> Self {
         Self::Name(name.key().clone())
@@ -103,5 +114,19 @@ impl Action {
             Self::SetPassword => "set_password",
             Self::Delete => "delete",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_a_clients_and_a_command_is_bulk_work() {
+        let address: IpAddr = "192.0.2.7".parse().unwrap();
+        let request = Origin::Request { address, request_id: String::new() };
+
+        assert_eq!(request.requester(), Requester::Client(ClientNetwork::of(address)));
+        assert_eq!(Origin::CommandLine.requester(), Requester::Bulk);
     }
 }

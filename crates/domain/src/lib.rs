@@ -8,6 +8,7 @@
 
 mod audit;
 mod auth;
+mod network;
 mod password;
 pub mod ports;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use audit::{Action, Event, Origin, Outcome, Subject};
 pub use auth::{
     AdministerError, Auth, LogInError, LoggedIn, Refusal, Rules, SetPasswordError, SignUpError, WhoamiError,
 };
+pub use network::ClientNetwork;
 pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,
 };

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::{
-    AccessToken, Account, Event, Grant, InvalidToken, NewPassword, Password, PasswordHash, PasswordProblem,
-    User, UserId, Username, UsernameKey,
+    AccessToken, Account, ClientNetwork, Event, Grant, InvalidToken, NewPassword, Password, PasswordHash,
+    PasswordProblem, User, UserId, Username, UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -85,15 +85,16 @@ pub trait Readiness: Send + Sync {
     async fn check(&self) -> Result<(), PortError>;
 }
 
-/// Hashes passwords and verifies them. A call whose future is dropped before its turn costs nothing.
+/// Hashes passwords and verifies them. A call whose future is dropped before its turn costs nothing. What
+/// cannot be answered in time is refused at once, and a client's password is never kept waiting by bulk work.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Hasher: Send + Sync {
     /// Judges a password that somebody chooses, and hashes it if it may be chosen.
-    async fn hash_new(&self, password: NewPassword) -> Result<NewHash, HasherError>;
+    async fn hash_new(&self, password: NewPassword, requester: Requester) -> Result<NewHash, HasherError>;
 
-    /// Hashes at the current cost, in the current format, with a salt of its own. The password is not empty
-    /// and holds no NUL.
+    /// Hashes at the current cost, in the current format, with a salt of its own, as bulk work. The password
+    /// is not empty and holds no NUL.
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError>;
 
     /// Tells whether `password` is the one `hash` was made of. Without a hash it is not, after the same work,
@@ -103,6 +104,7 @@ pub trait Hasher: Send + Sync {
         &self,
         password: Password,
         hash: Option<PasswordHash>,
+        requester: Requester,
     ) -> Result<Verification, HasherError>;
 }
 
@@ -164,6 +166,15 @@ pub enum Insertion {
     Done(User),
     /// Somebody has that name, in this spelling or another.
     UsernameTaken,
+}
+
+/// For whom a password is hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requester {
+    /// Somebody who waits for the answer. When many do, they share by network what there is.
+    Client(ClientNetwork),
+    /// Nobody who could not wait longer: an operator's command, or housekeeping.
+    Bulk,
 }
 
 /// How hashing a password that somebody chooses ends.

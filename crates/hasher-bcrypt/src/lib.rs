@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ports::{Clock, Entropy, Hasher, HasherError, NewHash, PortError, Verification};
+use domain::ports::{Clock, Entropy, Hasher, HasherError, NewHash, PortError, Requester, Verification};
 use domain::{NewPassword, Password, PasswordHash};
 use thiserror::Error;
 
@@ -111,7 +111,7 @@ impl BcryptHasher {
 
 #[async_trait]
 impl Hasher for BcryptHasher {
-    async fn hash_new(&self, password: NewPassword) -> Result<NewHash, HasherError> {
+    async fn hash_new(&self, password: NewPassword, _: Requester) -> Result<NewHash, HasherError> {
         self.run(HashNew::new(password, self.cost, self.entropy.draw())).await
     }
 
@@ -128,6 +128,7 @@ impl Hasher for BcryptHasher {
         &self,
         password: Password,
         hash: Option<PasswordHash>,
+        _: Requester,
     ) -> Result<Verification, HasherError> {
         self.run(Verify::new(&password, hash.as_ref(), self.cost)).await
     }
@@ -175,6 +176,8 @@ mod tests {
 
     const ENGINES: [Engine; 3] = [Engine::Lanes(DEFAULT_LANES), Engine::Lanes(1), Engine::Reference];
 
+    const CLIENT: Requester = Requester::Bulk;
+
     fn start(cost: u32, workers: usize) -> Result<BcryptHasher, StartError> {
         start_with(Engine::Lanes(DEFAULT_LANES), cost, workers)
     }
@@ -195,11 +198,11 @@ mod tests {
             for engine in ENGINES {
                 let hasher = start_with(engine, 10, 2).unwrap();
 
-                let verify = |text| hasher.verify(password(text), Some(hash.clone()));
+                let verify = |text| hasher.verify(password(text), Some(hash.clone()), CLIENT);
 
                 assert_eq!(verify("correct horse").await.unwrap(), Verification::Match);
                 assert_eq!(verify("correct horsf").await.unwrap(), Verification::Mismatch);
-                let nobody = hasher.verify(password("correct horse"), None).await;
+                let nobody = hasher.verify(password("correct horse"), None, CLIENT).await;
                 assert_eq!(nobody.unwrap(), Verification::Mismatch);
             }
         }
@@ -215,7 +218,8 @@ mod tests {
             let kept: Vec<_> = kept.into_iter().map(Result::unwrap).collect();
             let pairs = kept.iter().enumerate().flat_map(|(n, hash)| [(n, n, hash), (n, (n + 1) % 9, hash)]);
             let verified = pairs.map(async |(one, other, hash)| {
-                let verification = hasher.verify(password(&texts[other]), Some(hash.clone())).await.unwrap();
+                let verification =
+                    hasher.verify(password(&texts[other]), Some(hash.clone()), CLIENT).await.unwrap();
                 (one == other, verification)
             });
 
@@ -232,7 +236,7 @@ mod tests {
         let choose = |text| {
             let ann = domain::Username::parse("ann").unwrap();
             let admitted = domain::PasswordPolicy::new(8).unwrap().admit(password(text), ann);
-            hasher.hash_new(admitted.unwrap())
+            hasher.hash_new(admitted.unwrap(), CLIENT)
         };
 
         assert!(matches!(choose("correct horse battery").await.unwrap(), NewHash::Done(_)));

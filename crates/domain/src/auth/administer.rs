@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Auth;
 use super::attempt::Attempt;
-use crate::ports::{Change, HasherError, NewHash, PortError, UserRepo};
+use crate::ports::{Change, HasherError, NewHash, PortError, Requester, UserRepo};
 use crate::{
     Account, Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject, UserId, Username,
     UsernameKey,
@@ -75,8 +75,9 @@ impl Auth {
         name: &Username,
         password: Password,
     ) -> Result<Account, SetPasswordError> {
+        let requester = origin.requester();
         let attempt = self.attempt(Action::SetPassword, name, origin);
-        let hash = match self.hash_new(name, password).await {
+        let hash = match self.hash_new(requester, name, password).await {
             Ok(hash) => hash,
             Err(error) => {
                 attempt.fail(error.outcome());
@@ -88,9 +89,14 @@ impl Auth {
         Ok(self.change(attempt, name, set).await?)
     }
 
-    async fn hash_new(&self, name: &Username, password: Password) -> Result<PasswordHash, SetPasswordError> {
+    async fn hash_new(
+        &self,
+        requester: Requester,
+        name: &Username,
+        password: Password,
+    ) -> Result<PasswordHash, SetPasswordError> {
         let password = self.rules.passwords.admit(password, name.clone())?;
-        match self.ports.hasher.hash_new(password).await? {
+        match self.ports.hasher.hash_new(password, requester).await? {
             NewHash::Done(hash) => Ok(hash),
             NewHash::Refused(problem) => Err(problem.into()),
         }
@@ -180,9 +186,9 @@ mod tests {
     #[tokio::test]
     async fn an_operator_sets_passwords_by_the_rules_of_a_sign_up() {
         let mut hasher = MockHasher::new();
-        hasher
-            .expect_hash_new()
-            .returning(|new| Ok(new.judge().map_or_else(NewHash::Refused, |()| NewHash::Done(hash("set")))));
+        hasher.expect_hash_new().returning(|new, _| {
+            Ok(new.judge().map_or_else(NewHash::Refused, |()| NewHash::Done(hash("set"))))
+        });
         let mut users = MockUserRepo::new();
         users
             .expect_set_password()

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::Auth;
 use super::open_session::{OpenSessionError, Refusal};
-use crate::ports::{HasherError, PortError, Ports, Verification};
+use crate::ports::{HasherError, PortError, Ports, Requester, Verification};
 use crate::{AccessToken, Account, Action, LoginName, Origin, Outcome, Password, Subject, User};
 
 /// What a login hands out.
@@ -39,8 +39,9 @@ impl Auth {
         name: LoginName,
         password: Password,
     ) -> Result<LoggedIn, LogInError> {
+        let requester = origin.requester();
         let attempt = self.attempt(Action::LogIn, &name, origin);
-        let result = self.authenticate(name, password).await;
+        let result = self.authenticate(requester, name, password).await;
         match &result {
             Ok(logged_in) => attempt.succeed(Subject::User(logged_in.user.id)),
             Err(error) => attempt.fail(error.outcome()),
@@ -48,13 +49,18 @@ impl Auth {
         result
     }
 
-    async fn authenticate(&self, name: LoginName, password: Password) -> Result<LoggedIn, LogInError> {
+    async fn authenticate(
+        &self,
+        requester: Requester,
+        name: LoginName,
+        password: Password,
+    ) -> Result<LoggedIn, LogInError> {
         let account = match name {
             LoginName::Possible(name) => self.ports.users.find_by_name(name.key().clone()).await?,
             LoginName::Impossible(_) => None,
         };
         let hash = account.as_ref().map(|account| account.password_hash.clone());
-        let verification = self.ports.hasher.verify(password.clone(), hash).await?;
+        let verification = self.ports.hasher.verify(password.clone(), hash, requester).await?;
 
         let account = account.ok_or(Refusal::UnknownUser)?;
         let stale = match verification {
@@ -123,7 +129,11 @@ mod tests {
 
     fn hasher_who_says(verification: Verification) -> MockHasher {
         let mut hasher = MockHasher::new();
-        hasher.expect_verify().once().returning(move |_, _| Ok(verification));
+        hasher
+            .expect_verify()
+            .withf(|_, _, requester| *requester == origin().requester())
+            .once()
+            .returning(move |_, _, _| Ok(verification));
         hasher
     }
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::Auth;
 use super::race::Race;
-use crate::ports::{HasherError, Insertion, NewHash, NewUser, PortError, UserRepo};
+use crate::ports::{HasherError, Insertion, NewHash, NewUser, PortError, Requester, UserRepo};
 use crate::{Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject, User, Username};
 
 /// Why there is no new account.
@@ -33,9 +33,10 @@ impl Auth {
         name: Username,
         password: Password,
     ) -> Result<User, SignUpError> {
+        let requester = origin.requester();
         let attempt = self.attempt(Action::SignUp, &name, origin);
         let race = self.races.enter(name.key());
-        let password_hash = match self.hash_in(&race, &name, password).await {
+        let password_hash = match self.hash_in(&race, requester, &name, password).await {
             Ok(hash) => hash,
             Err(error) => {
                 attempt.fail(error.outcome());
@@ -62,11 +63,12 @@ impl Auth {
     async fn hash_in(
         &self,
         race: &Race,
+        requester: Requester,
         name: &Username,
         password: Password,
     ) -> Result<PasswordHash, SignUpError> {
         let password = self.rules.passwords.admit(password, name.clone())?;
-        match select(self.ports.hasher.hash_new(password), race.lost()).await {
+        match select(self.ports.hasher.hash_new(password, requester), race.lost()).await {
             Either::Left((hash, _)) => match hash? {
                 NewHash::Done(hash) => Ok(hash),
                 NewHash::Refused(problem) => Err(problem.into()),
@@ -112,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_name_and_a_good_password_make_a_user() {
         let mut hasher = MockHasher::new();
-        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
+        hasher.expect_hash_new().returning(|_, _| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
         users
             .expect_insert()
@@ -130,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_name_is_said_to_be_taken() {
         let mut hasher = MockHasher::new();
-        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
+        hasher.expect_hash_new().returning(|_, _| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
         users.expect_insert().returning(|_| Ok(Insertion::UsernameTaken));
         let (audit, events) = testing::audit();
@@ -148,7 +150,7 @@ mod tests {
 
     #[async_trait]
     impl Hasher for BusyHasher {
-        async fn hash_new(&self, _: NewPassword) -> Result<NewHash, HasherError> {
+        async fn hash_new(&self, _: NewPassword, _: Requester) -> Result<NewHash, HasherError> {
             if self.0.swap(true, Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
@@ -160,7 +162,12 @@ mod tests {
             unreachable!("nobody logs in")
         }
 
-        async fn verify(&self, _: Password, _: Option<PasswordHash>) -> Result<Verification, HasherError> {
+        async fn verify(
+            &self,
+            _: Password,
+            _: Option<PasswordHash>,
+            _: Requester,
+        ) -> Result<Verification, HasherError> {
             unreachable!("nobody logs in")
         }
     }
@@ -186,7 +193,7 @@ mod tests {
     async fn a_short_password_is_refused_before_any_work_and_a_guessable_one_by_the_hasher() {
         let (audit, events) = testing::audit();
         let mut hasher = MockHasher::new();
-        hasher.expect_hash_new().once().returning(|new| Ok(NewHash::Refused(new.judge().unwrap_err())));
+        hasher.expect_hash_new().once().returning(|new, _| Ok(NewHash::Refused(new.judge().unwrap_err())));
         let auth = auth(Ports { hasher: Arc::new(hasher), audit, ..ports() });
 
         let sign_up = |text| auth.sign_up(origin(), username("annabelle"), password(text));
@@ -215,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_goes_away_after_that_has_an_account_and_it_is_on_record() {
         let mut hasher = MockHasher::new();
-        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
+        hasher.expect_hash_new().returning(|_, _| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
         users.expect_insert().once().returning(|_| Ok(Insertion::Done(ann().user)));
         let (audit, events) = testing::audit();
@@ -234,8 +241,8 @@ mod tests {
         let (audit, events) = testing::audit();
         let mut hasher = MockHasher::new();
         let retry_after = Duration::from_secs(3);
-        hasher.expect_hash_new().once().returning(move |_| Err(HasherError::Overloaded { retry_after }));
-        hasher.expect_hash_new().returning(|_| Ok(NewHash::Done(hash("new"))));
+        hasher.expect_hash_new().once().returning(move |_, _| Err(HasherError::Overloaded { retry_after }));
+        hasher.expect_hash_new().returning(|_, _| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
         users.expect_insert().returning(|_| Err(broken()));
         let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
