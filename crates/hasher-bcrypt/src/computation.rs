@@ -18,6 +18,9 @@ pub(crate) trait Computation: Send + 'static {
     /// What it is computed for.
     type Answer: Send;
 
+    /// The sum of 2^cost over the bcrypts that it will need.
+    fn turns(&self) -> u32;
+
     /// Begins, on the thread that will compute.
     fn begin(&mut self) -> Progress<Self::Answer>;
 
@@ -92,6 +95,10 @@ impl Hash {
 impl Computation for Hash {
     type Answer = PasswordHash;
 
+    fn turns(&self) -> u32 {
+        1 << self.cost
+    }
+
     fn begin(&mut self) -> Progress<PasswordHash> {
         let password = self.password.expose();
         let input = Scheme::for_password(password).input(password, &self.salt).unwrap_or_default();
@@ -114,6 +121,10 @@ impl HashNew {
 
 impl Computation for HashNew {
     type Answer = NewHash;
+
+    fn turns(&self) -> u32 {
+        self.hash.turns()
+    }
 
     fn begin(&mut self) -> Progress<NewHash> {
         match self.password.judge() {
@@ -154,6 +165,10 @@ impl Verify {
 
 impl Computation for Verify {
     type Answer = Verification;
+
+    fn turns(&self) -> u32 {
+        1 << self.stored.cost.max(self.cost)
+    }
 
     fn begin(&mut self) -> Progress<Verification> {
         Progress::Needs(Bcrypt::new(self.stored.cost, self.stored.salt.bytes, &self.input))

@@ -1,16 +1,17 @@
 //! The `Hasher` port on bcrypt.
 //!
 //! Promises that every verification costs the same whether or not there is a hash to verify against, that
-//! no password is ever truncated, and that a storm of passwords is refused at a bounded queue instead of
-//! being kept waiting without end. Refuses to know whose password it is and what follows from the answer.
+//! no password is ever truncated, and that of a storm of passwords those are refused at the door that could
+//! not be answered in time, whoever sends most first. Refuses to know whose password it is and what follows from the answer.
 //!
 //! Start reading at [`BcryptHasher`]. `format` reads and writes stored hashes, `computation` says which bcrypts
-//! a password needs, `engine` computes them, `pool` decides when.
+//! a password needs, `engine` computes them, `pool` has the threads, and `queue` decides who waits before them.
 
 mod computation;
 mod engine;
 mod format;
 mod pool;
+mod queue;
 
 use std::io;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::computation::{Bcrypt, Computation, Hash, HashNew, Verify};
 pub use crate::engine::Engine;
 use crate::format::StoredHash;
 use crate::pool::{Pool, Refused};
+use crate::queue::Limits;
 pub use bcrypt_lanes::{DEFAULT_LANES, MAX_LANES};
 
 /// The lowest cost that hashes are made with (OWASP Password Storage Cheat Sheet).
@@ -45,8 +47,10 @@ pub struct Settings {
     pub workers: usize,
     /// How many passwords may wait.
     pub queue: usize,
-    /// How long a caller is kept waiting for an answer at most.
+    /// How long a client is kept waiting for an answer at most.
     pub deadline: Duration,
+    /// How much the threads give way to others on the machine, from 0 to 19.
+    pub niceness: i32,
 }
 
 /// Why hashing cannot start.
@@ -70,7 +74,6 @@ pub enum StartError {
 pub struct BcryptHasher {
     pool: Pool,
     cost: u32,
-    deadline: Duration,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -81,7 +84,7 @@ impl BcryptHasher {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, StartError> {
-        let Settings { cost, engine, workers, queue, deadline } = settings;
+        let Settings { cost, engine, workers, queue, deadline, niceness } = settings;
         if !(MIN_COST..=MAX_COST).contains(&cost) {
             return Err(StartError::CostOutOfRange);
         }
@@ -95,12 +98,17 @@ impl BcryptHasher {
         if !passes_self_test(engine) {
             return Err(StartError::SelfTest);
         }
-        let pool = Pool::start(engine, workers, queue, clock).map_err(StartError::Thread)?;
-        Ok(Self { pool, cost, deadline, entropy })
+        let limits = Limits { capacity: queue, workers, lanes: engine.lanes(), deadline };
+        let pool = Pool::start(engine, limits, niceness, clock).map_err(StartError::Thread)?;
+        Ok(Self { pool, cost, entropy })
     }
 
-    async fn run<C: Computation>(&self, computation: C) -> Result<C::Answer, HasherError> {
-        self.pool.run(self.deadline, computation).await.map_err(|refused| match refused {
+    async fn run<C: Computation>(
+        &self,
+        requester: Requester,
+        computation: C,
+    ) -> Result<C::Answer, HasherError> {
+        self.pool.run(requester, computation).await.map_err(|refused| match refused {
             Refused::Overloaded { retry_after } => HasherError::Overloaded { retry_after },
             Refused::Broken => {
                 HasherError::Port(PortError::Failed("a hashing thread gave up its work".into()))
@@ -111,8 +119,8 @@ impl BcryptHasher {
 
 #[async_trait]
 impl Hasher for BcryptHasher {
-    async fn hash_new(&self, password: NewPassword, _: Requester) -> Result<NewHash, HasherError> {
-        self.run(HashNew::new(password, self.cost, self.entropy.draw())).await
+    async fn hash_new(&self, password: NewPassword, requester: Requester) -> Result<NewHash, HasherError> {
+        self.run(requester, HashNew::new(password, self.cost, self.entropy.draw())).await
     }
 
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError> {
@@ -121,16 +129,16 @@ impl Hasher for BcryptHasher {
             let broken = "an empty password, or one with a NUL, was to be hashed";
             return Err(HasherError::Port(PortError::Failed(broken.into())));
         }
-        self.run(Hash::new(password, self.cost, self.entropy.draw())).await
+        self.run(Requester::Bulk, Hash::new(password, self.cost, self.entropy.draw())).await
     }
 
     async fn verify(
         &self,
         password: Password,
         hash: Option<PasswordHash>,
-        _: Requester,
+        requester: Requester,
     ) -> Result<Verification, HasherError> {
-        self.run(Verify::new(&password, hash.as_ref(), self.cost)).await
+        self.run(requester, Verify::new(&password, hash.as_ref(), self.cost)).await
     }
 }
 
@@ -183,7 +191,8 @@ mod tests {
     }
 
     fn start_with(engine: Engine, cost: u32, workers: usize) -> Result<BcryptHasher, StartError> {
-        let settings = Settings { cost, engine, workers, queue: 64, deadline: Duration::from_mins(1) };
+        let settings =
+            Settings { cost, engine, workers, queue: 64, deadline: Duration::from_mins(1), niceness: 0 };
         BcryptHasher::start(settings, Arc::new(FixedClock), Arc::new(Counting(AtomicU8::new(0))))
     }
 

@@ -1,37 +1,32 @@
-//! Threads that work off a bounded queue.
+//! Threads that work off the queue.
 //!
 //! Not tokio's blocking pool: that one has hundreds of threads, and hundreds of hashes at once would leave
 //! no core to anybody else, nor finish any sooner.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use domain::ports::Clock;
+use domain::ports::{Clock, Requester};
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 
 use crate::computation::{Bcrypt, Computation, Digest, Progress};
 use crate::engine::Engine;
-
-/// How much the hashing threads give way to those that answer requests, from 0 to 19.
-const NICENESS: i32 = 10;
-
-/// What a job is taken to cost before the first one has been measured.
-const FIRST_GUESS: Duration = Duration::from_millis(250);
+use crate::queue::{Limits, NoRoom, Queue};
 
 /// A fixed number of threads and the queue before them. Dropping it finishes what waits and joins them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    deadline: Duration,
 }
 
 /// Why work was not done.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The queue is full, or the deadline passed.
+    /// It could not be answered in time.
     Overloaded {
         /// How long the queue will take at its present pace, at least a second.
         retry_after: Duration,
@@ -40,28 +35,29 @@ pub(crate) enum Refused {
     Broken,
 }
 
-/// What the threads share: the queue, and what they have learned of its pace.
+/// What the threads share.
 pub(crate) struct Shared {
-    capacity: usize,
-    workers: usize,
-    queue: Mutex<Queue>,
+    state: Mutex<State>,
     arrival: Condvar,
     clock: Arc<dyn Clock>,
 }
 
-struct Queue {
-    waiting: VecDeque<Box<dyn Job>>,
+struct State {
+    queue: Queue,
     /// How many threads have nothing to do.
     idle: usize,
-    /// How long a thread has lately taken for one job, as a moving average. Of those that it works on side by
-    /// side each counts for its share.
-    pace: Duration,
     open: bool,
 }
 
 /// A computation together with whoever waits for its answer.
 pub(crate) trait Job: Send {
     fn is_abandoned(&self) -> bool;
+
+    /// How much work it is: the sum of 2^cost over the bcrypts that it needs.
+    fn turns(&self) -> u32;
+
+    /// Tells whoever waits that they need not.
+    fn refuse(&mut self, why: NoRoom);
 
     /// The first bcrypt that it needs; nothing once it is answered.
     fn begin(&mut self) -> Option<Bcrypt>;
@@ -70,26 +66,30 @@ pub(crate) trait Job: Send {
     fn go_on(&mut self, digest: Digest) -> Option<Bcrypt>;
 }
 
-struct Waiting<C: Computation> {
+struct Asked<C: Computation> {
     computation: C,
-    answer: Option<oneshot::Sender<C::Answer>>,
+    answer: Option<oneshot::Sender<Result<C::Answer, NoRoom>>>,
 }
 
 impl Pool {
+    /// Starts the threads, which give way to others by `niceness`.
     pub(crate) fn start(
         engine: Engine,
-        workers: usize,
-        capacity: usize,
+        limits: Limits,
+        niceness: i32,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        let queue = Queue { waiting: VecDeque::new(), idle: 0, pace: FIRST_GUESS, open: true };
-        let shared = Shared { capacity, workers, queue: Mutex::new(queue), arrival: Condvar::new(), clock };
-        let mut pool = Self { shared: Arc::new(shared), workers: Vec::with_capacity(workers) };
-        for number in 0..workers {
+        let queue = Queue::new(limits, engine.first_pace(&*clock));
+        let state = Mutex::new(State { queue, idle: 0, open: true });
+        let shared = Arc::new(Shared { state, arrival: Condvar::new(), clock });
+        let mut pool =
+            Self { shared, workers: Vec::with_capacity(limits.workers), deadline: limits.deadline };
+        for number in 0..limits.workers {
             let shared = pool.shared.clone();
             let worker = thread::Builder::new().name(format!("hasher-{number}"));
             pool.workers.push(worker.spawn(move || {
-                give_way();
+                // Where the system does not allow it, nobody is worse off than without.
+                let _ = setpriority_process(Some(rustix::thread::gettid()), niceness);
                 engine.work_off(&shared);
             })?);
         }
@@ -97,19 +97,23 @@ impl Pool {
     }
 
     /// Has something computed as soon as there is a place. When this future is dropped before that, it is not
-    /// begun.
+    /// begun. A client waits until the deadline at most, bulk work until its turn has come.
     pub(crate) async fn run<C: Computation>(
         &self,
-        deadline: Duration,
+        requester: Requester,
         computation: C,
     ) -> Result<C::Answer, Refused> {
         let (answer, answered) = oneshot::channel();
-        self.shared.admit(Box::new(Waiting { computation, answer: Some(answer) }))?;
-        match tokio::time::timeout(deadline, answered).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(_)) => Err(Refused::Broken),
-            Err(_) => Err(self.shared.lock().overloaded(self.shared.workers)),
-        }
+        let job = Box::new(Asked { computation, answer: Some(answer) });
+        self.shared.admit(job, requester)?;
+        let answered = match requester {
+            Requester::Client(_) => match tokio::time::timeout(self.deadline, answered).await {
+                Ok(answered) => answered,
+                Err(_) => return Err(self.shared.lock().queue.no_room().into()),
+            },
+            Requester::Bulk => answered.await,
+        };
+        Ok(answered.map_err(|_| Refused::Broken)??)
     }
 }
 
@@ -125,35 +129,31 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn admit(&self, job: Box<dyn Job>) -> Result<(), Refused> {
-        let mut queue = self.lock();
-        if queue.waiting.len() >= self.capacity {
-            queue.waiting.retain(|job| !job.is_abandoned());
-        }
-        if queue.waiting.len() >= self.capacity {
-            return Err(queue.overloaded(self.workers));
-        }
-        queue.waiting.push_back(job);
-        drop(queue);
+    fn admit(&self, job: Box<dyn Job>, requester: Requester) -> Result<(), NoRoom> {
+        self.lock().queue.admit(job, requester, self.now())?;
         self.arrival.notify_one();
         Ok(())
     }
 
     /// The next job, waited for; nothing once the pool is closed and all is worked off.
     pub(crate) fn next(&self) -> Option<Box<dyn Job>> {
-        let mut queue = self.lock();
-        queue.idle += 1;
-        let nothing = |queue: &mut Queue| !queue.drop_abandoned() && queue.open;
-        queue = self.arrival.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
-        queue.idle -= 1;
-        queue.waiting.pop_front()
+        let mut state = self.lock();
+        state.idle += 1;
+        let next = loop {
+            let next = state.queue.pop(self.now());
+            if next.is_some() || !state.open {
+                break next;
+            }
+            state = self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner);
+        };
+        state.idle -= 1;
+        next
     }
 
-    /// The next job for a thread that has one already. A thread that has none gets it sooner done.
-    pub(crate) fn next_if_nobody_is_idle(&self) -> Option<Box<dyn Job>> {
-        let mut queue = self.lock();
-        queue.drop_abandoned();
-        if queue.waiting.len() > queue.idle { queue.waiting.pop_front() } else { None }
+    /// The next job for a thread that is busy with `beside` already. A thread that is idle gets it sooner done.
+    pub(crate) fn next_if_nobody_is_idle(&self, beside: usize) -> Option<Box<dyn Job>> {
+        let mut state = self.lock();
+        if state.queue.len() > state.idle { state.queue.pop_beside(beside, self.now()) } else { None }
     }
 
     /// For how a job began, and how long it took.
@@ -161,52 +161,51 @@ impl Shared {
         self.clock.monotonic()
     }
 
-    /// Takes note of a job that ends now, after it shared its thread with others.
-    pub(crate) fn measure(&self, begun: Duration, side_by_side: usize) {
-        let took = self.now().saturating_sub(begun) / u32::try_from(side_by_side.max(1)).unwrap_or(1);
-        let mut queue = self.lock();
-        queue.pace = (queue.pace * 7 + took) / 8;
+    /// Takes note of a job that took so long while its thread was busy with so many, itself included.
+    pub(crate) fn measure(&self, turns: u32, took: Duration, beside: usize) {
+        self.lock().queue.measure(turns, took, beside);
     }
 
     /// Nothing that holds this lock can leave the queue half changed, so a poisoned one is as good.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Queue {
-    /// Whether there is a job at the head of the queue whose caller is still there. Drops those before it.
-    fn drop_abandoned(&mut self) -> bool {
-        while self.waiting.front().is_some_and(|job| job.is_abandoned()) {
-            self.waiting.pop_front();
-        }
-        !self.waiting.is_empty()
-    }
-
-    fn overloaded(&self, workers: usize) -> Refused {
-        let ahead = u32::try_from(self.waiting.len() / workers + 1).unwrap_or(u32::MAX);
-        let seconds = self.pace.saturating_mul(ahead).as_millis().div_ceil(1000);
-        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX).max(1);
-        Refused::Overloaded { retry_after: Duration::from_secs(seconds) }
+impl From<NoRoom> for Refused {
+    fn from(NoRoom(retry_after): NoRoom) -> Self {
+        Self::Overloaded { retry_after }
     }
 }
 
-impl<C: Computation> Waiting<C> {
+impl<C: Computation> Asked<C> {
     fn note(&mut self, progress: Progress<C::Answer>) -> Option<Bcrypt> {
         match progress {
             Progress::Needs(bcrypt) => Some(bcrypt),
             Progress::Done(value) => {
-                // Whoever asked may be gone by now; the answer goes with them.
-                let _ = self.answer.take().map(|answer| answer.send(value));
+                self.reply(Ok(value));
                 None
             }
         }
     }
+
+    fn reply(&mut self, reply: Result<C::Answer, NoRoom>) {
+        // Whoever asked may be gone by now; the answer goes with them.
+        let _ = self.answer.take().map(|answer| answer.send(reply));
+    }
 }
 
-impl<C: Computation> Job for Waiting<C> {
+impl<C: Computation> Job for Asked<C> {
     fn is_abandoned(&self) -> bool {
         self.answer.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    fn turns(&self) -> u32 {
+        self.computation.turns()
+    }
+
+    fn refuse(&mut self, why: NoRoom) {
+        self.reply(Err(why));
     }
 
     fn begin(&mut self) -> Option<Bcrypt> {
@@ -220,38 +219,48 @@ impl<C: Computation> Job for Waiting<C> {
     }
 }
 
-/// Lets the threads that answer requests go first. Where the system does not allow it, nobody is worse off
-/// than without.
-fn give_way() {
-    let _ = setpriority_process(Some(rustix::thread::gettid()), NICENESS);
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc;
 
+    use domain::ClientNetwork;
+
     use super::*;
 
     const LONG: Duration = Duration::from_mins(1);
+    const ENGINES: [Engine; 2] = [Engine::Lanes(1), Engine::Reference];
 
-    /// Half a second passes between any two looks at it.
-    struct SlowClock(AtomicU32);
+    /// Goes when it is told to.
+    #[derive(Default)]
+    struct ManualClock(AtomicU32);
 
-    impl Clock for SlowClock {
+    impl ManualClock {
+        fn advance(&self, milliseconds: u32) {
+            self.0.fetch_add(milliseconds, Ordering::SeqCst);
+        }
+    }
+
+    impl Clock for ManualClock {
         fn now(&self) -> jiff::Timestamp {
             jiff::Timestamp::UNIX_EPOCH
         }
 
         fn monotonic(&self) -> Duration {
-            Duration::from_millis(500) * self.0.fetch_add(1, Ordering::Relaxed)
+            Duration::from_millis(self.0.load(Ordering::SeqCst).into())
         }
     }
 
-    const ENGINES: [Engine; 2] = [Engine::Lanes(1), Engine::Reference];
+    fn pool_at(clock: Arc<ManualClock>, engine: Engine, capacity: usize, deadline: Duration) -> Pool {
+        Pool::start(engine, Limits { capacity, workers: 1, lanes: 1, deadline }, 0, clock).unwrap()
+    }
+
+    fn client() -> Requester {
+        Requester::Client(ClientNetwork::of([192, 0, 2, 1].into()))
+    }
 
     fn pool(engine: Engine, capacity: usize) -> Pool {
-        Pool::start(engine, 1, capacity, Arc::new(SlowClock(AtomicU32::new(0)))).unwrap()
+        pool_at(Arc::default(), engine, capacity, LONG)
     }
 
     /// Does something, and then the least that a bcrypt can be.
@@ -263,6 +272,10 @@ mod tests {
 
     impl<T: Send + 'static, F: FnOnce() -> T + Send + 'static> Computation for Work<F, T> {
         type Answer = T;
+
+        fn turns(&self) -> u32 {
+            1 << 4
+        }
 
         fn begin(&mut self) -> Progress<T> {
             self.1 = self.0.take().map(|work| work());
@@ -284,7 +297,7 @@ mod tests {
                 begun.send(()).unwrap();
                 let _ = released.recv();
             };
-            busy.run(LONG, work(hold)).await
+            busy.run(client(), work(hold)).await
         });
         has_begun.await.unwrap();
         release
@@ -293,7 +306,8 @@ mod tests {
     #[tokio::test]
     async fn work_is_done_on_a_thread_of_the_pool() {
         for engine in ENGINES {
-            let name = pool(engine, 1).run(LONG, work(|| thread::current().name().map(str::to_owned))).await;
+            let name =
+                pool(engine, 1).run(client(), work(|| thread::current().name().map(str::to_owned))).await;
 
             assert_eq!(name.unwrap().as_deref(), Some("hasher-0"));
         }
@@ -304,21 +318,14 @@ mod tests {
         for engine in ENGINES {
             let pool = Arc::new(pool(engine, 2));
             let release = occupy(&pool).await;
-            let mut waiting = Vec::new();
-            for _ in 0..2 {
-                let mut work = Box::pin(pool.run(LONG, work(|| ())));
-                assert!(futures_poll(&mut work).is_none());
-                waiting.push(work);
-            }
+            let mut waiting = Box::pin(pool.run(client(), work(|| ())));
+            assert!(futures_poll(&mut waiting).is_none());
 
-            let refused = pool.run(LONG, work(|| ())).await;
+            let refused = futures_poll(&mut Box::pin(pool.run(client(), work(|| ()))));
 
-            // Two waiting and itself, at a quarter of a second each.
-            assert_eq!(refused, Err(Refused::Overloaded { retry_after: Duration::from_secs(1) }));
+            assert_eq!(refused, Some(Err(Refused::Overloaded { retry_after: Duration::from_secs(1) })));
             drop(release);
-            for work in waiting {
-                assert_eq!(work.await, Ok(()));
-            }
+            assert_eq!(waiting.await, Ok(()));
         }
     }
 
@@ -333,10 +340,10 @@ mod tests {
                 work(move || begun.fetch_add(1, Ordering::SeqCst))
             };
 
-            let mut abandoned = Box::pin(pool.run(LONG, count(&begun)));
+            let mut abandoned = Box::pin(pool.run(client(), count(&begun)));
             assert!(futures_poll(&mut abandoned).is_none());
             drop(abandoned);
-            let mut kept = Box::pin(pool.run(LONG, count(&begun)));
+            let mut kept = Box::pin(pool.run(client(), count(&begun)));
             assert!(futures_poll(&mut kept).is_none(), "the abandoned one still takes its place");
             drop(release);
 
@@ -355,8 +362,7 @@ mod tests {
             let begun = Arc::new(AtomicU32::new(0));
             let counted = begun.clone();
 
-            let late =
-                pool.run(Duration::from_secs(5), work(move || counted.fetch_add(1, Ordering::SeqCst))).await;
+            let late = pool.run(client(), work(move || counted.fetch_add(1, Ordering::SeqCst))).await;
 
             assert!(matches!(late, Err(Refused::Overloaded { .. })));
             drop(release);
@@ -367,16 +373,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_wait_it_tells_follows_the_measured_pace() {
+    async fn the_door_closes_as_the_measured_pace_falls() {
         for engine in ENGINES {
-            let pool = pool(engine, 1);
-            // Every job takes half a second of this clock; the average comes near it.
+            let clock = Arc::new(ManualClock::default());
+            let pool = Arc::new(pool_at(clock.clone(), engine, 100, Duration::from_secs(10)));
             for _ in 0..64 {
-                pool.run(LONG, work(|| ())).await.unwrap();
+                let clock = clock.clone();
+                pool.run(client(), work(move || clock.advance(1000))).await.unwrap();
             }
-            let queue = pool.shared.lock();
+            let release = occupy(&pool).await;
 
-            assert!((450..=500).contains(&queue.pace.as_millis()), "{:?}", queue.pace);
+            let mut waiting: Vec<_> = (0..9).map(|_| Box::pin(pool.run(client(), work(|| ())))).collect();
+            let refused = waiting.iter_mut().filter_map(futures_poll).count();
+
+            // Nine seconds less the last one's own make eight places, of which one network gets four.
+            assert_eq!(refused, 5);
+            drop(release);
         }
     }
 
@@ -385,8 +397,8 @@ mod tests {
         for engine in ENGINES {
             let pool = pool(engine, 1);
 
-            assert_eq!(pool.run(LONG, work(|| panic!("told to"))).await, Err::<(), _>(Refused::Broken));
-            assert_eq!(pool.run(LONG, work(|| 7)).await, Ok(7));
+            assert_eq!(pool.run(client(), work(|| panic!("told to"))).await, Err::<(), _>(Refused::Broken));
+            assert_eq!(pool.run(client(), work(|| 7)).await, Ok(7));
         }
     }
 

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use actix_web::rt::System;
 use socket2::SockRef;
-use store_sqlite::Access;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::config::Config;
-use crate::wiring::{Application, StartError, Unfinished};
+use crate::wiring::{Application, Purpose, StartError, Unfinished};
 
 /// What the store gets to finish even when requests have used up all of the grace.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -41,7 +40,7 @@ pub(crate) enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then finishes what was begun.
 pub(crate) fn serve(config: &Config) -> Result<(), ServeError> {
-    let application = Application::start(config, Access::ReadWrite)?;
+    let application = Application::start(config, Purpose::Serve)?;
     let asked_to_stop = watch_signals(&application).map_err(ServeError::Signals)?;
     let address = config.http.address;
     let fail = |source| ServeError::Listen { address, source };

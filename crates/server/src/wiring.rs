@@ -26,6 +26,33 @@ const STORE_THREADS: usize = 2;
 /// How long what is left of the runtime may take once the store is closed and nobody waits for it any more.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
+/// What the adapters are put up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A server, whose clients wait.
+    Serve,
+    /// One command of an operator, beside a server that may be busy with the same database.
+    Command(Access),
+}
+
+impl Purpose {
+    fn access(self) -> Access {
+        match self {
+            Self::Serve => Access::ReadWrite,
+            Self::Command(access) => access,
+        }
+    }
+
+    /// How much the hashing threads give way, as nice(2) counts it. Requests go before hashing, and the
+    /// hashing of a server before that of a command, which may have a million passwords.
+    fn niceness(self) -> i32 {
+        match self {
+            Self::Serve => 10,
+            Self::Command(_) => 19,
+        }
+    }
+}
+
 /// The use cases on their adapters.
 pub(crate) struct Application {
     pub(crate) auth: Auth,
@@ -73,7 +100,7 @@ pub(crate) struct Unfinished;
 
 impl Application {
     /// Puts everything up: the store first, since it is what most often cannot.
-    pub(crate) fn start(config: &Config, access: Access) -> Result<Self, StartError> {
+    pub(crate) fn start(config: &Config, purpose: Purpose) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let secret = secrets::signing_secret(config, &*entropy)?;
@@ -86,7 +113,7 @@ impl Application {
             .map_err(StartError::Runtime)?;
         let tasks = TaskTracker::new();
         let settings = store_sqlite::Settings {
-            access,
+            access: purpose.access(),
             migrate: config.database.migrate_on_start,
             ..store_sqlite::Settings::new(&config.database.path)
         };
@@ -94,7 +121,8 @@ impl Application {
         let store = Arc::new(store);
 
         let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
-        let hashing = hasher_bcrypt::Settings { cost, engine, workers, queue, deadline };
+        let hashing =
+            hasher_bcrypt::Settings { cost, engine, workers, queue, deadline, niceness: purpose.niceness() };
         let hasher = BcryptHasher::start(hashing, clock.clone(), entropy.clone())?;
 
         let profile = Profile {

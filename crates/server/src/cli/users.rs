@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{Exit, Failure, output, password};
 use crate::config::Config;
 use crate::logging::Audience;
-use crate::wiring::Application;
+use crate::wiring::{Application, Purpose};
 
 /// How many accounts are asked for at once.
 const PAGE: u32 = 500;
@@ -98,10 +98,10 @@ impl Command {
     }
 
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        let access = self.access();
+        let purpose = Purpose::Command(self.access());
         let task = self.prepare()?;
-        let application = Application::start(config, access)?;
-        let result = application.runtime.block_on(task.perform(&application.auth, config.hashing.workers));
+        let application = Application::start(config, purpose)?;
+        let result = application.runtime.block_on(task.perform(&application.auth, config.hashing.at_once()));
         let stopped = application.stop(PATIENCE);
         result?;
         stopped.map_err(|error| Failure::from_error(Exit::Failed, &error))
@@ -146,7 +146,7 @@ enum Task {
 }
 
 impl Task {
-    async fn perform(self, auth: &Auth, workers: usize) -> Result<(), Failure> {
+    async fn perform(self, auth: &Auth, at_once: usize) -> Result<(), Failure> {
         let origin = Origin::CommandLine;
         match self {
             Self::Create(name, password) => {
@@ -156,7 +156,7 @@ impl Task {
                 output::line(format_args!("created {} with number {}", user.name.as_typed(), user.id))
             }
             Self::CreateMany { name, count, password } => {
-                create_many(auth, &name, count, &password, workers).await
+                create_many(auth, &name, count, &password, at_once).await
             }
             Self::List { json: true, limit } => {
                 let mut array = output::JsonArray::begin()?;
@@ -204,14 +204,14 @@ impl Task {
     }
 }
 
-/// Makes as many at once as there are threads to hash, until all are there or somebody presses Ctrl-C. Those
+/// Makes as many at once as can be hashed, until all are there or somebody presses Ctrl-C. Those
 /// begun are finished either way.
 async fn create_many(
     auth: &Auth,
     name: &str,
     count: u64,
     password: &Password,
-    workers: usize,
+    at_once: usize,
 ) -> Result<(), Failure> {
     let bar = ProgressBar::new(count);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {eta} left") {
@@ -222,7 +222,7 @@ async fn create_many(
     let (mut made, mut existing, mut first_failure, mut interrupted) = (0, 0, None, false);
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
-        while next <= count && under_way.len() < workers && first_failure.is_none() && !interrupted {
+        while next <= count && under_way.len() < at_once && first_failure.is_none() && !interrupted {
             match parse(&numbered(name, next)) {
                 Ok(name) => {
                     let (auth, password) = (auth.clone(), password.clone());

@@ -87,6 +87,13 @@ pub struct Hashing {
     pub deadline: Duration,
 }
 
+impl Hashing {
+    /// How many passwords are hashed at once.
+    pub fn at_once(&self) -> usize {
+        self.workers * self.engine.lanes()
+    }
+}
+
 /// What hashes passwords, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineName {
