@@ -16,6 +16,13 @@ use crate::computation::{Bcrypt, Computation, Digest, Progress};
 use crate::engine::Engine;
 use crate::queue::{Limits, NoRoom, Queue};
 
+/// The least time between two refusals at the door. Whoever is refused may try again at once, and thousands of
+/// such answers a second would take the cores away from the passwords that were let in.
+const BETWEEN_REFUSALS: Duration = Duration::from_millis(2);
+
+/// The longest that a refusal is held back for that.
+const LONGEST_HOLD: Duration = Duration::from_secs(1);
+
 /// A fixed number of threads and the queue before them. Dropping it finishes what waits and joins them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
@@ -46,6 +53,8 @@ struct State {
     queue: Queue,
     /// How many threads have nothing to do.
     idle: usize,
+    /// When the next refusal may leave.
+    next_refusal: Duration,
     open: bool,
 }
 
@@ -80,7 +89,7 @@ impl Pool {
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
         let queue = Queue::new(limits, engine.first_pace(&*clock));
-        let state = Mutex::new(State { queue, idle: 0, open: true });
+        let state = Mutex::new(State { queue, idle: 0, next_refusal: Duration::ZERO, open: true });
         let shared = Arc::new(Shared { state, arrival: Condvar::new(), clock });
         let mut pool =
             Self { shared, workers: Vec::with_capacity(limits.workers), deadline: limits.deadline };
@@ -97,7 +106,8 @@ impl Pool {
     }
 
     /// Has something computed as soon as there is a place. When this future is dropped before that, it is not
-    /// begun. A client waits until the deadline at most, bulk work until its turn has come.
+    /// begun. A client waits until the deadline at most, bulk work until its turn has come. A refusal comes at
+    /// once, unless there are very many of them.
     pub(crate) async fn run<C: Computation>(
         &self,
         requester: Requester,
@@ -105,7 +115,13 @@ impl Pool {
     ) -> Result<C::Answer, Refused> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Asked { computation, answer: Some(answer) });
-        self.shared.admit(job, requester)?;
+        if let Err(refused) = self.shared.admit(job, requester) {
+            let hold = self.shared.hold_back();
+            if !hold.is_zero() {
+                tokio::time::sleep(hold).await;
+            }
+            return Err(refused.into());
+        }
         let answered = match requester {
             Requester::Client(_) => match tokio::time::timeout(self.deadline, answered).await {
                 Ok(answered) => answered,
@@ -133,6 +149,15 @@ impl Shared {
         self.lock().queue.admit(job, requester, self.now())?;
         self.arrival.notify_one();
         Ok(())
+    }
+
+    /// How long a refusal has to wait until it may leave.
+    fn hold_back(&self) -> Duration {
+        let now = self.now();
+        let mut state = self.lock();
+        let leaves = state.next_refusal.clamp(now, now.saturating_add(LONGEST_HOLD));
+        state.next_refusal = leaves.saturating_add(BETWEEN_REFUSALS);
+        leaves.saturating_sub(now)
     }
 
     /// The next job, waited for; nothing once the pool is closed and all is worked off.
@@ -384,12 +409,28 @@ mod tests {
             let release = occupy(&pool).await;
 
             let mut waiting: Vec<_> = (0..9).map(|_| Box::pin(pool.run(client(), work(|| ())))).collect();
-            let refused = waiting.iter_mut().filter_map(futures_poll).count();
-
-            // Nine seconds less the last one's own make eight places, of which one network gets four.
-            assert_eq!(refused, 5);
+            // Nine seconds less the last one's own make eight places, of which one network gets six.
+            let polled: Vec<_> = waiting.iter_mut().map(|work| futures_poll(work).is_some()).collect();
+            assert_eq!(polled, [false, false, false, false, false, false, true, false, false]);
+            // The other refusals are on their way.
+            for refused in waiting.drain(7..) {
+                assert!(matches!(refused.await, Err(Refused::Overloaded { .. })));
+            }
             drop(release);
         }
+    }
+
+    #[tokio::test]
+    async fn refusals_leave_one_after_the_other_and_none_is_held_for_long() {
+        let clock = Arc::new(ManualClock::default());
+        let pool = pool_at(clock.clone(), Engine::Reference, 1, LONG);
+
+        let held: Vec<_> = (0..1000).map(|_| pool.shared.hold_back().as_millis()).collect();
+        clock.advance(10_000);
+
+        assert_eq!(held[..3], [0, 2, 4]);
+        assert_eq!((held[500], held[999]), (1000, 1000));
+        assert_eq!(pool.shared.hold_back(), Duration::ZERO);
     }
 
     #[tokio::test]

@@ -125,8 +125,8 @@ impl Queue {
         }
     }
 
-    /// Whether this network holds fewer places than the others would leave to it, if each had the same number
-    /// and one share were kept for a network that may come next.
+    /// Whether this network holds fewer places than its equal share of three quarters. The last quarter is kept
+    /// for whoever comes next, or a flood from one network would leave no place for the first of another.
     fn has_share(&self, network: ClientNetwork, places: usize) -> bool {
         let mut waiting = HashMap::from([(network, 0_usize)]);
         for other in &self.clients {
@@ -134,7 +134,7 @@ impl Queue {
                 *waiting.entry(other).or_default() += 1;
             }
         }
-        waiting[&network] < (places / (waiting.len() + 1)).max(1)
+        waiting[&network] < (places * 3 / 4 / waiting.len()).max(1)
     }
 
     /// How many jobs of so many turns may wait so that the last of them is answered in time.
@@ -337,13 +337,21 @@ mod tests {
     }
 
     #[test]
-    fn a_network_by_itself_gets_half_and_the_next_one_finds_its_share() {
+    fn a_network_by_itself_gets_three_quarters_and_the_next_one_finds_a_place() {
         let mut line = line(40);
 
-        assert_eq!(line.crowd(network(1)), 20);
-        assert_eq!(line.crowd(network(2)), 13, "a third of all places, and a third is left");
-        assert_eq!(line.crowd(network(3)), 7, "up to a quarter, of which this is what the first one left");
-        assert_eq!(line.crowd(network(1)), 0);
+        assert_eq!(line.crowd(network(1)), 30);
+        assert_eq!(line.crowd(network(2)), 10);
+        assert_eq!((line.crowd(network(1)), line.crowd(network(3))), (0, 0));
+    }
+
+    #[test]
+    fn up_to_half_the_places_go_to_whoever_comes_first() {
+        let mut line = line(40);
+        line.admit(network(2)).unwrap();
+
+        assert_eq!(line.crowd(network(1)), 19);
+        assert_eq!(line.crowd(network(2)), 14, "three eighths, of which it had one");
     }
 
     #[test]
@@ -351,13 +359,14 @@ mod tests {
         let mut line = line(40);
         line.crowd(network(1));
         line.crowd(network(2));
-        line.crowd(network(3));
 
-        for _ in 0..5 {
+        for _ in 0..12 {
             line.pop(Duration::ZERO).unwrap();
         }
 
-        assert_eq!((line.crowd(network(1)), line.crowd(network(3))), (0, 3));
+        // Of the first network 18 are left and of the second 10; three networks get 10 each.
+        assert_eq!((line.crowd(network(1)), line.crowd(network(3))), (0, 10));
+        assert_eq!(line.crowd(network(4)), 2);
     }
 
     #[test]
@@ -367,18 +376,18 @@ mod tests {
         line.abandoned.store(true, Ordering::Relaxed);
         line.abandoned = Arc::default();
 
-        assert_eq!(line.crowd(network(1)), 22);
-        assert_eq!((line.queue.len(), line.pop(Duration::ZERO)), (22, Some(101)));
+        assert_eq!(line.crowd(network(1)), 33);
+        assert_eq!((line.queue.len(), line.pop(Duration::ZERO)), (33, Some(101)));
     }
 
     #[test]
     fn bulk_work_waits_for_every_client_and_takes_no_clients_place() {
         let mut line = line(8);
 
-        assert_eq!((line.crowd(Requester::Bulk), line.crowd(network(1))), (8, 4));
+        assert_eq!((line.crowd(Requester::Bulk), line.crowd(network(1))), (8, 6));
         let order: Vec<_> = std::iter::from_fn(|| line.pop(Duration::ZERO)).collect();
 
-        assert_eq!(order, [101, 102, 103, 104, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(order, [101, 102, 103, 104, 105, 106, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]
