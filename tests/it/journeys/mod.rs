@@ -2,6 +2,7 @@
 
 mod accounts;
 mod command_line;
+mod hashing;
 mod http;
 mod log;
 mod pages;

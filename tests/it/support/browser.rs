@@ -3,11 +3,13 @@
 //! The crates that speak it leave out the one thing these tests are for, the browser's own log of errors and
 //! requests, so the few commands that are needed are sent by hand.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::foreign::{is_installed, skip};
 
 /// The key under which WebDriver answers an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -37,12 +39,7 @@ impl Browser {
         if ["chromium", "chromedriver"].into_iter().all(is_installed) {
             return Some(Self::launch().await);
         }
-        let what = format!("{test}: needs Debian's packages chromium and chromium-driver");
-        #[expect(clippy::disallowed_methods, reason = "whoever runs the tests says whether skipping will do")]
-        let forbidden = std::env::var_os("TESTS_MUST_NOT_SKIP").is_some();
-        assert!(!forbidden, "{what}");
-        // Written past the test harness, which keeps what a passing test prints to itself.
-        _ = writeln!(std::io::stderr(), "\n!!! SKIPPED {what}\n");
+        skip(test, "Debian's packages chromium and chromium-driver");
         None
     }
 
@@ -159,8 +156,4 @@ impl Drop for Browser {
         _ = self.driver.kill();
         _ = self.driver.wait();
     }
-}
-
-fn is_installed(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }

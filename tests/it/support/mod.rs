@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod client;
 mod clock;
+pub(crate) mod foreign;
 pub(crate) mod lock;
 pub(crate) mod server;
 pub(crate) mod sqlite;
