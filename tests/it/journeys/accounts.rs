@@ -1,6 +1,10 @@
 //! Signing up, logging in and being recognised, as a client sees it.
 
+use std::future::ready;
+
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
@@ -234,6 +238,27 @@ async fn of_too_many_logins_at_once_some_are_refused_and_told_when_to_come_back(
         assert!(answer.header("Retry-After").parse::<u64>().is_ok_and(|seconds| seconds >= 1));
     }
     assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_flood_of_logins_from_one_network_leaves_places_for_another() {
+    let deployment = Deployment::new()
+        .set("AUTH_HASHING__WORKERS", "1")
+        .set("AUTH_HASHING__LANES", "1")
+        .set("AUTH_HASHING__QUEUE", "8")
+        .set("AUTH_PASSWORD__BCRYPT_COST", "11");
+    let server = deployment.serve();
+    Client::of(&server).sign_up("ann", PASSWORD).await;
+    let (flooder, ann) = (Client::at(&server, [127, 0, 0, 2]), Client::at(&server, [127, 0, 0, 3]));
+
+    let flood: FuturesUnordered<_> = (0..30).map(|_| flooder.log_in("ann", "a guess")).collect();
+    // The first that is answered at all is one that was refused at the door, so the flooder has all it can get.
+    let mut flood = flood.skip_while(|answer| ready(answer.status != 503));
+    assert!(flood.next().await.is_some());
+    let let_in = ann.log_in("ann", PASSWORD).await;
+
+    assert_eq!(let_in.status, 200, "{let_in:?}");
+    assert!(flood.next().await.is_some(), "the flood was over before");
 }
 
 #[tokio::test]

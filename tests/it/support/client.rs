@@ -2,7 +2,7 @@
 //! in the way of what a test sends.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -31,8 +31,13 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn of(server: &Server) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { base_url: server.base_url().to_owned(), http }
+        Self::at(server, [127, 0, 0, 1])
+    }
+
+    /// A client whose own address is this one, of 127.0.0.0/8.
+    pub(crate) fn at(server: &Server, address: [u8; 4]) -> Self {
+        let http = reqwest::Client::builder().no_proxy().local_address(IpAddr::from(address));
+        Self { base_url: server.base_url().to_owned(), http: http.build().unwrap() }
     }
 
     /// A request to be added to and then [sent](Self::send).
