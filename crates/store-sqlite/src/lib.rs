@@ -33,7 +33,7 @@ pub use crate::error::{OpenError, OpenProblem};
 
 use crate::connection::Role;
 use crate::error::StoreError;
-use crate::readers::{PooledReader, Readers};
+use crate::readers::Readers;
 use crate::readiness::LastCheck;
 use crate::writer::Writer;
 
@@ -108,7 +108,7 @@ impl SqliteStore {
         };
         let writer = Writer::start(connection, role, file.clone(), settings.busy_timeout, &runtime)
             .map_err(|problem| problem.at(&settings.path))?;
-        let readers = Readers::new(file, settings.busy_timeout);
+        let readers = Readers::new(file, settings.busy_timeout, runtime.clone(), tasks.clone());
         let inside = Arc::new(Inside { writer, readers, last_check: LastCheck::default(), clock });
         Ok(Self { inside, runtime, tasks })
     }
@@ -130,29 +130,11 @@ impl SqliteStore {
         self.inside.writer.write(self.tasks.token(), work).await
     }
 
-    /// Has a reader answer `query`, away from the caller's thread.
-    async fn read<T, Answer>(
+    /// Has a reader answer `query`.
+    async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(PooledReader) -> Answer + Send + 'static,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        Answer: Future<Output = Result<T, StoreError>> + Send,
-    {
-        let inside = self.inside.clone();
-        self.spawn(async move { query(inside.readers.take().await?).await }).await
-    }
-
-    /// No future of diesel-async may be polled or dropped by a caller: dropped early it blocks the thread, which
-    /// panics on actix's workers, and a client that hangs up is enough for that. So each call is a task, and
-    /// the caller's future only waits for it.
-    async fn spawn<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+        query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let task = self.tasks.spawn_on(work, &self.runtime);
-        task.await.unwrap_or_else(|ended| {
-            Err(if ended.is_panic() { StoreError::failed(ended) } else { StoreError::unavailable(ended) })
-        })
+        self.inside.readers.read(query).await
     }
 }

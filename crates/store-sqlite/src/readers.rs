@@ -1,15 +1,13 @@
 //! The readers: a few connections that cannot write, and never wait for the writer.
 
-use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use diesel::{ConnectionError, ConnectionResult, SqliteConnection};
-use diesel_async::pooled_connection::deadpool::{Object, Pool};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
-use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
-use tokio::task::spawn_blocking;
+use diesel::SqliteConnection;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::PATIENCE;
 use crate::connection::{self, Role};
@@ -19,79 +17,107 @@ use crate::file::OpenFile;
 /// A look-up takes microseconds on one of these, so that a few serve many.
 const READERS: usize = 4;
 
-pub(crate) type Reader = SyncConnectionWrapper<SqliteConnection>;
-pub(crate) type PooledReader = Object<Reader>;
-
 pub(crate) struct Readers {
-    pool: Pool<Reader>,
+    connections: Arc<Connections>,
+    turns: Arc<Semaphore>,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+struct Connections {
+    /// Those that are open and in nobody's hands; nothing once they are closed.
+    idle: Mutex<Option<Vec<SqliteConnection>>>,
     file: Arc<OpenFile>,
+    busy_timeout: Duration,
 }
 
 impl Readers {
-    pub(crate) fn new(file: Arc<OpenFile>, busy_timeout: Duration) -> Self {
-        let mut config = ManagerConfig::default();
-        let opened = file.clone();
-        config.custom_setup =
-            Box::new(move |url| Box::pin(establish(opened.clone(), url.to_owned(), busy_timeout)));
-        // No query before each use: a local file has no line that could have dropped.
-        config.recycling_method = RecyclingMethod::Fast;
-        let manager = AsyncDieselConnectionManager::new_with_config(file.url(), config);
-        #[expect(
-            clippy::expect_used,
-            reason = "building fails only for timeouts without a runtime, and has none"
-        )]
-        let pool = Pool::builder(manager).max_size(READERS).build().expect("a pool without timeouts");
-        Self { pool, file }
+    pub(crate) fn new(
+        file: Arc<OpenFile>,
+        busy_timeout: Duration,
+        runtime: Handle,
+        tasks: TaskTracker,
+    ) -> Self {
+        let idle = Mutex::new(Some(Vec::with_capacity(READERS)));
+        let connections = Arc::new(Connections { idle, file, busy_timeout });
+        Self { connections, turns: Arc::new(Semaphore::new(READERS)), runtime, tasks }
     }
 
-    /// A connection of its own, for as long as the answer is kept. Only for tasks of the store's own runtime:
-    /// diesel-async blocks the thread on which one of its futures is dropped too early.
-    pub(crate) async fn take(&self) -> Result<PooledReader, StoreError> {
-        self.file.still_there()?;
-        let reader = timeout(PATIENCE, self.pool.get()).await;
-        // As a text: the pool's error tells its cause and has it for a source too.
-        reader.map_err(StoreError::unavailable)?.map_err(|error| StoreError::unavailable(error.to_string()))
+    /// Has a query answered, on a thread that may wait for the disk.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let turn = timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
+        let turn = turn.map_err(StoreError::unavailable)?.map_err(|_| closed())?;
+        let connections = self.connections.clone();
+        // Straight to the blocking side and back: by way of a task and an asynchronous connection there would be
+        // three threads to wake for each query instead of one.
+        let reading = move || {
+            let answer = connections.read(query);
+            drop(turn);
+            answer
+        };
+        self.tasks.spawn_blocking_on(reading, &self.runtime).await.unwrap_or_else(|ended| {
+            Err(if ended.is_panic() { StoreError::failed(ended) } else { StoreError::unavailable(ended) })
+        })
     }
 
+    /// Lets nobody read any more. A query that has begun is answered.
     pub(crate) fn close(&self) {
-        self.pool.close();
+        self.turns.close();
+        self.connections.idle().take();
     }
 }
 
-async fn establish(file: Arc<OpenFile>, url: String, busy_timeout: Duration) -> ConnectionResult<Reader> {
-    let connected = spawn_blocking(move || {
-        let connection =
-            connection::connect(&url, Role::Reader, busy_timeout).map_err(|error| bad(&error))?;
+impl Connections {
+    fn read<T>(
+        &self,
+        query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.file.still_there()?;
+        let idle = self.idle().as_mut().ok_or_else(closed)?.pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => self.connect()?,
+        };
+        let answer = query(&mut connection);
+        if let Some(idle) = &mut *self.idle() {
+            idle.push(connection);
+        }
+        answer
+    }
+
+    fn connect(&self) -> Result<SqliteConnection, StoreError> {
+        let connection = connection::connect(self.file.url(), Role::Reader, self.busy_timeout);
+        let connection = connection.map_err(StoreError::unavailable)?;
         // Replaced since the last look, and this connection would read somebody else's file for ever.
-        file.still_there().map_err(|error| bad(&error))?;
+        self.file.still_there()?;
         Ok(connection)
-    });
-    connected.await.unwrap_or_else(|error| Err(bad(&error))).map(SyncConnectionWrapper::new)
+    }
+
+    /// Nothing that holds this lock can leave the list half changed, so a poisoned one is as good.
+    fn idle(&self) -> MutexGuard<'_, Option<Vec<SqliteConnection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// diesel-async's pool has room for a text only.
-fn bad(error: &dyn Error) -> ConnectionError {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    ConnectionError::BadConnection(format!("{error}{cause}"))
+fn closed() -> StoreError {
+    StoreError::unavailable("the store is closed")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
+
+    use diesel::prelude::*;
+    use domain::ports::UserRepo;
+    use futures_util::future::join_all;
+
     use super::*;
     use crate::file::Location;
-    use crate::testing::Fixture;
-
-    #[test]
-    fn a_file_that_is_gone_is_said_to_be_so_once() {
-        let fixture = Fixture::new();
-        let location = Location::new(&fixture.path()).unwrap();
-        let file = OpenFile::new(location.clone(), location.identity().unwrap()).unwrap();
-        std::fs::remove_file(fixture.path()).unwrap();
-
-        let refused = bad(&file.still_there().unwrap_err()).to_string();
-
-        assert_eq!(refused.matches("was deleted").count(), 1, "{refused}");
-    }
+    use crate::schema::users;
+    use crate::testing::{Fixture, key, person};
 
     #[tokio::test]
     async fn a_reader_that_cannot_be_had_is_said_why_once() {
@@ -101,10 +127,37 @@ mod tests {
         let location = Location::new(&path).unwrap();
         let file = OpenFile::without_log(location.clone(), location.identity().unwrap()).unwrap();
 
-        let readers = Readers::new(Arc::new(file), Duration::ZERO);
-        let refused = readers.take().await.err().unwrap();
+        let readers = Readers::new(Arc::new(file), Duration::ZERO, Handle::current(), TaskTracker::new());
+        let refused = readers.read(|_| Ok(())).await.unwrap_err();
 
-        assert_eq!(refused.to_string().matches("not a SQLite database").count(), 1, "{refused}");
-        assert!(refused.source().is_none(), "{refused}");
+        let mut told = String::new();
+        let mut error: Option<&dyn Error> = Some(&refused);
+        while let Some(cause) = error {
+            told += &cause.to_string();
+            error = cause.source();
+        }
+        assert_eq!(told.matches("not a SQLite database").count(), 1, "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_query_that_panics_is_an_error_and_the_next_one_is_answered() {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+
+        for _ in 0..2 * READERS {
+            assert!(fixture.store.read(|_| -> Result<(), _> { panic!("on purpose") }).await.is_err());
+        }
+
+        assert!(fixture.store.find_by_name(key("ann")).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn more_who_ask_at_once_than_there_are_readers_are_answered_too() {
+        let fixture = Fixture::new();
+
+        let count = || fixture.store.read(|reader| Ok(users::table.count().get_result::<i64>(reader)?));
+        let counts = join_all((0..8 * READERS).map(|_| count())).await;
+
+        assert!(counts.iter().all(|count| matches!(count, Ok(0))));
     }
 }

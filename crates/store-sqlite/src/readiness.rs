@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use diesel::{OptionalExtension, QueryDsl};
-use diesel_async::RunQueryDsl;
+use diesel::prelude::*;
 use domain::ports::{PortError, Readiness};
 use tokio::sync::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -27,7 +26,7 @@ impl Readiness for SqliteStore {
         let inside = self.inside.clone();
         let counted = self.tasks.token();
         // The whole of it is a task: callers that hang up must not cost a look each.
-        let checked = self.spawn(async move {
+        let looking = async move {
             let mut last = inside.last_check.0.lock().await;
             if let Some((at, outcome)) = &*last
                 && inside.clock.monotonic().saturating_sub(*at) < HOLDS
@@ -37,8 +36,9 @@ impl Readiness for SqliteStore {
             let outcome = look(&inside, counted).await;
             *last = Some((inside.clock.monotonic(), outcome.clone()));
             outcome
-        });
-        Ok(checked.await?)
+        };
+        let checked = self.tasks.spawn_on(looking, &self.runtime).await;
+        Ok(checked.unwrap_or_else(|ended| Err(StoreError::unavailable(ended)))?)
     }
 }
 
@@ -52,10 +52,9 @@ async fn look(inside: &Inside, counted: TaskTrackerToken) -> Result<(), StoreErr
     });
     marked.await?;
     // One row, by way of the index and of the table: what a log-in reads.
-    let mut reader = inside.readers.take().await?;
     let somebody =
         users::table.order(users::username_key).select((users::username_key, users::password_hash));
-    somebody.first::<(String, String)>(&mut reader).await.optional()?;
+    inside.readers.read(move |reader| Ok(somebody.first::<(String, String)>(reader).optional()?)).await?;
     Ok(())
 }
 

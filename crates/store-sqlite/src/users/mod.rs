@@ -20,15 +20,15 @@ impl UserRepo for SqliteStore {
     }
 
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
-        Ok(self.read(async move |mut reader| lookups::find(&mut reader, id).await).await?)
+        Ok(self.read(move |reader| lookups::find(reader, id)).await?)
     }
 
     async fn find_by_name(&self, name: UsernameKey) -> Result<Option<Account>, PortError> {
-        Ok(self.read(async move |mut reader| lookups::find_by_name(&mut reader, &name).await).await?)
+        Ok(self.read(move |reader| lookups::find_by_name(reader, &name)).await?)
     }
 
     async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError> {
-        Ok(self.read(async move |mut reader| lookups::list(&mut reader, after, limit).await).await?)
+        Ok(self.read(move |reader| lookups::list(reader, after, limit)).await?)
     }
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
