@@ -1,6 +1,6 @@
 # `make` alone prints what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate migrate-down migrate-status migration test check fmt lint deny docs users clean
+.PHONY: help run migrate migrate-down migrate-status migration test bench check fmt lint deny docs users clean
 
 AUTH_API := cargo run --quiet --locked --package server --bin auth-api --
 
@@ -31,6 +31,10 @@ migration: ## Make the two files of a new migration: make migration NAME=add_ses
 test: ## Run every test
 	cargo build --locked --package server --bin auth-api
 	cargo test --locked --workspace
+
+bench: ## Measure the server against yardsticks of the same run: make bench ARGS=--quick
+	cargo build --release --locked --package server --bin auth-api
+	cargo run --release --locked --package bench --bin bench -- $(ARGS)
 
 check: lint test deny docs ## Run the tests and every check
 	cargo fmt --all --check

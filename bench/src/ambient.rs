@@ -1,0 +1,39 @@
+//! The time and the randomness of the machine: the server takes them through ports, its benchmark from here.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+/// For how long something takes.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch is what a benchmark is")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// For when it was measured.
+#[expect(clippy::disallowed_methods, reason = "figures carry their date")]
+pub(crate) fn date() -> Timestamp {
+    Timestamp::now()
+}
+
+/// 32 bytes that nobody can guess, in hexadecimal digits.
+pub(crate) fn secret() -> Result<String, getrandom::Error> {
+    let mut words = [0_u64; 4];
+    for word in &mut words {
+        *word = getrandom::u64()?;
+    }
+    Ok(words.map(|word| format!("{word:016x}")).concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_secrets_are_alike() {
+        let (one, other) = (secret().unwrap(), secret().unwrap());
+
+        assert_ne!(one, other);
+        assert_eq!((one.len(), other.len()), (64, 64));
+    }
+}

@@ -1,0 +1,153 @@
+//! Who calls: what each of them sends, and what the right answer is.
+
+use std::fmt::Write as _;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::client::Answer;
+
+/// The password that is everybody's.
+pub(crate) const PASSWORD: &str = "seven brown otters sing";
+
+/// Asks the server over and over.
+pub(crate) trait Caller: Send {
+    /// What to send next.
+    fn request(&mut self) -> &[u8];
+
+    /// Whether this is an answer to it, or what is wrong with it.
+    fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String>;
+}
+
+/// A right answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// What was asked for.
+    Done,
+    /// 503, for the server has too much to do.
+    Refused,
+}
+
+/// Logs in with the right password.
+pub(crate) struct LogIn {
+    name: String,
+    request: Vec<u8>,
+}
+
+impl LogIn {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), request: log_in(name, PASSWORD) }
+    }
+}
+
+impl Caller for LogIn {
+    fn request(&mut self) -> &[u8] {
+        &self.request
+    }
+
+    fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String> {
+        match answer.status {
+            200 => access_token(answer, &self.name).map(|_| Reply::Done),
+            503 => refusal(answer),
+            _ => Err(unexpected(answer)),
+        }
+    }
+}
+
+/// A login.
+pub(crate) fn log_in(name: &str, password: &str) -> Vec<u8> {
+    post("/api/login", &json!({"username": name, "password": password}))
+}
+
+/// The token that a login handed out, if it is this user's: passwords are hashed side by side, and an answer
+/// must never reach a neighbour.
+pub(crate) fn access_token(answer: &Answer<'_>, name: &str) -> Result<String, String> {
+    let body = if answer.status == 200 { object(answer)? } else { return Err(unexpected(answer)) };
+    let token = body["access_token"].as_str().unwrap_or_default();
+    let claims = token.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+    let claims: Option<Value> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+    if claims.is_some_and(|claims| claims["preferred_username"] == *name) {
+        Ok(token.to_owned())
+    } else {
+        Err(format!("a login of {name} got no token of {name}"))
+    }
+}
+
+/// That it is a refusal as it should be.
+fn refusal(answer: &Answer<'_>) -> Result<Reply, String> {
+    let seconds = answer.header("retry-after").and_then(|seconds| seconds.parse::<u64>().ok());
+    let is_problem = answer.header("content-type") == Some("application/problem+json");
+    if is_problem && seconds.is_some_and(|seconds| seconds >= 1) && object(answer)?["code"] == "overloaded" {
+        Ok(Reply::Refused)
+    } else {
+        Err(unexpected(answer))
+    }
+}
+
+/// What to say of an answer that should not have been.
+pub(crate) fn unexpected(answer: &Answer<'_>) -> String {
+    let mut text = format!("{} ", answer.status);
+    for byte in answer.body.iter().take(300) {
+        // Writing into a string cannot fail.
+        _ = write!(text, "{}", byte.escape_ascii());
+    }
+    text
+}
+
+/// The body as JSON.
+pub(crate) fn object(answer: &Answer<'_>) -> Result<Value, String> {
+    serde_json::from_slice(answer.body).map_err(|_| unexpected(answer))
+}
+
+fn post(path: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROBLEM: &str = "Retry-After: 2\r\nContent-Type: application/problem+json\r\n";
+
+    fn answer<'a>(status: u16, head: &'a str, body: &'a str) -> Answer<'a> {
+        Answer { status, head: head.as_bytes(), body: body.as_bytes() }
+    }
+
+    fn judge_log_in(status: u16, headers: &str, body: &str) -> Result<Reply, String> {
+        let head = format!("HTTP/1.1 {status} Any\r\n{headers}\r\n");
+        LogIn::new("ann").judge(&answer(status, &head, body))
+    }
+
+    fn token_of(name: &str) -> String {
+        let claims = URL_SAFE_NO_PAD.encode(json!({"preferred_username": name}).to_string());
+        json!({"access_token": format!("e30.{claims}.c2ln")}).to_string()
+    }
+
+    #[test]
+    fn a_login_is_done_with_a_token_of_ones_own() {
+        assert_eq!(judge_log_in(200, "", &token_of("ann")), Ok(Reply::Done));
+        for body in [&*token_of("bob"), r#"{"access_token":""}"#, "{}", ""] {
+            assert!(judge_log_in(200, "", body).is_err(), "{body}");
+        }
+        assert!(judge_log_in(401, "", &token_of("ann")).is_err());
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_again() {
+        let overloaded = r#"{"code":"overloaded"}"#;
+        assert_eq!(judge_log_in(503, PROBLEM, overloaded), Ok(Reply::Refused));
+        assert!(judge_log_in(503, PROBLEM, r#"{"code":"unavailable"}"#).is_err());
+        for wrong in ["0", "-1", "1.5", "soon", ""] {
+            assert!(judge_log_in(503, &PROBLEM.replace('2', wrong), overloaded).is_err(), "{wrong}");
+        }
+        assert!(judge_log_in(503, &PROBLEM.replace("problem+", ""), overloaded).is_err());
+        assert!(judge_log_in(503, &PROBLEM.replace("Retry", "Do-Not-Retry"), overloaded).is_err());
+    }
+}

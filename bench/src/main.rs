@@ -1,0 +1,112 @@
+//! What the server does in a second, as ratios to yardsticks of the same run.
+//!
+//! A figure of its own tells more of the machine and of what else runs on it than of the server. So each is
+//! taken in turn with that of a yardstick, the `bcrypt` crate, and what counts
+//! is the ratio. The server is the real one, in a process of its own, and every answer is looked at: a server
+//! is not fast that answers the wrong thing.
+//!
+//! Start reading at a section, `sections/logins.rs` for one; `load` makes the requests, `callers` judges the
+//! answers, `yardstick` is what they are held against.
+
+mod ambient;
+mod callers;
+mod client;
+mod database;
+mod load;
+mod machine;
+mod report;
+mod sections;
+mod server;
+mod stats;
+mod yardstick;
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::machine::Machine;
+use crate::report::{Report, Wrong};
+use crate::sections::{Bench, Plan, Section};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Measures the server against yardsticks of the same run, and prints the ratios.
+///
+/// Each line is the median of some rounds, with the smallest and the greatest. Beside it stands its target, if
+/// it has one, and whether it was met.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    after_help = "The exit code is 1 when an answer was wrong or could not be had, and 0 otherwise. A target \
+                  that was missed does not count: a machine that others use as well misses some."
+)]
+struct Options {
+    /// Measure this and nothing else; may be said several times
+    #[arg(long, value_name = "SECTION")]
+    only: Vec<Section>,
+    /// How often each figure is taken
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Take one short round, to see whether it works; the figures mean nothing
+    #[arg(long)]
+    quick: bool,
+    /// The server; by default the `auth-api` beside this program
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "PATH", default_value = "target/bench.json")]
+    json: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every answer was right.
+fn run(options: &Options) -> Result<bool> {
+    let auth_api = match &options.server {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()?.with_file_name("auth-api"),
+    };
+    if !auth_api.is_file() {
+        return Err(format!("there is no {}; build it, or say --server PATH", auth_api.display()).into());
+    }
+    let machine = Machine::survey();
+    let plan = Plan { rounds: options.rounds, quick: options.quick };
+    let mut bench = Bench { auth_api, plan, report: Report::new(machine, options.quick) };
+    let begun = ambient::now();
+    for section in Section::ALL {
+        if options.only.is_empty() || options.only.contains(&section) {
+            // The others may still be measured, and what was measured is not lost.
+            if let Err(error) = section.measure(&mut bench) {
+                bench.report.blame(section.name(), Wrong::one(error.to_string()));
+            }
+        }
+    }
+    eprintln!("measured in {:?}", Duration::from_secs(begun.elapsed().as_secs()));
+
+    print(&bench.report);
+    if let Some(folder) = options.json.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&options.json, serde_json::to_string_pretty(&bench.report)? + "\n")?;
+    eprintln!("written to {}", options.json.display());
+    Ok(bench.report.is_right())
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what it is for")]
+fn print(report: &Report) {
+    println!("{}", report.text());
+}

@@ -1,0 +1,87 @@
+//! What is measured, a file each.
+
+mod logins;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::Result;
+use crate::callers::LogIn;
+use crate::database::{name, populate};
+use crate::load::Window;
+use crate::report::Report;
+use crate::server::{Deployment, Server};
+use crate::yardstick::hash;
+
+/// What every section is given.
+pub(crate) struct Bench {
+    pub(crate) auth_api: PathBuf,
+    pub(crate) plan: Plan,
+    pub(crate) report: Report,
+}
+
+/// How thoroughly to measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) rounds: u16,
+    pub(crate) quick: bool,
+}
+
+/// A part of the benchmark that can be run on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Section {
+    /// Logins as fast as they are answered, against the bcrypt crate
+    Logins,
+}
+
+impl Section {
+    pub(crate) const ALL: [Self; 1] = [Self::Logins];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Logins => logins::NAME,
+        }
+    }
+
+    pub(crate) fn measure(self, bench: &mut Bench) -> Result<()> {
+        match self {
+            Self::Logins => logins::measure(bench),
+        }
+    }
+}
+
+impl Bench {
+    /// A server at this cost with so many users.
+    fn serve(&self, cost: u32, users: usize) -> Result<Server> {
+        let deployment = Deployment::new(&self.auth_api, cost)?;
+        populate(&deployment.migrate()?, users, &hash(cost)?)?;
+        deployment.serve()
+    }
+
+    /// Says which section is at work, and how far.
+    fn progress(&self, section: &str, what: &str, round: u16) {
+        eprintln!("{section}: {what}, round {} of {}", round + 1, self.plan.rounds());
+    }
+}
+
+impl Plan {
+    fn rounds(self) -> u16 {
+        if self.quick { 1 } else { self.rounds }
+    }
+
+    fn seconds(self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds) / if self.quick { 4 } else { 1 }
+    }
+
+    fn window(self, warm_up: u64, length: u64) -> Window {
+        Window { warm_up: self.seconds(warm_up), length: self.seconds(length) }
+    }
+}
+
+/// So many of the users log in, over and over.
+fn everybody(count: usize) -> Vec<LogIn> {
+    (1..=count).map(|number| LogIn::new(&name(number))).collect()
+}

@@ -1,0 +1,124 @@
+//! The real server, in a folder of its own, as an operator runs it in production.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::Result;
+use crate::ambient::{now, secret};
+
+/// A server that does not listen by then will not.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How often a start is looked at: often enough to time it by, seldom enough not to slow it down.
+const GLANCE: Duration = Duration::from_micros(500);
+
+/// A folder for a server, and what it is to be told.
+pub(crate) struct Deployment {
+    auth_api: PathBuf,
+    folder: TempDir,
+    settings: Vec<(&'static str, String)>,
+}
+
+/// A server that listens. It is killed when it is dropped.
+pub(crate) struct Server {
+    deployment: Deployment,
+    process: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Deployment {
+    /// An empty folder, in production, with defaults but for bcrypt's cost.
+    pub(crate) fn new(auth_api: &Path, cost: u32) -> Result<Self> {
+        let settings = vec![
+            ("AUTH_ENV", "production".to_owned()),
+            ("AUTH_HTTP__ADDR", "127.0.0.1:0".to_owned()),
+            ("AUTH_TOKEN__SECRET", secret()?),
+            ("AUTH_PASSWORD__BCRYPT_COST", cost.to_string()),
+        ];
+        Ok(Self { auth_api: std::path::absolute(auth_api)?, folder: tempfile::tempdir()?, settings })
+    }
+
+    /// Makes the tables, and returns where the database is. No server has it open.
+    pub(crate) fn migrate(&self) -> Result<PathBuf> {
+        let migrated = self.command(&["migrate", "up"])?.status()?;
+        if !migrated.success() {
+            return Err(format!("auth-api migrate up: {migrated}\n{}", self.log_text()).into());
+        }
+        Ok(self.folder.path().join("data/auth.db"))
+    }
+
+    /// Starts the server and returns when it listens.
+    pub(crate) fn serve(self) -> Result<Server> {
+        let process = self.command(&["serve"])?.spawn()?;
+        let mut server = Server { deployment: self, process, address: ([127, 0, 0, 1], 0).into() };
+        let begun = now();
+        while begun.elapsed() < PATIENCE && server.process.try_wait()?.is_none() {
+            if let Some(address) = server.deployment.listening() {
+                server.address = address.parse()?;
+                return Ok(server);
+            }
+            thread::sleep(GLANCE);
+        }
+        Err(format!("auth-api does not listen:\n{}", server.deployment.log_text()).into())
+    }
+
+    /// Nothing of our own environment reaches it, nor a `.env` of where we were started.
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut command = Command::new(&self.auth_api);
+        command.args(arguments).env_clear().envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(command)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn listening(&self) -> Option<String> {
+        let log = self.log_text();
+        let line = log.lines().find(|line| line.contains("\"listening\""))?;
+        let line: Value = serde_json::from_str(line).ok()?;
+        line["address"].as_str()?.strip_prefix("http://").map(str::to_owned)
+    }
+}
+
+impl Server {
+    /// Stops it, which it has to do without complaint. So is its log: an error in it is one nobody has been
+    /// told of.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        kill_process(Pid::from_child(&self.process), Signal::TERM)?;
+        let status = self.process.wait()?;
+        if !status.success() {
+            return Err(format!("the server stopped with {status}").into());
+        }
+        for line in BufReader::new(File::open(self.deployment.log())?).lines() {
+            let line = line?;
+            if line.contains("\"level\":\"ERROR\"") {
+                return Err(format!("the server logged {line}").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail when it has ended already, which is as well.
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
