@@ -1,6 +1,8 @@
 //! Who calls: what each of them sends, and what the right answer is.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,6 +37,13 @@ pub(crate) struct LogIn {
     request: Vec<u8>,
 }
 
+/// Signs up, under a new name each time.
+pub(crate) struct SignUp {
+    taken: Arc<AtomicUsize>,
+    name: String,
+    request: Vec<u8>,
+}
+
 impl LogIn {
     pub(crate) fn new(name: &str) -> Self {
         Self { name: name.to_owned(), request: log_in(name, PASSWORD) }
@@ -49,6 +58,29 @@ impl Caller for LogIn {
     fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String> {
         match answer.status {
             200 => access_token(answer, &self.name).map(|_| Reply::Done),
+            503 => refusal(answer),
+            _ => Err(unexpected(answer)),
+        }
+    }
+}
+
+impl SignUp {
+    /// `taken` counts the names that were used up, by whomever.
+    pub(crate) fn new(taken: Arc<AtomicUsize>) -> Self {
+        Self { taken, name: String::new(), request: Vec::new() }
+    }
+}
+
+impl Caller for SignUp {
+    fn request(&mut self) -> &[u8] {
+        self.name = format!("newcomer{}", self.taken.fetch_add(1, Ordering::Relaxed));
+        self.request = post("/api/signup", &json!({"username": self.name, "password": PASSWORD}));
+        &self.request
+    }
+
+    fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String> {
+        match answer.status {
+            201 if object(answer)?["username"] == *self.name => Ok(Reply::Done),
             503 => refusal(answer),
             _ => Err(unexpected(answer)),
         }
@@ -149,5 +181,17 @@ mod tests {
         }
         assert!(judge_log_in(503, &PROBLEM.replace("problem+", ""), overloaded).is_err());
         assert!(judge_log_in(503, &PROBLEM.replace("Retry", "Do-Not-Retry"), overloaded).is_err());
+    }
+
+    #[test]
+    fn nobody_signs_up_under_a_name_that_is_taken() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let [mut one, mut other] = [SignUp::new(taken.clone()), SignUp::new(taken)];
+
+        let requests = [one.request(), other.request()].map(<[u8]>::to_vec);
+
+        assert_ne!(requests[0], requests[1]);
+        assert_eq!(one.judge(&answer(201, "", r#"{"username":"newcomer0"}"#)), Ok(Reply::Done));
+        assert!(other.judge(&answer(201, "", r#"{"username":"newcomer0"}"#)).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! What is measured, a file each.
 
 mod logins;
+mod sign_up;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,20 +36,24 @@ pub(crate) struct Plan {
 pub(crate) enum Section {
     /// Logins as fast as they are answered, against the bcrypt crate
     Logins,
+    /// Sign-ups, against the same
+    SignUp,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 1] = [Self::Logins];
+    pub(crate) const ALL: [Self; 2] = [Self::Logins, Self::SignUp];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Logins => logins::NAME,
+            Self::SignUp => sign_up::NAME,
         }
     }
 
     pub(crate) fn measure(self, bench: &mut Bench) -> Result<()> {
         match self {
             Self::Logins => logins::measure(bench),
+            Self::SignUp => sign_up::measure(bench),
         }
     }
 }
