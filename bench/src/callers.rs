@@ -44,6 +44,12 @@ pub(crate) struct SignUp {
     request: Vec<u8>,
 }
 
+/// Reads what does not change.
+pub(crate) struct Me {
+    request: Vec<u8>,
+    expected: Vec<u8>,
+}
+
 impl LogIn {
     pub(crate) fn new(name: &str) -> Self {
         Self { name: name.to_owned(), request: log_in(name, PASSWORD) }
@@ -87,9 +93,35 @@ impl Caller for SignUp {
     }
 }
 
+impl Me {
+    /// `expected` is the body that the first answer had, looked at by [`whoever`].
+    pub(crate) fn new(token: &str, expected: &[u8]) -> Self {
+        Self { request: me(token), expected: expected.to_owned() }
+    }
+}
+
+impl Caller for Me {
+    fn request(&mut self) -> &[u8] {
+        &self.request
+    }
+
+    fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String> {
+        if answer.status == 200 && answer.body == self.expected {
+            Ok(Reply::Done)
+        } else {
+            Err(unexpected(answer))
+        }
+    }
+}
+
 /// A login.
 pub(crate) fn log_in(name: &str, password: &str) -> Vec<u8> {
     post("/api/login", &json!({"username": name, "password": password}))
+}
+
+/// A question who one is.
+pub(crate) fn me(token: &str) -> Vec<u8> {
+    get("/api/me", &format!("Authorization: Bearer {token}\r\n"))
 }
 
 /// The token that a login handed out, if it is this user's: passwords are hashed side by side, and an answer
@@ -103,6 +135,15 @@ pub(crate) fn access_token(answer: &Answer<'_>, name: &str) -> Result<String, St
         Ok(token.to_owned())
     } else {
         Err(format!("a login of {name} got no token of {name}"))
+    }
+}
+
+/// The body of an answer to [`me`], if it is about this user.
+pub(crate) fn whoever(answer: &Answer<'_>, name: &str) -> Result<Vec<u8>, String> {
+    if answer.status == 200 && object(answer)?["username"] == *name {
+        Ok(answer.body.to_owned())
+    } else {
+        Err(unexpected(answer))
     }
 }
 
@@ -140,6 +181,10 @@ fn post(path: &str, body: &Value) -> Vec<u8> {
          Content-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
+}
+
+fn get(path: &str, header: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}\r\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -181,6 +226,15 @@ mod tests {
         }
         assert!(judge_log_in(503, &PROBLEM.replace("problem+", ""), overloaded).is_err());
         assert!(judge_log_in(503, &PROBLEM.replace("Retry", "Do-Not-Retry"), overloaded).is_err());
+    }
+
+    #[test]
+    fn what_does_not_change_is_compared_to_the_byte() {
+        let mut me = Me::new("token", b"{}");
+
+        assert_eq!(me.judge(&answer(200, "", "{}")), Ok(Reply::Done));
+        assert!(me.judge(&answer(200, "", "{} ")).is_err());
+        assert!(me.judge(&answer(503, "", "{}")).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the server does in a second, as ratios to yardsticks of the same run.
 //!
 //! A figure of its own tells more of the machine and of what else runs on it than of the server. So each is
-//! taken in turn with that of a yardstick, the `bcrypt` crate, and what counts
+//! taken in turn with that of a yardstick, the `bcrypt` crate or a handler that does nothing, and what counts
 //! is the ratio. The server is the real one, in a process of its own, and every answer is looked at: a server
 //! is not fast that answers the wrong thing.
 //!
@@ -26,11 +26,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::machine::Machine;
 use crate::report::{Report, Wrong};
 use crate::sections::{Bench, Plan, Section};
+use crate::yardstick::BareHandler;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -60,11 +61,25 @@ struct Options {
     /// Where to write the figures as JSON
     #[arg(long, value_name = "PATH", default_value = "target/bench.json")]
     json: PathBuf,
+    #[command(subcommand)]
+    yardstick: Option<Yardstick>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Yardstick {
+    #[command(name = BareHandler::COMMAND, hide = true)]
+    BareHandler { body: String },
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options) {
+    let right = match options.yardstick {
+        Some(Yardstick::BareHandler { body }) => {
+            yardstick::serve_bare(body).map(|()| true).map_err(Into::into)
+        }
+        None => run(&options),
+    };
+    match right {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

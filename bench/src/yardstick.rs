@@ -1,16 +1,24 @@
 //! What the server is measured against, so that a figure outlives the machine it was taken on.
 
 use std::hint::black_box;
+use std::io::{self, BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::panic::resume_unwind;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use actix_web::http::header::ContentType;
+use actix_web::rt::System;
+use actix_web::web::{self, Bytes};
+use actix_web::{App, HttpResponse, HttpServer};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
 use crate::Result;
 use crate::ambient::now;
 use crate::callers::PASSWORD;
+use crate::machine::cores;
 
 /// That of the server's hashing threads.
 const NICENESS: i32 = 10;
@@ -43,6 +51,63 @@ pub(crate) fn bcrypt_per_second(threads: usize, cost: u32, length: Duration) -> 
 /// What the server's store keeps of [`PASSWORD`], made by the `bcrypt` crate.
 pub(crate) fn hash(cost: u32) -> Result<String> {
     Ok(bcrypt::hash_with_salt(PASSWORD, cost, SALT)?.format_for_version(bcrypt::Version::TwoB))
+}
+
+/// A process that answers every `GET /api/me` with the same bytes and does nothing else. It is killed when it
+/// is dropped.
+pub(crate) struct BareHandler {
+    process: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl BareHandler {
+    /// The subcommand that [`serve_bare`] is behind.
+    pub(crate) const COMMAND: &str = "bare-handler";
+
+    pub(crate) fn start(body: &[u8]) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([Self::COMMAND, str::from_utf8(body)?]);
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let output = process.stdout.take();
+        let mut handler = Self { process, address: (Ipv4Addr::LOCALHOST, 0).into() };
+        let mut line = String::new();
+        BufReader::new(output.ok_or("the bare handler has no output")?).read_line(&mut line)?;
+        handler.address = line.trim().parse()?;
+        Ok(handler)
+    }
+}
+
+impl Drop for BareHandler {
+    fn drop(&mut self) {
+        // Both fail when it has ended already, which is as well.
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+/// Prints where it listens, and then answers with `body` for ever, with as many workers as the server has.
+pub(crate) fn serve_bare(body: String) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let body = Bytes::from(body);
+    System::new().block_on(async move {
+        let server = HttpServer::new(move || {
+            let body = body.clone();
+            let answer = move || {
+                let body = body.clone();
+                async move { HttpResponse::Ok().content_type(ContentType::json()).body(body) }
+            };
+            App::new().route("/api/me", web::get().to(answer))
+        });
+        let server = server.workers(cores()).listen(listener)?.run();
+        announce(address);
+        server.await
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "whoever started it reads where it listens")]
+fn announce(address: SocketAddr) {
+    println!("{address}");
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is measured, a file each.
 
 mod logins;
+mod me;
 mod sign_up;
 
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::Result;
-use crate::callers::LogIn;
+use crate::callers::{self, LogIn};
+use crate::client::Connection;
 use crate::database::{name, populate};
 use crate::load::Window;
 use crate::report::Report;
@@ -38,15 +40,18 @@ pub(crate) enum Section {
     Logins,
     /// Sign-ups, against the same
     SignUp,
+    /// Questions who one is, against a handler that does nothing
+    Me,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 2] = [Self::Logins, Self::SignUp];
+    pub(crate) const ALL: [Self; 3] = [Self::Logins, Self::SignUp, Self::Me];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Logins => logins::NAME,
             Self::SignUp => sign_up::NAME,
+            Self::Me => me::NAME,
         }
     }
 
@@ -54,6 +59,7 @@ impl Section {
         match self {
             Self::Logins => logins::measure(bench),
             Self::SignUp => sign_up::measure(bench),
+            Self::Me => me::measure(bench),
         }
     }
 }
@@ -89,4 +95,15 @@ impl Plan {
 /// So many of the users log in, over and over.
 fn everybody(count: usize) -> Vec<LogIn> {
     (1..=count).map(|number| LogIn::new(&name(number))).collect()
+}
+
+/// The token that somebody gets, who has everybody's password.
+fn token(connection: &mut Connection, name: &str) -> Result<String> {
+    let answer = connection.ask(&callers::log_in(name, callers::PASSWORD))?;
+    Ok(callers::access_token(&answer, name)?)
+}
+
+/// What `/api/me` answers to somebody.
+fn profile(connection: &mut Connection, token: &str, name: &str) -> Result<Vec<u8>> {
+    Ok(callers::whoever(&connection.ask(&callers::me(token))?, name)?)
 }
