@@ -1,11 +1,11 @@
 //! Many connections at once: as fast as they are answered, or at a pace of their own.
 
-use std::io;
 use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, ScopedJoinHandle};
 use std::time::{Duration, Instant};
+use std::{io, iter};
 
 use crate::Result;
 use crate::ambient::now;
@@ -113,6 +113,38 @@ pub(crate) fn while_calling<C: Caller, T>(
     })
 }
 
+/// Requests become due at a fixed rate, all callers together, whether or not the last one was answered.
+///
+/// How long one takes is counted from when it was due. A client that waits for an answer before it sends the
+/// next request would leave out all those that somebody would have sent meanwhile, and so just the slow ones.
+pub(crate) fn open_loop<C: Caller>(
+    address: SocketAddr,
+    callers: Vec<C>,
+    rate: u32,
+    length: Duration,
+) -> Result<Tally> {
+    let pairs = connect(address, callers)?;
+    let step = Duration::from_secs(1) / rate;
+    let stride = step * u32::try_from(pairs.len())?;
+    let begun = now();
+    thread::scope(|scope| {
+        let call = |((mut connection, mut caller), first): ((Connection, C), Duration)| {
+            Builder::new().stack_size(STACK).spawn_scoped(scope, move || {
+                let mut tally = Tally::default();
+                let mut due = first;
+                while due < length && tally.wrong.count() < TOO_MANY_WRONG {
+                    thread::sleep(due.saturating_sub(begun.elapsed()));
+                    ask(&mut connection, &mut caller, begun, begun + due, &mut tally);
+                    due += stride;
+                }
+                tally
+            })
+        };
+        let firsts = iter::successors(Some(Duration::ZERO), |first| Some(*first + step));
+        gather(pairs.into_iter().zip(firsts).map(call).collect())
+    })
+}
+
 fn connect<C>(address: SocketAddr, callers: Vec<C>) -> Result<Vec<(Connection, C)>> {
     callers.into_iter().map(|caller| Ok((Connection::open(address)?, caller))).collect()
 }
@@ -143,7 +175,6 @@ fn gather(threads: Vec<io::Result<ScopedJoinHandle<'_, Tally>>>) -> Result<Tally
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::iter;
     use std::net::TcpListener;
 
     use super::*;
@@ -181,6 +212,18 @@ mod tests {
             }
         });
         address
+    }
+
+    #[test]
+    fn a_request_that_had_to_wait_for_its_turn_has_waited() {
+        let address = server(&[(300, "200 OK"), (0, "200 OK")]);
+
+        let tally = open_loop(address, vec![Anybody], 20, Duration::from_millis(400)).unwrap();
+
+        let late = tally.done.iter().filter(|sample| sample.took > Duration::from_millis(90)).count();
+        assert_eq!(tally.done.len(), 8);
+        // Due at 0, 50, 100, 150 and 200 ms, and none answered before 300.
+        assert!(late >= 5, "{:?}", tally.done);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(crate) struct Figure {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Target {
     AtLeast(f64),
+    AtMost(f64),
 }
 
 /// Answers that were not what they should have been.
@@ -126,12 +127,14 @@ impl Target {
     fn is_met_by(self, value: f64) -> bool {
         match self {
             Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
         }
     }
 
     fn text(self) -> String {
         match self {
             Self::AtLeast(least) => format!("≥ {least}"),
+            Self::AtMost(most) => format!("≤ {most}"),
         }
     }
 }
@@ -188,7 +191,10 @@ mod tests {
 
         assert_eq!(met(&[1.0, 2.5, 9.0], Target::AtLeast(2.5)), Some(true));
         assert_eq!(met(&[1.0, 2.4, 9.0], Target::AtLeast(2.5)), Some(false));
-        assert_eq!(met(&[], Target::AtLeast(0.0)), Some(false));
+        assert_eq!(met(&[1.0, 2.4, 9.0], Target::AtMost(2.4)), Some(true));
+        for target in [Target::AtLeast(0.0), Target::AtMost(0.0)] {
+            assert_eq!(met(&[], target), Some(false));
+        }
     }
 
     #[test]

@@ -97,6 +97,16 @@ impl Deployment {
 }
 
 impl Server {
+    /// How many MiB of memory it has in use.
+    pub(crate) fn resident_memory(&self) -> Result<f64> {
+        self.memory("VmRSS:")
+    }
+
+    /// How many MiB of memory it had in use at most.
+    pub(crate) fn most_memory(&self) -> Result<f64> {
+        self.memory("VmHWM:")
+    }
+
     /// Stops it, which it has to do without complaint. So is its log: an error in it is one nobody has been
     /// told of.
     pub(crate) fn stop(mut self) -> Result<()> {
@@ -112,6 +122,13 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    fn memory(&self, what: &str) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let kibibytes = status.lines().find_map(|line| line.strip_prefix(what)?.strip_suffix("kB"));
+        let kibibytes: u32 = kibibytes.ok_or("the system does not tell how much memory")?.trim().parse()?;
+        Ok(f64::from(kibibytes) / 1024.0)
     }
 }
 

@@ -3,6 +3,7 @@
 mod logins;
 mod me;
 mod sign_up;
+mod storm;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,16 +43,19 @@ pub(crate) enum Section {
     SignUp,
     /// Questions who one is, against a handler that does nothing
     Me,
+    /// How long these take while many log in
+    Storm,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 3] = [Self::Logins, Self::SignUp, Self::Me];
+    pub(crate) const ALL: [Self; 4] = [Self::Logins, Self::SignUp, Self::Me, Self::Storm];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Logins => logins::NAME,
             Self::SignUp => sign_up::NAME,
             Self::Me => me::NAME,
+            Self::Storm => storm::NAME,
         }
     }
 
@@ -60,6 +64,7 @@ impl Section {
             Self::Logins => logins::measure(bench),
             Self::SignUp => sign_up::measure(bench),
             Self::Me => me::measure(bench),
+            Self::Storm => storm::measure(bench),
         }
     }
 }
