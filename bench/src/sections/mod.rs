@@ -1,5 +1,6 @@
 //! What is measured, a file each.
 
+mod flood;
 mod logins;
 mod me;
 mod sign_up;
@@ -45,10 +46,12 @@ pub(crate) enum Section {
     Me,
     /// How long these take while many log in
     Storm,
+    /// Many more logins than can be served
+    Flood,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 4] = [Self::Logins, Self::SignUp, Self::Me, Self::Storm];
+    pub(crate) const ALL: [Self; 5] = [Self::Logins, Self::SignUp, Self::Me, Self::Storm, Self::Flood];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -56,6 +59,7 @@ impl Section {
             Self::SignUp => sign_up::NAME,
             Self::Me => me::NAME,
             Self::Storm => storm::NAME,
+            Self::Flood => flood::NAME,
         }
     }
 
@@ -65,6 +69,7 @@ impl Section {
             Self::SignUp => sign_up::measure(bench),
             Self::Me => me::measure(bench),
             Self::Storm => storm::measure(bench),
+            Self::Flood => flood::measure(bench),
         }
     }
 }
