@@ -124,6 +124,11 @@ pub(crate) fn me(token: &str) -> Vec<u8> {
     get("/api/me", &format!("Authorization: Bearer {token}\r\n"))
 }
 
+/// A question whether a login would be served.
+pub(crate) fn ready() -> Vec<u8> {
+    get("/health/ready", "")
+}
+
 /// The token that a login handed out, if it is this user's: passwords are hashed side by side, and an answer
 /// must never reach a neighbour.
 pub(crate) fn access_token(answer: &Answer<'_>, name: &str) -> Result<String, String> {

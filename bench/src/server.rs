@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Result;
 use crate::ambient::{now, secret};
+use crate::client::Connection;
+use crate::{Result, callers};
 
 /// A server that does not listen by then will not.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -97,6 +98,19 @@ impl Deployment {
 }
 
 impl Server {
+    /// Returns when the server says that a login would be served.
+    pub(crate) fn wait_until_ready(&self) -> Result<()> {
+        let mut connection = Connection::open(self.address)?;
+        let begun = now();
+        while begun.elapsed() < PATIENCE {
+            if connection.ask(&callers::ready())?.status == 200 {
+                return Ok(());
+            }
+            thread::sleep(GLANCE);
+        }
+        Err("the server does not get ready".into())
+    }
+
     /// How many MiB of memory it has in use.
     pub(crate) fn resident_memory(&self) -> Result<f64> {
         self.memory("VmRSS:")

@@ -4,6 +4,7 @@ mod flood;
 mod logins;
 mod me;
 mod sign_up;
+mod start;
 mod storm;
 
 use std::path::PathBuf;
@@ -48,10 +49,13 @@ pub(crate) enum Section {
     Storm,
     /// Many more logins than can be served
     Flood,
+    /// How soon a server is ready, and how small
+    Start,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 5] = [Self::Logins, Self::SignUp, Self::Me, Self::Storm, Self::Flood];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Logins, Self::SignUp, Self::Me, Self::Storm, Self::Flood, Self::Start];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -60,6 +64,7 @@ impl Section {
             Self::Me => me::NAME,
             Self::Storm => storm::NAME,
             Self::Flood => flood::NAME,
+            Self::Start => start::NAME,
         }
     }
 
@@ -70,6 +75,7 @@ impl Section {
             Self::Me => me::measure(bench),
             Self::Storm => storm::measure(bench),
             Self::Flood => flood::measure(bench),
+            Self::Start => start::measure(bench),
         }
     }
 }
