@@ -32,7 +32,7 @@ test: ## Run every test
 	cargo build --locked --package server --bin auth-api
 	cargo test --locked --workspace
 
-bench: ## Measure the server against yardsticks of the same run: make bench ARGS=--quick
+bench: ## Measure the server against yardsticks of the same run: make bench ARGS=--full
 	cargo build --release --locked --package server --bin auth-api
 	cargo run --release --locked --package bench --bin bench -- $(ARGS)
 

@@ -25,9 +25,29 @@ pub(crate) fn secret() -> Result<String, getrandom::Error> {
     Ok(words.map(|word| format!("{word:016x}")).concat())
 }
 
+/// Puts the items into an order that nobody chose (Fisher and Yates).
+pub(crate) fn shuffle<T>(items: &mut [T]) -> Result<(), getrandom::Error> {
+    for last in (1..items.len()).rev() {
+        let chosen = getrandom::u64()? % (u64::try_from(last).unwrap_or(u64::MAX - 1) + 1);
+        items.swap(last, usize::try_from(chosen).unwrap_or(last));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shuffle_keeps_every_item_and_not_the_order() {
+        let mut items: Vec<u32> = (0..1000).collect();
+
+        shuffle(&mut items).unwrap();
+
+        assert!(!items.is_sorted());
+        items.sort_unstable();
+        assert!(items.into_iter().eq(0..1000));
+    }
 
     #[test]
     fn no_two_secrets_are_alike() {

@@ -46,6 +46,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
                   that was missed does not count: a machine that others use as well misses some."
 )]
 struct Options {
+    /// Also measure with ten million users, which takes 2 GB of disk
+    #[arg(long)]
+    full: bool,
     /// Measure this and nothing else; may be said several times
     #[arg(long, value_name = "SECTION")]
     only: Vec<Section>,
@@ -99,7 +102,7 @@ fn run(options: &Options) -> Result<bool> {
         return Err(format!("there is no {}; build it, or say --server PATH", auth_api.display()).into());
     }
     let machine = Machine::survey();
-    let plan = Plan { rounds: options.rounds, quick: options.quick };
+    let plan = Plan { rounds: options.rounds, quick: options.quick, full: options.full };
     let mut bench = Bench { auth_api, plan, report: Report::new(machine, options.quick) };
     let begun = ambient::now();
     for section in Section::ALL {

@@ -6,6 +6,7 @@ mod me;
 mod sign_up;
 mod start;
 mod storm;
+mod users;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(crate) struct Bench {
 pub(crate) struct Plan {
     pub(crate) rounds: u16,
     pub(crate) quick: bool,
+    pub(crate) full: bool,
 }
 
 /// A part of the benchmark that can be run on its own.
@@ -51,11 +53,13 @@ pub(crate) enum Section {
     Flood,
     /// How soon a server is ready, and how small
     Start,
+    /// Logins among a thousand users and among a million
+    Users,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Logins, Self::SignUp, Self::Me, Self::Storm, Self::Flood, Self::Start];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Logins, Self::SignUp, Self::Me, Self::Storm, Self::Flood, Self::Start, Self::Users];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -65,6 +69,7 @@ impl Section {
             Self::Storm => storm::NAME,
             Self::Flood => flood::NAME,
             Self::Start => start::NAME,
+            Self::Users => users::NAME,
         }
     }
 
@@ -76,6 +81,7 @@ impl Section {
             Self::Storm => storm::measure(bench),
             Self::Flood => flood::measure(bench),
             Self::Start => start::measure(bench),
+            Self::Users => users::measure(bench),
         }
     }
 }
@@ -105,6 +111,11 @@ impl Plan {
 
     fn window(self, warm_up: u64, length: u64) -> Window {
         Window { warm_up: self.seconds(warm_up), length: self.seconds(length) }
+    }
+
+    /// How many of something that takes a while each.
+    fn many(self, count: usize) -> usize {
+        if self.quick { count.div_ceil(10) } else { count }
     }
 }
 
