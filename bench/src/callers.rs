@@ -13,6 +13,9 @@ use crate::client::Answer;
 /// The password that is everybody's.
 pub(crate) const PASSWORD: &str = "seven brown otters sing";
 
+/// A password that is nobody's, as long as everybody's.
+pub(crate) const WRONG_PASSWORD: &str = "seven brown otters sink";
+
 /// Asks the server over and over.
 pub(crate) trait Caller: Send {
     /// What to send next.

@@ -40,6 +40,7 @@ pub(crate) struct Figure {
 pub(crate) enum Target {
     AtLeast(f64),
     AtMost(f64),
+    Between(f64, f64),
 }
 
 /// Answers that were not what they should have been.
@@ -128,6 +129,7 @@ impl Target {
         match self {
             Self::AtLeast(least) => value >= least,
             Self::AtMost(most) => value <= most,
+            Self::Between(least, most) => (least..=most).contains(&value),
         }
     }
 
@@ -135,6 +137,7 @@ impl Target {
         match self {
             Self::AtLeast(least) => format!("≥ {least}"),
             Self::AtMost(most) => format!("≤ {most}"),
+            Self::Between(least, most) => format!("{least} … {most}"),
         }
     }
 }
@@ -192,7 +195,9 @@ mod tests {
         assert_eq!(met(&[1.0, 2.5, 9.0], Target::AtLeast(2.5)), Some(true));
         assert_eq!(met(&[1.0, 2.4, 9.0], Target::AtLeast(2.5)), Some(false));
         assert_eq!(met(&[1.0, 2.4, 9.0], Target::AtMost(2.4)), Some(true));
-        for target in [Target::AtLeast(0.0), Target::AtMost(0.0)] {
+        assert_eq!(met(&[0.39], Target::Between(0.4, 0.6)), Some(false));
+        assert_eq!(met(&[0.6], Target::Between(0.4, 0.6)), Some(true));
+        for target in [Target::AtLeast(0.0), Target::AtMost(0.0), Target::Between(0.0, 1.0)] {
             assert_eq!(met(&[], target), Some(false));
         }
     }

@@ -22,6 +22,22 @@ pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
 }
 
+/// The chance that one of `these` is greater than one of `usual`, ties counted half: the area under the curve
+/// that shows how well a threshold tells them apart. One half is not at all.
+pub(crate) fn area_under_curve(these: &[f64], usual: &[f64]) -> f64 {
+    let mut won = 0.0;
+    for this in these {
+        for that in usual {
+            won += match this.total_cmp(that) {
+                std::cmp::Ordering::Greater => 1.0,
+                std::cmp::Ordering::Equal => 0.5,
+                std::cmp::Ordering::Less => 0.0,
+            };
+        }
+    }
+    won / (number(these.len()) * number(usual.len()))
+}
+
 /// How many a second ended between `from` and `until`, each of them moved back to the last end before it.
 ///
 /// Passwords that are hashed side by side end together, several in a millisecond and then none for half a
@@ -75,6 +91,15 @@ mod tests {
         about(percentile(&[3.0, 7.0], 99), 7.0);
         about(percentile(&[3.0, 7.0], 0), 3.0);
         assert!(percentile(&[], 50).is_nan());
+    }
+
+    #[test]
+    fn a_curve_has_all_below_it_where_each_of_these_is_later_and_half_where_none_can_be_told() {
+        about(area_under_curve(&[3.0, 4.0], &[1.0, 2.0]), 1.0);
+        about(area_under_curve(&[1.0, 2.0], &[3.0, 4.0]), 0.0);
+        about(area_under_curve(&[1.0, 2.0], &[1.0, 2.0]), 0.5);
+        about(area_under_curve(&[1.0, 3.0], &[2.0]), 0.5);
+        about(area_under_curve(&[2.0, 3.0, 4.0], &[2.0, 1.0]), 5.5 / 6.0);
     }
 
     #[test]

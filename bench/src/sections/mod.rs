@@ -6,6 +6,7 @@ mod me;
 mod sign_up;
 mod start;
 mod storm;
+mod timing;
 mod users;
 
 use std::path::PathBuf;
@@ -55,11 +56,21 @@ pub(crate) enum Section {
     Start,
     /// Logins among a thousand users and among a million
     Users,
+    /// Whether the time that a refusal takes tells its cause
+    Timing,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Logins, Self::SignUp, Self::Me, Self::Storm, Self::Flood, Self::Start, Self::Users];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Logins,
+        Self::SignUp,
+        Self::Me,
+        Self::Storm,
+        Self::Flood,
+        Self::Start,
+        Self::Users,
+        Self::Timing,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -70,6 +81,7 @@ impl Section {
             Self::Flood => flood::NAME,
             Self::Start => start::NAME,
             Self::Users => users::NAME,
+            Self::Timing => timing::NAME,
         }
     }
 
@@ -82,6 +94,7 @@ impl Section {
             Self::Flood => flood::measure(bench),
             Self::Start => start::measure(bench),
             Self::Users => users::measure(bench),
+            Self::Timing => timing::measure(bench),
         }
     }
 }
