@@ -58,8 +58,8 @@ impl Tally {
         per_second(&ends, window.warm_up, window.end())
     }
 
-    /// How many milliseconds those took that were sent in the window. Those it ended before are among them, or
-    /// the slowest would be missing.
+    /// How many milliseconds those took that were sent in the window. Those that were answered after it are among
+    /// them, or the slowest would be missing.
     pub(crate) fn latencies(&self, window: Window) -> Vec<f64> {
         let counts = |sample: &&Sample| sample.end.saturating_sub(sample.took) >= window.warm_up;
         self.done.iter().filter(counts).map(|sample| milliseconds(sample.took)).collect()

@@ -24,12 +24,11 @@ use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::machine::Machine;
-use crate::report::{Report, Wrong};
+use crate::machine::{Machine, Work};
+use crate::report::{Figure, Report, Wrong};
 use crate::sections::{Bench, Plan, Section};
 use crate::yardstick::BareHandler;
 
@@ -107,13 +106,10 @@ fn run(options: &Options) -> Result<bool> {
     let begun = ambient::now();
     for section in Section::ALL {
         if options.only.is_empty() || options.only.contains(&section) {
-            // The others may still be measured, and what was measured is not lost.
-            if let Err(error) = section.measure(&mut bench) {
-                bench.report.blame(section.name(), Wrong::one(error.to_string()));
-            }
+            measure(section, &mut bench);
         }
     }
-    eprintln!("measured in {:?}", Duration::from_secs(begun.elapsed().as_secs()));
+    eprintln!("measured in {} s", begun.elapsed().as_secs());
 
     print(&bench.report);
     if let Some(folder) = options.json.parent() {
@@ -122,6 +118,19 @@ fn run(options: &Options) -> Result<bool> {
     fs::write(&options.json, serde_json::to_string_pretty(&bench.report)? + "\n")?;
     eprintln!("written to {}", options.json.display());
     Ok(bench.report.is_right())
+}
+
+fn measure(section: Section, bench: &mut Bench) {
+    let before = Work::so_far();
+    // The other sections may still be measured, and what was measured is not lost.
+    if let Err(error) = section.measure(bench) {
+        bench.report.blame(section.name(), Wrong::one(error.to_string()));
+    }
+    // Where this is much, the figures above are worth little: the server's hashing threads give way to others.
+    if let (Some(before), Some(after)) = (before, Work::so_far()) {
+        let taken = vec![after.percent_of_others(before)];
+        bench.report.add(Figure::new(section.name(), "what others took of the cores meanwhile", "%", taken));
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what it is for")]

@@ -165,7 +165,7 @@ impl Wrong {
 impl Finding {
     fn lines(&self) -> Vec<String> {
         let Self { section, wrong: Wrong { count, examples } } = self;
-        let head = format!("WRONG in {section}, {count} times:");
+        let head = format!("WRONG in {section} ({count}):");
         [head].into_iter().chain(examples.iter().map(|example| format!("    {example}"))).collect()
     }
 }
@@ -215,7 +215,7 @@ mod tests {
 
         assert!(!report.is_right());
         let text = report.text();
-        assert!(text.contains("WRONG in logins, 9 times:\n    answer 0\n"), "{text}");
+        assert!(text.contains("WRONG in logins (9):\n    answer 0\n"), "{text}");
         assert!(text.ends_with("answer 2") && text.contains("missed"), "{text}");
     }
 
