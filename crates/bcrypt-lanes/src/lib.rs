@@ -43,19 +43,19 @@
 //!
 //! Hashes per second at cost 10, on one core of a shared AMD EPYC (Zen 4) with two virtual cores, rustc 1.95,
 //! default target. Measured in quiet minutes: medians of seven passes over all rows, in two runs that differed
-//! by less than 2 %. The prototype is the throw-away that the idea was tried on, on another day.
+//! by less than 2 %.
 //!
-//! | | hashes/s | ÷ `bcrypt` crate | one hash takes | prototype |
-//! |---|---|---|---|---|
-//! | `bcrypt` crate 0.19 | 17.0 | 1 | 59 ms | 16.7 |
-//! | 1 lane | 18.1 | 1.07 | 55 ms | 17.9 |
-//! | 2 lanes | 34.2 | 2.02 | 58 ms | 32 |
-//! | 3 lanes | 45.5 | 2.69 | 66 ms | 46 |
-//! | 4 lanes | 54.3 | 3.21 | 74 ms | 49 |
-//! | 5 lanes | 59.4 | 3.51 | 84 ms | 53.6 |
-//! | **6 lanes** | **63.0** | **3.72** | **95 ms** | |
-//! | 7 lanes | 61.8 | 3.65 | 113 ms | |
-//! | 8 lanes | 60.7 | 3.59 | 132 ms | 51 |
+//! | | hashes/s | ÷ `bcrypt` crate | one hash takes |
+//! |---|---|---|---|
+//! | `bcrypt` crate 0.19 | 17.0 | 1 | 59 ms |
+//! | 1 lane | 18.1 | 1.07 | 55 ms |
+//! | 2 lanes | 34.2 | 2.02 | 58 ms |
+//! | 3 lanes | 45.5 | 2.69 | 66 ms |
+//! | 4 lanes | 54.3 | 3.21 | 74 ms |
+//! | 5 lanes | 59.4 | 3.51 | 84 ms |
+//! | **6 lanes** | **63.0** | **3.72** | **95 ms** |
+//! | 7 lanes | 61.8 | 3.65 | 113 ms |
+//! | 8 lanes | 60.7 | 3.59 | 132 ms |
 //!
 //! Where others keep the machine busy the gain is smaller, 2.4 to 3.2 at five or six lanes: what they take of
 //! a shared core is just the part that one hash at a time would have left idle.
