@@ -1,6 +1,6 @@
 //! Whom requests are counted for when no account says who somebody is.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The network that a client sends from: an IPv4 address, or the /64 of an IPv6 address, within which a host
 /// gives itself as many addresses as it likes (RFC 4291, section 2.5.1; RFC 8981).
@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv6Addr};
 pub struct ClientNetwork(IpAddr);
 
 impl ClientNetwork {
+    /// This machine's own.
+    pub const LOCALHOST: Self = Self(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
     /// The network of this address.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {

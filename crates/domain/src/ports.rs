@@ -85,8 +85,8 @@ pub trait Readiness: Send + Sync {
     async fn check(&self) -> Result<(), PortError>;
 }
 
-/// Hashes passwords and verifies them. A call whose future is dropped before its turn costs nothing. What
-/// cannot be answered in time is refused at once, and a client's password is never kept waiting by bulk work.
+/// Hashes passwords and verifies them. A call whose future is dropped before its turn costs nothing. What could
+/// not be answered in time is refused without waiting for it, and clients go before bulk work that has not begun.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Hasher: Send + Sync {

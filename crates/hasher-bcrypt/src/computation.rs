@@ -3,8 +3,8 @@
 //! A computation does no bcrypt itself: it says which one it needs next and is told the digest, so that an
 //! engine may work on several computations at once.
 
-use domain::ports::{NewHash, Verification};
-use domain::{NewPassword, Password, PasswordHash};
+use domain::ports::Verification;
+use domain::{NewPassword, Password, PasswordHash, PasswordProblem};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -18,7 +18,7 @@ pub(crate) trait Computation: Send + 'static {
     /// What it is computed for.
     type Answer: Send;
 
-    /// The sum of 2^cost over the bcrypts that it will need.
+    /// How much work it is: the sum of 2^cost over the bcrypts that it will need.
     fn turns(&self) -> u32;
 
     /// Begins, on the thread that will compute.
@@ -51,11 +51,8 @@ pub(crate) struct Hash {
     salt: Salt,
 }
 
-/// Judges a password that somebody chooses, and hashes it if it may be chosen.
-pub(crate) struct HashNew {
-    password: NewPassword,
-    hash: Hash,
-}
+/// Judges a password that somebody chooses, without any bcrypt.
+pub(crate) struct Judge(pub(crate) NewPassword);
 
 /// Verifies with the work of one hash at the current cost, or of the stored hash where that cost more.
 /// Nothing to verify against, and nothing that could match, take the same way through it.
@@ -112,29 +109,19 @@ impl Computation for Hash {
     }
 }
 
-impl HashNew {
-    pub(crate) fn new(password: NewPassword, cost: u32, salt: [u8; 16]) -> Self {
-        let hash = Hash::new(password.password().clone(), cost, salt);
-        Self { password, hash }
-    }
-}
-
-impl Computation for HashNew {
-    type Answer = NewHash;
+impl Computation for Judge {
+    type Answer = Result<Password, PasswordProblem>;
 
     fn turns(&self) -> u32 {
-        self.hash.turns()
+        1
     }
 
-    fn begin(&mut self) -> Progress<NewHash> {
-        match self.password.judge() {
-            Ok(()) => self.hash.begin().map(NewHash::Done),
-            Err(problem) => Progress::Done(NewHash::Refused(problem)),
-        }
+    fn begin(&mut self) -> Progress<Self::Answer> {
+        Progress::Done(self.0.judge().map(|()| self.0.password().clone()))
     }
 
-    fn go_on(&mut self, digest: Digest) -> Progress<NewHash> {
-        self.hash.go_on(digest).map(NewHash::Done)
+    fn go_on(&mut self, _: Digest) -> Progress<Self::Answer> {
+        self.begin()
     }
 }
 
@@ -184,15 +171,6 @@ impl Computation for Verify {
             return Progress::Needs(decoy);
         }
         Progress::Done(self.verification())
-    }
-}
-
-impl<T> Progress<T> {
-    fn map<U>(self, into: impl FnOnce(T) -> U) -> Progress<U> {
-        match self {
-            Self::Needs(bcrypt) => Progress::Needs(bcrypt),
-            Self::Done(answer) => Progress::Done(into(answer)),
-        }
     }
 }
 

@@ -36,6 +36,14 @@ impl Engine {
         }
     }
 
+    /// This one, with at most so many.
+    pub(crate) fn with_lanes(self, most: usize) -> Self {
+        match self {
+            Self::Lanes(lanes) => Self::Lanes(lanes.min(most)),
+            Self::Reference => self,
+        }
+    }
+
     /// How long a thread takes for one turn of one job when it is busy with all that it takes at once, tried on
     /// the least work that shows it, the best of three.
     pub(crate) fn first_pace(self, clock: &dyn Clock) -> Duration {
@@ -128,7 +136,7 @@ fn begin_next(
     busy: usize,
     queue: &Shared,
 ) -> Option<(Begun, bcrypt_lanes::Job)> {
-    while let Some(job) = first.take().or_else(|| queue.next_if_nobody_is_idle(busy)) {
+    while let Some(job) = first.take().or_else(|| queue.next_beside(busy)) {
         let mut begun = Begun { job, at: queue.now() };
         if let Some(bcrypt) = begun.begin().and_then(|bcrypt| in_a_lane(&bcrypt).ok()) {
             return Some((begun, bcrypt));

@@ -1,8 +1,9 @@
 //! The `Hasher` port on bcrypt.
 //!
-//! Promises that every verification costs the same whether or not there is a hash to verify against, that
-//! no password is ever truncated, and that of a storm of passwords those are refused at the door that could
-//! not be answered in time, whoever sends most first. Refuses to know whose password it is and what follows from the answer.
+//! Promises that every verification costs the same whether or not there is a hash to verify against, that no
+//! password is ever truncated, and that a storm is refused at the door as far as it could not be answered in time,
+//! from those networks first that send the most. Refuses to know whose password it is and what follows from the
+//! answer.
 //!
 //! Start reading at [`BcryptHasher`]. `format` reads and writes stored hashes, `computation` says which bcrypts
 //! a password needs, `engine` computes them, `pool` has the threads, and `queue` decides who waits before them.
@@ -22,7 +23,7 @@ use domain::ports::{Clock, Entropy, Hasher, HasherError, NewHash, PortError, Req
 use domain::{NewPassword, Password, PasswordHash};
 use thiserror::Error;
 
-use crate::computation::{Bcrypt, Computation, Hash, HashNew, Verify};
+use crate::computation::{Bcrypt, Hash, Judge, Verify};
 pub use crate::engine::Engine;
 use crate::format::StoredHash;
 use crate::pool::{Pool, Refused};
@@ -36,6 +37,9 @@ pub const MIN_COST: u32 = 10;
 /// serve an attacker more than anybody else.
 pub const MAX_COST: u32 = 16;
 
+/// What it is taken to take to judge a password before that has been measured.
+const FIRST_JUDGEMENT: Duration = Duration::from_millis(2);
+
 /// How to hash.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -43,9 +47,9 @@ pub struct Settings {
     pub cost: u32,
     /// What computes.
     pub engine: Engine,
-    /// How many threads hash.
+    /// How many threads hash. More than there are cores only take them from each other.
     pub workers: usize,
-    /// How many passwords may wait.
+    /// How many clients' passwords may wait, and as much bulk work beside them.
     pub queue: usize,
     /// How long a client is kept waiting for an answer at most.
     pub deadline: Duration,
@@ -62,6 +66,19 @@ pub enum StartError {
     /// Nobody would hash, or nobody could wait.
     #[error("hashing needs at least one worker, a queue of at least one, and 1 to {MAX_LANES} lanes")]
     NoRoom,
+    /// Nobody could ever be answered.
+    #[error(
+        "a hash of cost {cost} takes {} ms on this machine and the deadline is {} ms, so nobody could log in; raise \
+         the deadline or lower the cost", takes.as_millis(), deadline.as_millis()
+    )]
+    DeadlineTooShort {
+        /// The cost of hashes.
+        cost: u32,
+        /// How long one takes alone.
+        takes: Duration,
+        /// How long anybody would wait for it.
+        deadline: Duration,
+    },
     /// A published test vector came out wrong.
     #[error("bcrypt does not compute what it should on this machine")]
     SelfTest,
@@ -72,7 +89,10 @@ pub enum StartError {
 
 /// Hashes on threads of its own. Dropping it finishes what was begun.
 pub struct BcryptHasher {
-    pool: Pool,
+    hashers: Pool,
+    /// Judges what people choose, which takes milliseconds and no bcrypt: on a thread that hashes, a stream of bad
+    /// choices would hold up the lanes.
+    judge: Pool,
     cost: u32,
     entropy: Arc<dyn Entropy>,
 }
@@ -98,29 +118,52 @@ impl BcryptHasher {
         if !passes_self_test(engine) {
             return Err(StartError::SelfTest);
         }
+        let takes = engine.with_lanes(1).first_pace(&*clock) * (1 << cost);
+        if takes > deadline {
+            return Err(StartError::DeadlineTooShort { cost, takes, deadline });
+        }
+        // Side by side each takes longer; twice as long must still be in time, for whoever waits for such a set.
+        let takes = engine.first_pace(&*clock) * (1 << cost) * 2;
+        let lanes = deadline.as_nanos() * 9 / 10 / takes.as_nanos().max(1);
+        let engine = engine.with_lanes(usize::try_from(lanes).unwrap_or(usize::MAX).max(1));
+
         let limits = Limits { capacity: queue, workers, lanes: engine.lanes(), deadline };
-        let pool = Pool::start(engine, limits, niceness, clock).map_err(StartError::Thread)?;
-        Ok(Self { pool, cost, entropy })
+        let turn = engine.first_pace(&*clock);
+        let hashers = Pool::start("hasher", engine, limits, turn, niceness, clock.clone());
+        let limits = Limits { workers: 1, lanes: 1, ..limits };
+        let judge = Pool::start("judge", Engine::Reference, limits, FIRST_JUDGEMENT, niceness, clock);
+        let (hashers, judge) = (hashers.map_err(StartError::Thread)?, judge.map_err(StartError::Thread)?);
+        Ok(Self { hashers, judge, cost, entropy })
     }
 
-    async fn run<C: Computation>(
+    async fn hash_by(
         &self,
+        due: Duration,
+        password: Password,
         requester: Requester,
-        computation: C,
-    ) -> Result<C::Answer, HasherError> {
-        self.pool.run(requester, computation).await.map_err(|refused| match refused {
-            Refused::Overloaded { retry_after } => HasherError::Overloaded { retry_after },
-            Refused::Broken => {
-                HasherError::Port(PortError::Failed("a hashing thread gave up its work".into()))
-            }
-        })
+    ) -> Result<PasswordHash, HasherError> {
+        let hash = Hash::new(password, self.cost, self.entropy.draw());
+        Ok(self.hashers.run(requester, due, hash).await?)
+    }
+}
+
+impl From<Refused> for HasherError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            Refused::Broken => Self::Port(PortError::Failed("a hashing thread gave up its work".into())),
+        }
     }
 }
 
 #[async_trait]
 impl Hasher for BcryptHasher {
     async fn hash_new(&self, password: NewPassword, requester: Requester) -> Result<NewHash, HasherError> {
-        self.run(requester, HashNew::new(password, self.cost, self.entropy.draw())).await
+        let due = self.hashers.due();
+        match self.judge.run(requester, due, Judge(password)).await? {
+            Ok(password) => Ok(NewHash::Done(self.hash_by(due, password, requester).await?)),
+            Err(problem) => Ok(NewHash::Refused(problem)),
+        }
     }
 
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError> {
@@ -129,7 +172,7 @@ impl Hasher for BcryptHasher {
             let broken = "an empty password, or one with a NUL, was to be hashed";
             return Err(HasherError::Port(PortError::Failed(broken.into())));
         }
-        self.run(Requester::Bulk, Hash::new(password, self.cost, self.entropy.draw())).await
+        self.hash_by(self.hashers.due(), password, Requester::Bulk).await
     }
 
     async fn verify(
@@ -138,7 +181,8 @@ impl Hasher for BcryptHasher {
         hash: Option<PasswordHash>,
         requester: Requester,
     ) -> Result<Verification, HasherError> {
-        self.run(requester, Verify::new(&password, hash.as_ref(), self.cost)).await
+        let verify = Verify::new(&password, hash.as_ref(), self.cost);
+        Ok(self.hashers.run(requester, self.hashers.due(), verify).await?)
     }
 }
 
@@ -158,6 +202,8 @@ fn passes_self_test(engine: Engine) -> bool {
 mod tests {
     use std::sync::atomic::{AtomicU8, Ordering};
 
+    use domain::ClientNetwork;
+    use futures_util::FutureExt;
     use futures_util::future::join_all;
 
     use super::*;
@@ -184,16 +230,22 @@ mod tests {
 
     const ENGINES: [Engine; 3] = [Engine::Lanes(DEFAULT_LANES), Engine::Lanes(1), Engine::Reference];
 
-    const CLIENT: Requester = Requester::Bulk;
+    const CLIENT: Requester = Requester::Client(ClientNetwork::LOCALHOST);
 
     fn start(cost: u32, workers: usize) -> Result<BcryptHasher, StartError> {
         start_with(Engine::Lanes(DEFAULT_LANES), cost, workers)
     }
 
     fn start_with(engine: Engine, cost: u32, workers: usize) -> Result<BcryptHasher, StartError> {
-        let settings =
-            Settings { cost, engine, workers, queue: 64, deadline: Duration::from_mins(1), niceness: 0 };
+        start_as(settings(engine, cost, workers))
+    }
+
+    fn start_as(settings: Settings) -> Result<BcryptHasher, StartError> {
         BcryptHasher::start(settings, Arc::new(FixedClock), Arc::new(Counting(AtomicU8::new(0))))
+    }
+
+    fn settings(engine: Engine, cost: u32, workers: usize) -> Settings {
+        Settings { cost, engine, workers, queue: 64, deadline: Duration::from_mins(1), niceness: 0 }
     }
 
     fn password(text: &str) -> Password {
@@ -254,6 +306,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bad_choices_take_no_place_among_those_that_are_hashed() {
+        let settings = Settings { queue: 1, ..settings(Engine::Lanes(1), 10, 1) };
+        let hasher = start_as(settings).unwrap();
+        let admitted = || {
+            let ann = domain::Username::parse("ann").unwrap();
+            domain::PasswordPolicy::new(8).unwrap().admit(password("password"), ann).unwrap()
+        };
+        let mut busy = Box::pin(join_all((0..2).map(|_| hasher.hash(password("correct horse")))));
+        assert!((&mut busy).now_or_never().is_none());
+
+        for _ in 0..10 {
+            let chosen = hasher.hash_new(admitted(), CLIENT).await.unwrap();
+            assert_eq!(chosen, NewHash::Refused(domain::PasswordProblem::TooGuessable));
+        }
+
+        busy.await;
+    }
+
+    #[tokio::test]
     async fn two_users_with_one_password_have_different_hashes() {
         let hasher = start(10, 2).unwrap();
 
@@ -273,6 +344,35 @@ mod tests {
                 Err(HasherError::Port(PortError::Failed(_)))
             ));
         }
+    }
+
+    #[test]
+    fn a_deadline_that_no_hash_can_meet_does_not_start() {
+        /// Each look at it is a second later.
+        struct Slow(AtomicU8);
+
+        impl Clock for Slow {
+            fn now(&self) -> jiff::Timestamp {
+                jiff::Timestamp::UNIX_EPOCH
+            }
+
+            fn monotonic(&self) -> Duration {
+                Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed).into())
+            }
+        }
+
+        let started = |deadline| {
+            let settings = Settings { deadline, ..settings(Engine::Lanes(3), 10, 1) };
+            let entropy = Arc::new(Counting(AtomicU8::new(0)));
+            BcryptHasher::start(settings, Arc::new(Slow(AtomicU8::new(0))), entropy)
+        };
+
+        // A second for 32 turns makes 32 for 1024.
+        assert!(matches!(
+            started(Duration::from_secs(31)),
+            Err(StartError::DeadlineTooShort { cost: 10, takes, .. }) if takes == Duration::from_secs(32)
+        ));
+        assert!(started(Duration::from_secs(32)).is_ok());
     }
 
     #[test]

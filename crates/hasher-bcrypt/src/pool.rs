@@ -20,14 +20,13 @@ use crate::queue::{Limits, NoRoom, Queue};
 /// such answers a second would take the cores away from the passwords that were let in.
 const BETWEEN_REFUSALS: Duration = Duration::from_millis(2);
 
-/// The longest that a refusal is held back for that.
-const LONGEST_HOLD: Duration = Duration::from_secs(1);
+/// The part of the deadline that a refusal is held back for that at most.
+const LONGEST_HOLD: u32 = 5;
 
 /// A fixed number of threads and the queue before them. Dropping it finishes what waits and joins them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    deadline: Duration,
 }
 
 /// Why work was not done.
@@ -47,6 +46,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     arrival: Condvar,
     clock: Arc<dyn Clock>,
+    deadline: Duration,
 }
 
 struct State {
@@ -81,21 +81,22 @@ struct Asked<C: Computation> {
 }
 
 impl Pool {
-    /// Starts the threads, which give way to others by `niceness`.
+    /// Starts the threads, which give way to others by `niceness`. `turn` is the pace to begin with.
     pub(crate) fn start(
+        name: &str,
         engine: Engine,
         limits: Limits,
+        turn: Duration,
         niceness: i32,
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        let queue = Queue::new(limits, engine.first_pace(&*clock));
+        let queue = Queue::new(limits, turn);
         let state = Mutex::new(State { queue, idle: 0, next_refusal: Duration::ZERO, open: true });
-        let shared = Arc::new(Shared { state, arrival: Condvar::new(), clock });
-        let mut pool =
-            Self { shared, workers: Vec::with_capacity(limits.workers), deadline: limits.deadline };
+        let shared = Arc::new(Shared { state, arrival: Condvar::new(), clock, deadline: limits.deadline });
+        let mut pool = Self { shared, workers: Vec::with_capacity(limits.workers) };
         for number in 0..limits.workers {
             let shared = pool.shared.clone();
-            let worker = thread::Builder::new().name(format!("hasher-{number}"));
+            let worker = thread::Builder::new().name(format!("{name}-{number}"));
             pool.workers.push(worker.spawn(move || {
                 // Where the system does not allow it, nobody is worse off than without.
                 let _ = setpriority_process(Some(rustix::thread::gettid()), niceness);
@@ -105,17 +106,24 @@ impl Pool {
         Ok(pool)
     }
 
+    /// When the deadline passes of whoever comes now.
+    pub(crate) fn due(&self) -> Duration {
+        self.shared.now().saturating_add(self.shared.deadline)
+    }
+
     /// Has something computed as soon as there is a place. When this future is dropped before that, it is not
-    /// begun. A client waits until the deadline at most, bulk work until its turn has come. A refusal comes at
-    /// once, unless there are very many of them.
+    /// begun. A client waits until `due` at most, bulk work until its turn has come. A refusal comes at once,
+    /// unless there are very many of them.
     pub(crate) async fn run<C: Computation>(
         &self,
         requester: Requester,
+        due: Duration,
         computation: C,
     ) -> Result<C::Answer, Refused> {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Asked { computation, answer: Some(answer) });
-        if let Err(refused) = self.shared.admit(job, requester) {
+        let now = self.shared.now();
+        if let Err(refused) = self.shared.admit(job, requester, now, due) {
             let hold = self.shared.hold_back();
             if !hold.is_zero() {
                 tokio::time::sleep(hold).await;
@@ -123,7 +131,7 @@ impl Pool {
             return Err(refused.into());
         }
         let answered = match requester {
-            Requester::Client(_) => match tokio::time::timeout(self.deadline, answered).await {
+            Requester::Client(_) => match tokio::time::timeout(due.saturating_sub(now), answered).await {
                 Ok(answered) => answered,
                 Err(_) => return Err(self.shared.lock().queue.no_room().into()),
             },
@@ -145,8 +153,14 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn admit(&self, job: Box<dyn Job>, requester: Requester) -> Result<(), NoRoom> {
-        self.lock().queue.admit(job, requester, self.now())?;
+    fn admit(
+        &self,
+        job: Box<dyn Job>,
+        requester: Requester,
+        now: Duration,
+        due: Duration,
+    ) -> Result<(), NoRoom> {
+        self.lock().queue.admit(job, requester, now, due)?;
         self.arrival.notify_one();
         Ok(())
     }
@@ -155,7 +169,7 @@ impl Shared {
     fn hold_back(&self) -> Duration {
         let now = self.now();
         let mut state = self.lock();
-        let leaves = state.next_refusal.clamp(now, now.saturating_add(LONGEST_HOLD));
+        let leaves = state.next_refusal.clamp(now, now.saturating_add(self.deadline / LONGEST_HOLD));
         state.next_refusal = leaves.saturating_add(BETWEEN_REFUSALS);
         leaves.saturating_sub(now)
     }
@@ -175,10 +189,11 @@ impl Shared {
         next
     }
 
-    /// The next job for a thread that is busy with `beside` already. A thread that is idle gets it sooner done.
-    pub(crate) fn next_if_nobody_is_idle(&self, beside: usize) -> Option<Box<dyn Job>> {
+    /// The next job for a thread that is busy with so many already, unless that leaves less than its part to the
+    /// threads that are idle and about to wake.
+    pub(crate) fn next_beside(&self, busy: usize) -> Option<Box<dyn Job>> {
         let mut state = self.lock();
-        if state.queue.len() > state.idle { state.queue.pop_beside(beside, self.now()) } else { None }
+        if state.queue.len() > state.idle * (busy + 1) { state.queue.pop(self.now()) } else { None }
     }
 
     /// For how a job began, and how long it took.
@@ -250,11 +265,12 @@ mod tests {
     use std::sync::mpsc;
 
     use domain::ClientNetwork;
+    use futures_util::future::join_all;
 
     use super::*;
 
     const LONG: Duration = Duration::from_mins(1);
-    const ENGINES: [Engine; 2] = [Engine::Lanes(1), Engine::Reference];
+    const ENGINES: [Engine; 3] = [Engine::Lanes(1), Engine::Lanes(3), Engine::Reference];
 
     /// Goes when it is told to.
     #[derive(Default)]
@@ -277,15 +293,18 @@ mod tests {
     }
 
     fn pool_at(clock: Arc<ManualClock>, engine: Engine, capacity: usize, deadline: Duration) -> Pool {
-        Pool::start(engine, Limits { capacity, workers: 1, lanes: 1, deadline }, 0, clock).unwrap()
-    }
-
-    fn client() -> Requester {
-        Requester::Client(ClientNetwork::of([192, 0, 2, 1].into()))
+        let limits = Limits { capacity, workers: 1, lanes: engine.lanes(), deadline };
+        Pool::start("hasher", engine, limits, Duration::ZERO, 0, clock).unwrap()
     }
 
     fn pool(engine: Engine, capacity: usize) -> Pool {
         pool_at(Arc::default(), engine, capacity, LONG)
+    }
+
+    /// A client asks now.
+    async fn ask<C: Computation>(pool: &Pool, computation: C) -> Result<C::Answer, Refused> {
+        let client = Requester::Client(ClientNetwork::LOCALHOST);
+        pool.run(client, pool.due(), computation).await
     }
 
     /// Does something, and then the least that a bcrypt can be.
@@ -322,7 +341,7 @@ mod tests {
                 begun.send(()).unwrap();
                 let _ = released.recv();
             };
-            busy.run(client(), work(hold)).await
+            ask(&busy, work(hold)).await
         });
         has_begun.await.unwrap();
         release
@@ -331,8 +350,7 @@ mod tests {
     #[tokio::test]
     async fn work_is_done_on_a_thread_of_the_pool() {
         for engine in ENGINES {
-            let name =
-                pool(engine, 1).run(client(), work(|| thread::current().name().map(str::to_owned))).await;
+            let name = ask(&pool(engine, 1), work(|| thread::current().name().map(str::to_owned))).await;
 
             assert_eq!(name.unwrap().as_deref(), Some("hasher-0"));
         }
@@ -343,10 +361,10 @@ mod tests {
         for engine in ENGINES {
             let pool = Arc::new(pool(engine, 2));
             let release = occupy(&pool).await;
-            let mut waiting = Box::pin(pool.run(client(), work(|| ())));
+            let mut waiting = Box::pin(ask(&pool, work(|| ())));
             assert!(futures_poll(&mut waiting).is_none());
 
-            let refused = futures_poll(&mut Box::pin(pool.run(client(), work(|| ()))));
+            let refused = futures_poll(&mut Box::pin(ask(&pool, work(|| ()))));
 
             assert_eq!(refused, Some(Err(Refused::Overloaded { retry_after: Duration::from_secs(1) })));
             drop(release);
@@ -365,10 +383,10 @@ mod tests {
                 work(move || begun.fetch_add(1, Ordering::SeqCst))
             };
 
-            let mut abandoned = Box::pin(pool.run(client(), count(&begun)));
+            let mut abandoned = Box::pin(ask(&pool, count(&begun)));
             assert!(futures_poll(&mut abandoned).is_none());
             drop(abandoned);
-            let mut kept = Box::pin(pool.run(client(), count(&begun)));
+            let mut kept = Box::pin(ask(&pool, count(&begun)));
             assert!(futures_poll(&mut kept).is_none(), "the abandoned one still takes its place");
             drop(release);
 
@@ -387,7 +405,7 @@ mod tests {
             let begun = Arc::new(AtomicU32::new(0));
             let counted = begun.clone();
 
-            let late = pool.run(client(), work(move || counted.fetch_add(1, Ordering::SeqCst))).await;
+            let late = ask(&pool, work(move || counted.fetch_add(1, Ordering::SeqCst))).await;
 
             assert!(matches!(late, Err(Refused::Overloaded { .. })));
             drop(release);
@@ -402,28 +420,69 @@ mod tests {
         for engine in ENGINES {
             let clock = Arc::new(ManualClock::default());
             let pool = Arc::new(pool_at(clock.clone(), engine, 100, Duration::from_secs(10)));
+            // While one holds the thread up a full set gathers, and each takes a second of this clock.
             for _ in 0..64 {
-                let clock = clock.clone();
-                pool.run(client(), work(move || clock.advance(1000))).await.unwrap();
+                let release = occupy(&pool).await;
+                let second = || {
+                    let clock = clock.clone();
+                    Box::pin(ask(&pool, work(move || clock.advance(1000))))
+                };
+                let mut full_set: Vec<_> = (0..engine.lanes()).map(|_| second()).collect();
+                assert!(full_set.iter_mut().all(|work| futures_poll(work).is_none()));
+                drop(release);
+                join_all(full_set).await;
             }
             let release = occupy(&pool).await;
 
-            let mut waiting: Vec<_> = (0..9).map(|_| Box::pin(pool.run(client(), work(|| ())))).collect();
-            // Nine seconds less the last one's own make eight places, of which one network gets six.
-            let polled: Vec<_> = waiting.iter_mut().map(|work| futures_poll(work).is_some()).collect();
-            assert_eq!(polled, [false, false, false, false, false, false, true, false, false]);
-            // The other refusals are on their way.
-            for refused in waiting.drain(7..) {
-                assert!(matches!(refused.await, Err(Refused::Overloaded { .. })));
-            }
+            let mut waiting: Vec<_> = (0..40).map(|_| Box::pin(ask(&pool, work(|| ())))).collect();
+            let refused = waiting.iter_mut().filter_map(futures_poll).count();
+
+            // Whoever holds the thread up takes no time, so that a job is taken to need half a second or more.
+            assert!(refused > 0, "{engine:?}");
             drop(release);
         }
     }
 
     #[tokio::test]
+    async fn a_thread_that_is_not_full_teaches_no_pace() {
+        let clock = Arc::new(ManualClock::default());
+        let pool = Arc::new(pool_at(clock.clone(), Engine::Lanes(3), 100, Duration::from_secs(10)));
+        for _ in 0..64 {
+            let clock = clock.clone();
+            ask(&pool, work(move || clock.advance(1000))).await.unwrap();
+        }
+        let release = occupy(&pool).await;
+
+        let mut waiting: Vec<_> = (0..40).map(|_| Box::pin(ask(&pool, work(|| ())))).collect();
+
+        assert!(waiting.iter_mut().all(|work| futures_poll(work).is_none()));
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn busy_threads_leave_idle_ones_their_part() {
+        let pool = Arc::new(pool(Engine::Reference, 9));
+        let release = occupy(&pool).await;
+        let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(ask(&pool, work(|| ())))).collect();
+        assert!(waiting.iter_mut().all(|work| futures_poll(work).is_none()));
+
+        // Another thread with two jobs, beside one that is idle and about to wake.
+        pool.shared.lock().idle = 1;
+        let mut taken = 2;
+        while pool.shared.next_beside(taken).is_some() {
+            taken += 1;
+        }
+        assert_eq!((taken, pool.shared.lock().queue.len()), (3, 4));
+
+        pool.shared.lock().idle = 0;
+        assert!((0..4).all(|_| pool.shared.next_beside(taken).is_some()));
+        drop(release);
+    }
+
+    #[tokio::test]
     async fn refusals_leave_one_after_the_other_and_none_is_held_for_long() {
         let clock = Arc::new(ManualClock::default());
-        let pool = pool_at(clock.clone(), Engine::Reference, 1, LONG);
+        let pool = pool_at(clock.clone(), Engine::Reference, 1, Duration::from_secs(5));
 
         let held: Vec<_> = (0..1000).map(|_| pool.shared.hold_back().as_millis()).collect();
         clock.advance(10_000);
@@ -438,8 +497,8 @@ mod tests {
         for engine in ENGINES {
             let pool = pool(engine, 1);
 
-            assert_eq!(pool.run(client(), work(|| panic!("told to"))).await, Err::<(), _>(Refused::Broken));
-            assert_eq!(pool.run(client(), work(|| 7)).await, Ok(7));
+            assert_eq!(ask(&pool, work(|| panic!("told to"))).await, Err::<(), _>(Refused::Broken));
+            assert_eq!(ask(&pool, work(|| 7)).await, Ok(7));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The passwords that wait, and which may join them. Nobody is let in who could not be answered in time.
+//! The jobs that wait, and which may join them. Nobody is let in who could not be answered in time.
 //!
 //! No thread and no clock is in here: whoever calls says what time it is.
 
@@ -13,69 +13,79 @@ use crate::pool::Job;
 /// What an operator allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How many clients' passwords may wait, and as much bulk work beside them.
+    /// How many clients' jobs may wait, and as much bulk work beside them.
     pub(crate) capacity: usize,
     pub(crate) workers: usize,
-    /// How many passwords a worker takes at once.
+    /// How many jobs a worker takes at once.
     pub(crate) lanes: usize,
     /// From a client's arrival to the answer.
     pub(crate) deadline: Duration,
 }
 
-/// Two lines, of which the clients' goes first, and what has been learned of the pace at which they move.
+/// The clients' jobs, the bulk work that goes after them, and what has been learned of the pace at which they go.
 pub(crate) struct Queue {
     limits: Limits,
-    clients: VecDeque<Waiting>,
-    bulk: VecDeque<Waiting>,
-    /// How long a worker takes for one turn of one job, when all that it may take at once are busy and each
-    /// counts for its share: a moving average.
+    clients: Rotation,
+    bulk: VecDeque<Box<dyn Job>>,
+    /// What one turn of one job takes of a worker's time while all of its lanes are busy, as a moving average: a
+    /// full set of 6 jobs of 4096 turns each that takes 390 ms makes it 390 ms / 6 / 4096 = 16 µs.
     turn: Duration,
+}
+
+/// A line for each network, served in turn: many jobs from one network make each other wait, and nobody else.
+#[derive(Default)]
+struct Rotation {
+    /// The networks that have jobs here, the next one first.
+    order: VecDeque<ClientNetwork>,
+    lines: HashMap<ClientNetwork, VecDeque<Waiting>>,
+    len: usize,
 }
 
 struct Waiting {
     job: Box<dyn Job>,
-    requester: Requester,
-    /// When the deadline of a client passes.
+    /// When the deadline passes.
     due: Duration,
 }
 
-/// There is no room. It will take this long until those are done who wait now, in whole seconds, at least one.
+/// There is no room. It will take this long until those are done who wait now, in whole seconds, at least one and
+/// no longer than anybody waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom(pub(crate) Duration);
 
 impl Queue {
     /// An empty one. `turn` is the pace to begin with.
     pub(crate) fn new(limits: Limits, turn: Duration) -> Self {
-        let (clients, bulk) = (VecDeque::new(), VecDeque::new());
+        let (clients, bulk) = (Rotation::default(), VecDeque::new());
         Self { limits, clients, bulk, turn: turn.max(Duration::from_nanos(1)) }
     }
 
-    /// Lets a job in, or drops it.
+    /// Lets a job in that a client wants answered by `due`, or drops it.
     pub(crate) fn admit(
         &mut self,
         job: Box<dyn Job>,
         requester: Requester,
         now: Duration,
+        due: Duration,
     ) -> Result<(), NoRoom> {
-        if !self.has_room(requester, job.turns()) {
+        let patience = due.saturating_sub(now);
+        if !self.has_room(requester, job.turns(), patience) {
             self.clients.retain(Waiting::is_wanted);
-            self.bulk.retain(Waiting::is_wanted);
-            if !self.has_room(requester, job.turns()) {
+            self.bulk.retain(|job| !job.is_abandoned());
+            if !self.has_room(requester, job.turns(), patience) {
                 return Err(self.no_room());
             }
         }
-        let line = match requester {
-            Requester::Client(_) => &mut self.clients,
-            Requester::Bulk => &mut self.bulk,
-        };
-        line.push_back(Waiting { job, requester, due: now.saturating_add(self.limits.deadline) });
+        match requester {
+            Requester::Client(network) => self.clients.push(network, Waiting { job, due }),
+            Requester::Bulk => self.bulk.push_back(job),
+        }
         Ok(())
     }
 
     /// The job whose turn it is. Those whose callers have gone are dropped on the way, and those that could
     /// not be answered in time any more are told so: begun, they would only make the next ones late.
     pub(crate) fn pop(&mut self, now: Duration) -> Option<Box<dyn Job>> {
-        while let Some(mut waiting) = self.clients.pop_front() {
+        while let Some(mut waiting) = self.clients.pop() {
             // A job that takes more than the deadline by itself is begun nevertheless: the pace is that of a
             // crowd, and it may be alone.
             let takes = self.side_by_side(waiting.job.turns()).min(self.limits.deadline / 2);
@@ -87,94 +97,113 @@ impl Queue {
             }
             waiting.job.refuse(self.no_room());
         }
-        self.bulk.retain(Waiting::is_wanted);
-        self.bulk.pop_front().map(|waiting| waiting.job)
-    }
-
-    /// The same for a worker that is busy with `beside` others already, unless one more would make all of them
-    /// late.
-    pub(crate) fn pop_beside(&mut self, beside: usize, now: Duration) -> Option<Box<dyn Job>> {
-        let next = self.clients.front().or_else(|| self.bulk.front())?;
-        if beside < self.lanes_for(next.job.turns()) { self.pop(now) } else { None }
+        self.bulk.retain(|job| !job.is_abandoned());
+        self.bulk.pop_front()
     }
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.clients.len() + self.bulk.len()
+        self.clients.len + self.bulk.len()
     }
 
     /// Takes note of a job that took so long while `beside` were worked on at once. It counts only when that
     /// was a full house, since a queue moves at no other pace.
     pub(crate) fn measure(&mut self, turns: u32, took: Duration, beside: usize) {
-        if beside >= self.lanes_for(turns) {
-            let turn = took / turns.max(1) / u32::try_from(beside.max(1)).unwrap_or(u32::MAX);
+        if beside == self.limits.lanes {
+            let turn = took / turns.max(1) / u32::try_from(beside).unwrap_or(u32::MAX);
             self.turn = ((self.turn * 7 + turn) / 8).max(Duration::from_nanos(1));
         }
     }
 
-    fn has_room(&self, requester: Requester, turns: u32) -> bool {
-        let Requester::Client(network) = requester else { return self.bulk.len() < self.limits.capacity };
-        let places = self.places(turns);
-        let taken = self.clients.len().max((self.turns_ahead() / turns.max(1)) as usize);
-        match taken {
-            // Who finds nobody waiting is never sent away, however long the work.
-            0 => true,
-            _ if taken >= places => false,
-            _ if taken < places.div_ceil(2) => true,
-            _ => self.has_share(network, places),
-        }
-    }
-
-    /// Whether this network holds fewer places than its equal share of three quarters. The last quarter is kept
-    /// for whoever comes next, or a flood from one network would leave no place for the first of another.
-    fn has_share(&self, network: ClientNetwork, places: usize) -> bool {
-        let mut waiting = HashMap::from([(network, 0_usize)]);
-        for other in &self.clients {
-            if let Requester::Client(other) = other.requester {
-                *waiting.entry(other).or_default() += 1;
-            }
-        }
-        waiting[&network] < (places * 3 / 4 / waiting.len()).max(1)
-    }
-
-    /// How many jobs of so many turns may wait so that the last of them is answered in time.
-    fn places(&self, turns: u32) -> usize {
-        let spare = self.limit().saturating_sub(self.side_by_side(turns));
-        let in_time = spare.as_nanos() * self.limits.workers as u128 / self.alone(turns).as_nanos();
-        usize::try_from(in_time).unwrap_or(usize::MAX).min(self.limits.capacity)
-    }
-
-    /// What a job takes while all that a worker may take beside it are busy.
-    fn side_by_side(&self, turns: u32) -> Duration {
-        self.alone(turns).saturating_mul(u32::try_from(self.lanes_for(turns)).unwrap_or(u32::MAX))
-    }
-
-    /// How many jobs of so many turns a worker may take at once, so that none of them is late.
-    fn lanes_for(&self, turns: u32) -> usize {
-        let in_time = self.limit().as_nanos() / self.alone(turns).as_nanos();
-        usize::try_from(in_time).unwrap_or(usize::MAX).clamp(1, self.limits.lanes)
-    }
-
-    /// A job's share of a worker's time.
-    fn alone(&self, turns: u32) -> Duration {
-        self.turn.saturating_mul(turns.max(1))
-    }
-
-    /// What may be promised: a tenth of the deadline is kept for a pace that falls meanwhile.
-    fn limit(&self) -> Duration {
-        self.limits.deadline * 9 / 10
-    }
-
-    fn turns_ahead(&self) -> u32 {
-        self.clients.iter().fold(0, |sum, waiting| sum.saturating_add(waiting.job.turns()))
-    }
-
     /// What whoever is refused now is told.
     pub(crate) fn no_room(&self) -> NoRoom {
-        let workers = u32::try_from(self.limits.workers).unwrap_or(u32::MAX).max(1);
-        let until_done = self.turn.saturating_mul(self.turns_ahead()) / workers;
+        let until_done = self.work_off(self.clients.turns()).min(self.limits.deadline);
         let seconds = until_done.as_secs() + u64::from(until_done.subsec_nanos() > 0);
         NoRoom(Duration::from_secs(seconds.max(1)))
+    }
+
+    fn has_room(&self, requester: Requester, turns: u32, patience: Duration) -> bool {
+        let capacity = self.limits.capacity;
+        let Requester::Client(network) = requester else { return self.bulk.len() < capacity };
+        if self.clients.len >= capacity || !self.has_share(network) {
+            return false;
+        }
+        let ahead = self.clients.turns_before(network);
+        // The worst that can be: it waits for the lanes as they were just filled, for those ahead, and then a full
+        // set for itself. A tenth is kept for a pace that falls meanwhile. Who finds nobody ahead is never sent
+        // away, however long the work.
+        let takes = self.work_off(ahead).saturating_add(self.side_by_side(turns).saturating_mul(2));
+        ahead == 0 || takes <= patience * 9 / 10
+    }
+
+    /// From half full on, each network may hold an equal share of three quarters. The last quarter is kept for
+    /// whoever comes next, or a flood from one network would leave no place for the first of another.
+    fn has_share(&self, network: ClientNetwork) -> bool {
+        let held = self.clients.held(network);
+        let networks = self.clients.order.len() + usize::from(held == 0);
+        self.clients.len < self.limits.capacity.div_ceil(2)
+            || held < (self.limits.capacity * 3 / 4 / networks).max(1)
+    }
+
+    /// What a job takes in a full set of lanes.
+    fn side_by_side(&self, turns: u32) -> Duration {
+        let lanes = u32::try_from(self.limits.lanes).unwrap_or(u32::MAX);
+        self.turn.saturating_mul(turns).saturating_mul(lanes)
+    }
+
+    /// What all workers together take for so many turns.
+    fn work_off(&self, turns: u32) -> Duration {
+        self.turn.saturating_mul(turns) / u32::try_from(self.limits.workers).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+impl Rotation {
+    fn push(&mut self, network: ClientNetwork, waiting: Waiting) {
+        let line = self.lines.entry(network).or_default();
+        if line.is_empty() {
+            self.order.push_back(network);
+        }
+        line.push_back(waiting);
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let network = self.order.pop_front()?;
+        let line = self.lines.get_mut(&network)?;
+        let waiting = line.pop_front()?;
+        self.len -= 1;
+        if line.is_empty() {
+            self.lines.remove(&network);
+        } else {
+            self.order.push_back(network);
+        }
+        Some(waiting)
+    }
+
+    fn retain(&mut self, is_wanted: impl Fn(&Waiting) -> bool) {
+        self.lines.retain(|_, line| {
+            line.retain(&is_wanted);
+            !line.is_empty()
+        });
+        self.order.retain(|network| self.lines.contains_key(network));
+        self.len = self.lines.values().map(VecDeque::len).sum();
+    }
+
+    /// How many jobs of this network wait.
+    fn held(&self, network: ClientNetwork) -> usize {
+        self.lines.get(&network).map_or(0, VecDeque::len)
+    }
+
+    /// How much work would go before the next job of this network: all that it has here, and of the others as
+    /// many jobs and one more.
+    fn turns_before(&self, network: ClientNetwork) -> u32 {
+        let rounds = self.held(network) + 1;
+        let theirs = self.lines.values().flat_map(|line| line.iter().take(rounds));
+        sum(theirs)
+    }
+
+    fn turns(&self) -> u32 {
+        sum(self.lines.values().flatten())
     }
 }
 
@@ -182,6 +211,10 @@ impl Waiting {
     fn is_wanted(&self) -> bool {
         !self.job.is_abandoned()
     }
+}
+
+fn sum<'a>(jobs: impl Iterator<Item = &'a Waiting>) -> u32 {
+    jobs.fold(0, |sum, waiting| sum.saturating_add(waiting.job.turns()))
 }
 
 #[cfg(test)]
@@ -199,11 +232,19 @@ mod tests {
     /// With this pace a worker does ten such jobs a second.
     const TURN: Duration = Duration::from_nanos(100_000_000 / 4096);
 
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Told {
+        Begun(usize),
+        Refused(usize),
+    }
+
     struct Fake {
         name: usize,
         turns: u32,
         abandoned: Arc<AtomicBool>,
-        refusals: mpsc::Sender<usize>,
+        told: mpsc::Sender<Told>,
     }
 
     impl Job for Fake {
@@ -216,12 +257,11 @@ mod tests {
         }
 
         fn refuse(&mut self, _: NoRoom) {
-            self.refusals.send(self.name).unwrap();
+            self.told.send(Told::Refused(self.name)).unwrap();
         }
 
         fn begin(&mut self) -> Option<Bcrypt> {
-            // What a test looks at is which job came out.
-            self.refusals.send(1000 + self.name).unwrap();
+            self.told.send(Told::Begun(self.name)).unwrap();
             None
         }
 
@@ -230,43 +270,47 @@ mod tests {
         }
     }
 
-    /// A queue, and the order in which jobs came out of it or were refused.
+    /// A queue, and what its jobs were told. They are counted from one.
     struct Line {
         queue: Queue,
         next: usize,
         abandoned: Arc<AtomicBool>,
-        told: (mpsc::Sender<usize>, mpsc::Receiver<usize>),
+        told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
     }
 
-    /// One worker that takes one job at a time, and five seconds: 44 can wait, and one more is being done.
+    /// One worker that takes one job at a time. Its places go by time when there are a thousand: of 4.5 s at 0.1 s
+    /// a job two jobs' time is for the one in work and the one that asks, and what is left is for those ahead.
     fn line(capacity: usize) -> Line {
-        let limits = Limits { capacity, workers: 1, lanes: 1, deadline: Duration::from_secs(5) };
+        let limits = Limits { capacity, workers: 1, lanes: 1, deadline: DEADLINE };
         let queue = Queue::new(limits, TURN);
         Line { queue, next: 0, abandoned: Arc::default(), told: mpsc::channel() }
     }
 
     impl Line {
-        fn job(&mut self, turns: u32) -> Fake {
+        fn admit(&mut self, requester: Requester, turns: u32, now: Duration) -> Result<(), NoRoom> {
             self.next += 1;
-            let (abandoned, refusals) = (self.abandoned.clone(), self.told.0.clone());
-            Fake { name: self.next, turns, abandoned, refusals }
-        }
-
-        fn admit(&mut self, requester: Requester) -> Result<(), NoRoom> {
-            let job = self.job(TURNS);
-            self.queue.admit(Box::new(job), requester, Duration::ZERO)
+            let (abandoned, told) = (self.abandoned.clone(), self.told.0.clone());
+            let job = Fake { name: self.next, turns, abandoned, told };
+            self.queue.admit(Box::new(job), requester, now, now + DEADLINE)
         }
 
         /// How many of a hundred that come at once are let in.
         fn crowd(&mut self, requester: Requester) -> usize {
-            (0..100).filter(|_| self.admit(requester).is_ok()).count()
+            (0..100).filter(|_| self.admit(requester, TURNS, Duration::ZERO).is_ok()).count()
         }
 
-        /// The number of the job that comes out.
-        fn pop(&mut self, now: Duration) -> Option<usize> {
-            let mut job = self.queue.pop(now)?;
-            job.begin();
-            self.told.1.try_iter().find_map(|name| name.checked_sub(1000))
+        /// What jobs are told when the queue is emptied at this time.
+        fn empty(&mut self, now: Duration) -> Vec<Told> {
+            while let Some(mut job) = self.queue.pop(now) {
+                job.begin();
+            }
+            self.told.1.try_iter().collect()
+        }
+
+        fn pop(&mut self, count: usize) {
+            for _ in 0..count {
+                assert!(self.queue.pop(Duration::ZERO).is_some());
+            }
         }
     }
 
@@ -278,30 +322,32 @@ mod tests {
     fn as_many_are_let_in_as_can_be_answered_in_nine_tenths_of_the_deadline() {
         let mut line = line(1000);
 
-        let admitted = (0..100).filter(|n| line.admit(network(*n)).is_ok()).count();
-
-        // 4.5 s at 0.1 s each, the last one's own included.
-        assert_eq!(admitted, 44);
+        assert_eq!(line.crowd(network(1)), 44);
     }
 
     #[test]
     fn no_more_are_let_in_than_the_operator_allows() {
         let mut line = line(8);
 
-        assert_eq!((0..100).filter(|n| line.admit(network(*n)).is_ok()).count(), 8);
+        let admitted = (0..100).filter(|n| line.admit(network(*n), TURNS, Duration::ZERO).is_ok()).count();
+
+        assert_eq!(admitted, 8);
     }
 
     #[test]
-    fn whoever_is_refused_is_told_when_those_are_done_who_wait() {
+    fn whoever_is_refused_is_told_when_those_are_done_who_wait_and_at_most_the_deadline() {
         let mut line = line(1000);
         while line.queue.len() < 35 {
-            assert_eq!(line.admit(network(u8::try_from(line.queue.len()).unwrap())), Ok(()));
+            line.admit(network(1), TURNS, Duration::ZERO).unwrap();
         }
 
-        let expensive = line.job(16 * TURNS);
-        let refused = line.queue.admit(Box::new(expensive), network(200), Duration::ZERO);
+        let refused = line.admit(network(1), 16 * TURNS, Duration::ZERO);
 
         assert_eq!(refused, Err(NoRoom(Duration::from_secs(4))));
+        for _ in 0..64 {
+            line.queue.measure(TURNS, Duration::from_secs(1), 1);
+        }
+        assert_eq!(line.queue.no_room(), NoRoom(DEADLINE));
     }
 
     #[test]
@@ -311,14 +357,13 @@ mod tests {
             line.queue.measure(TURNS, Duration::from_millis(400), 1);
         }
 
-        let admitted = (0..100).filter(|n| line.admit(network(*n)).is_ok()).count();
-
-        assert_eq!(admitted, 10);
+        // 4.5 s less two times 0.4 s hold nine of them, and the first one never waits.
+        assert_eq!(line.crowd(network(1)), 10);
     }
 
     #[test]
     fn a_pace_that_was_not_a_crowds_is_not_taken_for_one() {
-        let limits = Limits { capacity: 100, workers: 1, lanes: 6, deadline: Duration::from_secs(5) };
+        let limits = Limits { capacity: 100, workers: 1, lanes: 6, deadline: DEADLINE };
         let mut queue = Queue::new(limits, TURN);
 
         queue.measure(TURNS, Duration::from_secs(4), 5);
@@ -327,17 +372,42 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_nobody_waiting_is_let_in_however_long_it_takes() {
+    fn whoever_finds_nobody_waiting_is_let_in_and_begun_however_long_it_takes() {
         let mut line = line(1000);
 
-        let expensive = line.job(100 * TURNS);
-
-        assert_eq!(line.queue.admit(Box::new(expensive), network(1), Duration::ZERO), Ok(()));
-        assert!(line.queue.pop(Duration::ZERO).is_some());
+        assert_eq!(line.admit(network(1), 100 * TURNS, Duration::ZERO), Ok(()));
+        assert_eq!(line.empty(Duration::ZERO), [Told::Begun(1)]);
     }
 
     #[test]
-    fn a_network_by_itself_gets_three_quarters_and_the_next_one_finds_a_place() {
+    fn networks_are_served_in_turn() {
+        let mut line = line(1000);
+        for number in [1, 1, 1, 2, 2, 3] {
+            line.admit(network(number), TURNS, Duration::ZERO).unwrap();
+        }
+
+        let order = [1, 4, 6, 2, 5, 3].map(Told::Begun);
+
+        assert_eq!(line.empty(Duration::ZERO), order);
+    }
+
+    #[test]
+    fn a_flood_closes_the_door_to_its_own_network_and_to_no_other() {
+        let mut line = line(1000);
+        line.crowd(network(1));
+        for _ in 0..64 {
+            line.queue.measure(TURNS, Duration::from_millis(400), 1);
+        }
+
+        // At this pace the flood that was let in is too much already, and the newcomer is next but one.
+        assert!(line.admit(network(1), TURNS, Duration::ZERO).is_err());
+        assert_eq!(line.admit(network(2), TURNS, Duration::ZERO), Ok(()));
+        line.pop(1);
+        assert_eq!(line.empty(Duration::ZERO)[0], Told::Begun(102));
+    }
+
+    #[test]
+    fn a_network_by_itself_gets_three_quarters_of_the_places_and_the_next_one_what_is_left() {
         let mut line = line(40);
 
         assert_eq!(line.crowd(network(1)), 30);
@@ -348,7 +418,7 @@ mod tests {
     #[test]
     fn up_to_half_the_places_go_to_whoever_comes_first() {
         let mut line = line(40);
-        line.admit(network(2)).unwrap();
+        line.admit(network(2), TURNS, Duration::ZERO).unwrap();
 
         assert_eq!(line.crowd(network(1)), 19);
         assert_eq!(line.crowd(network(2)), 14, "three eighths, of which it had one");
@@ -360,24 +430,33 @@ mod tests {
         line.crowd(network(1));
         line.crowd(network(2));
 
-        for _ in 0..12 {
-            line.pop(Duration::ZERO).unwrap();
-        }
+        // Of 30 and 10 there are 24 and 4 left; three networks get 10 each.
+        line.pop(12);
 
-        // Of the first network 18 are left and of the second 10; three networks get 10 each.
         assert_eq!((line.crowd(network(1)), line.crowd(network(3))), (0, 10));
         assert_eq!(line.crowd(network(4)), 2);
     }
 
     #[test]
     fn those_who_have_gone_make_room_and_are_not_begun() {
-        let mut line = line(1000);
+        let mut line = line(40);
         line.crowd(network(1));
+        line.crowd(Requester::Bulk);
         line.abandoned.store(true, Ordering::Relaxed);
         line.abandoned = Arc::default();
 
-        assert_eq!(line.crowd(network(1)), 33);
-        assert_eq!((line.queue.len(), line.pop(Duration::ZERO)), (33, Some(101)));
+        assert_eq!(line.crowd(network(1)), 30);
+        assert_eq!(line.queue.len(), 30);
+        assert_eq!(line.empty(Duration::ZERO)[0], Told::Begun(201));
+    }
+
+    #[test]
+    fn bulk_work_whose_caller_has_gone_is_not_begun() {
+        let mut line = line(8);
+        line.crowd(Requester::Bulk);
+        line.abandoned.store(true, Ordering::Relaxed);
+
+        assert_eq!(line.empty(Duration::ZERO), []);
     }
 
     #[test]
@@ -385,40 +464,20 @@ mod tests {
         let mut line = line(8);
 
         assert_eq!((line.crowd(Requester::Bulk), line.crowd(network(1))), (8, 6));
-        let order: Vec<_> = std::iter::from_fn(|| line.pop(Duration::ZERO)).collect();
 
-        assert_eq!(order, [101, 102, 103, 104, 105, 106, 1, 2, 3, 4, 5, 6, 7, 8]);
+        let clients = 101..=106;
+        assert_eq!(line.empty(Duration::ZERO), clients.chain(1..=8).map(Told::Begun).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_would_be_late_is_refused_and_not_begun() {
         let mut line = line(8);
-        line.admit(network(1)).unwrap();
-        line.admit(network(1)).unwrap();
-        let late = line.job(TURNS);
-        line.queue.admit(Box::new(late), network(1), Duration::from_secs(1)).unwrap();
+        line.admit(network(1), TURNS, Duration::ZERO).unwrap();
+        line.admit(network(1), TURNS, Duration::ZERO).unwrap();
+        line.admit(network(1), TURNS, Duration::from_secs(1)).unwrap();
 
-        let begun = line.pop(Duration::from_millis(4901));
+        let told = line.empty(Duration::from_millis(4901));
 
-        assert_eq!(begun, Some(3));
-        assert_eq!(line.queue.len(), 0);
-    }
-
-    #[test]
-    fn a_worker_takes_no_more_at_once_than_it_can_answer_in_time() {
-        let limits = Limits { capacity: 100, workers: 1, lanes: 6, deadline: Duration::from_secs(5) };
-        let mut line = Line { queue: Queue::new(limits, TURN), ..line(0) };
-        // A second each, when all lanes are busy.
-        for _ in 0..6 {
-            let job = line.job(10 * TURNS);
-            line.queue.admit(Box::new(job), Requester::Bulk, Duration::ZERO).unwrap();
-        }
-
-        let mut taken = 0;
-        while line.queue.pop_beside(taken, Duration::ZERO).is_some() {
-            taken += 1;
-        }
-
-        assert_eq!(taken, 4);
+        assert_eq!(told, [Told::Refused(1), Told::Refused(2), Told::Begun(3)]);
     }
 }
