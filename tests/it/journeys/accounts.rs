@@ -1,10 +1,12 @@
 //! Signing up, logging in and being recognised, as a client sees it.
 
 use std::future::ready;
+use std::io::Write;
+use std::net::TcpStream;
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, poll};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
@@ -222,7 +224,7 @@ async fn a_raised_cost_is_taken_up_by_the_next_login() {
 async fn of_too_many_logins_at_once_some_are_refused_and_told_when_to_come_back() {
     let deployment = Deployment::new()
         .set("AUTH_HASHING__WORKERS", "1")
-        .set("AUTH_HASHING__QUEUE", "2")
+        .set("AUTH_HASHING__QUEUE", "8")
         .set("AUTH_PASSWORD__BCRYPT_COST", "12");
     let server = deployment.serve();
     let client = Client::of(&server);
@@ -252,13 +254,52 @@ async fn a_flood_of_logins_from_one_network_leaves_places_for_another() {
     let (flooder, ann) = (Client::at(&server, [127, 0, 0, 2]), Client::at(&server, [127, 0, 0, 3]));
 
     let flood: FuturesUnordered<_> = (0..30).map(|_| flooder.log_in("ann", "a guess")).collect();
-    // The first that is answered at all is one that was refused at the door, so the flooder has all it can get.
+    // From the first refusal on the flooder has all places that it can get.
     let mut flood = flood.skip_while(|answer| ready(answer.status != 503));
     assert!(flood.next().await.is_some());
     let let_in = ann.log_in("ann", PASSWORD).await;
 
     assert_eq!(let_in.status, 200, "{let_in:?}");
-    assert!(flood.next().await.is_some(), "the flood was over before");
+    assert!(flood.filter(|answer| ready(answer.status == 401)).count().await >= 6);
+    // One guess was at work when she came, and one or two had their turns before hers; the others came later.
+    let audit = server.log().audit();
+    let logins = audit.iter().filter(|line| line["event"] == "log_in" && line["reason"] != "overloaded");
+    let before = logins.take_while(|line| line["outcome"] != "success").count();
+    assert!(before <= 3, "{audit:#?}");
+}
+
+#[tokio::test]
+async fn whoever_hangs_up_takes_no_place_from_those_who_stay() {
+    let deployment = Deployment::new()
+        .set("AUTH_HASHING__WORKERS", "1")
+        .set("AUTH_HASHING__LANES", "1")
+        .set("AUTH_HASHING__QUEUE", "8")
+        .set("AUTH_PASSWORD__BCRYPT_COST", "11");
+    let server = deployment.serve();
+    let client = Client::of(&server);
+    client.sign_up("ann", PASSWORD).await;
+    let mut busy = Box::pin(client.log_in("ann", PASSWORD));
+    assert!(poll!(&mut busy).is_pending());
+
+    for _ in 0..30 {
+        let body = format!(r#"{{"username":"ann","password":"{PASSWORD}"}}"#);
+        let length = body.len();
+        let request = format!(
+            "POST /api/login HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        let mut gone = TcpStream::connect(server.address()).unwrap();
+        gone.write_all(request.as_bytes()).unwrap();
+    }
+    let stayed = client.log_in("ann", PASSWORD).await;
+
+    assert_eq!((busy.await.status.as_u16(), stayed.status.as_u16()), (200, 200));
+    let outcomes = |outcome| move |line: &Value| line["outcome"] == outcome;
+    server.log().wait_for("an abandoned login", outcomes("abandoned"));
+    // Those let in before are the first two logins, and at most one that hung up after it was begun.
+    let audit = server.log().audit();
+    let succeeded = audit.iter().filter(|line| line["event"] == "log_in" && outcomes("success")(line));
+    assert!(succeeded.count() <= 3, "{audit:#?}");
 }
 
 #[tokio::test]

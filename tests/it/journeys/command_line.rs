@@ -206,7 +206,8 @@ fn nothing_is_deleted_unless_somebody_says_yes() {
 
 #[test]
 fn many_test_users_are_made_at_once_and_those_who_exist_are_left_alone() {
-    let deployment = Deployment::new();
+    // Where few may wait, fewer are made at once, and none is turned away.
+    let deployment = Deployment::new().set("AUTH_HASHING__QUEUE", "2");
     let make = |count| deployment.run_with(&["users", "create", "test", "--count", count], PASSWORD);
 
     let first = make("3");

@@ -199,7 +199,7 @@ pub(super) static HASHING_WORKERS: Setting<usize> = Setting {
     key: Key::number(
         "AUTH_HASHING__WORKERS",
         DefaultValue::Depends("as many as there are cores"),
-        "threads that hash passwords",
+        "threads that hash passwords, at most as many as there are cores",
     ),
     read: readers::workers,
 };
@@ -208,7 +208,7 @@ pub(super) static HASHING_QUEUE: Setting<usize> = Setting {
     key: Key::number(
         "AUTH_HASHING__QUEUE",
         DefaultValue::Depends("64 for each worker"),
-        "passwords that may wait for a worker before others are turned away",
+        "clients' passwords that may wait for a worker",
     ),
     read: readers::queue,
 };
@@ -217,7 +217,7 @@ pub(super) static HASHING_DEADLINE: Setting<Duration> = Setting {
     key: Key::text(
         "AUTH_HASHING__DEADLINE",
         DefaultValue::Text("5s"),
-        "how long a password may wait before its request is answered 503",
+        "how long a client may wait for a password to be hashed; others are answered 503",
     ),
     read: readers::hashing_deadline,
 };

@@ -81,16 +81,16 @@ pub struct Hashing {
     pub engine: Engine,
     /// Threads.
     pub workers: usize,
-    /// How many passwords may wait.
+    /// How many clients' passwords may wait, and as much bulk work beside them.
     pub queue: usize,
-    /// How long one may wait.
+    /// How long a client may wait for an answer.
     pub deadline: Duration,
 }
 
 impl Hashing {
-    /// How many passwords are hashed at once.
+    /// How many passwords can be handed over at once without one being refused.
     pub fn at_once(&self) -> usize {
-        self.workers * self.engine.lanes()
+        (self.workers * self.engine.lanes()).min(self.queue)
     }
 }
 
@@ -238,7 +238,8 @@ impl Reading {
         let cost = self.read(&keys::PASSWORD_BCRYPT_COST);
         let engine = self.read(&keys::HASHING_ENGINE);
         let lanes = self.read(&keys::HASHING_LANES);
-        let workers = self.read_or(&keys::HASHING_WORKERS, &cores.to_string());
+        // Beyond the cores they would only take turns, each with passwords that wait for all the others.
+        let workers = self.read_or(&keys::HASHING_WORKERS, &cores.to_string()).map(|some| some.min(cores));
         let queue = self.read_or(&keys::HASHING_QUEUE, &(64 * workers.unwrap_or(cores)).to_string());
         let deadline = self.read(&keys::HASHING_DEADLINE);
         let engine = match engine? {
