@@ -18,11 +18,12 @@ mod report;
 mod sections;
 mod server;
 mod stats;
+mod traces;
 mod yardstick;
 
 use std::error::Error;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -100,6 +101,9 @@ fn run(options: &Options) -> Result<bool> {
     if !auth_api.is_file() {
         return Err(format!("there is no {}; build it, or say --server PATH", auth_api.display()).into());
     }
+    // Before ten minutes are spent on what could not be written then.
+    let json = create(&options.json)?;
+    traces::wipe_when_interrupted()?;
     let machine = Machine::survey();
     let plan = Plan { rounds: options.rounds, quick: options.quick, full: options.full };
     let mut bench = Bench { auth_api, plan, report: Report::new(machine, options.quick) };
@@ -112,12 +116,17 @@ fn run(options: &Options) -> Result<bool> {
     eprintln!("measured in {} s", begun.elapsed().as_secs());
 
     print(&bench.report);
-    if let Some(folder) = options.json.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&options.json, serde_json::to_string_pretty(&bench.report)? + "\n")?;
+    serde_json::to_writer_pretty(json, &bench.report)?;
     eprintln!("written to {}", options.json.display());
     Ok(bench.report.is_right())
+}
+
+fn create(path: &Path) -> Result<File> {
+    let fail = |error| format!("cannot write {}: {error}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(fail)?;
+    }
+    Ok(File::create(path).map_err(fail)?)
 }
 
 fn measure(section: Section, bench: &mut Bench) {

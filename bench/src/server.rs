@@ -14,7 +14,10 @@ use tempfile::TempDir;
 
 use crate::ambient::{now, secret};
 use crate::client::Connection;
-use crate::{Result, callers};
+use crate::{Result, callers, traces};
+
+/// How long a client may wait for its password to be hashed, which is the default.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A server that does not listen by then will not.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -44,8 +47,11 @@ impl Deployment {
             ("AUTH_HTTP__ADDR", "127.0.0.1:0".to_owned()),
             ("AUTH_TOKEN__SECRET", secret()?),
             ("AUTH_PASSWORD__BCRYPT_COST", cost.to_string()),
+            ("AUTH_HASHING__DEADLINE", format!("{}s", DEADLINE.as_secs())),
         ];
-        Ok(Self { auth_api: std::path::absolute(auth_api)?, folder: tempfile::tempdir()?, settings })
+        let folder = tempfile::tempdir()?;
+        traces::note_folder(folder.path());
+        Ok(Self { auth_api: std::path::absolute(auth_api)?, folder, settings })
     }
 
     /// Makes the tables, and returns where the database is. No server has it open.
@@ -60,6 +66,7 @@ impl Deployment {
     /// Starts the server and returns when it listens.
     pub(crate) fn serve(self) -> Result<Server> {
         let process = self.command(&["serve"])?.spawn()?;
+        traces::note_process(&process);
         let mut server = Server { deployment: self, process, address: ([127, 0, 0, 1], 0).into() };
         let begun = now();
         while begun.elapsed() < PATIENCE && server.process.try_wait()?.is_none() {
@@ -151,5 +158,6 @@ impl Drop for Server {
         // Both fail when it has ended already, which is as well.
         _ = self.process.kill();
         _ = self.process.wait();
+        traces::forget_process(&self.process);
     }
 }

@@ -19,6 +19,7 @@ use crate::Result;
 use crate::ambient::now;
 use crate::callers::PASSWORD;
 use crate::machine::cores;
+use crate::traces;
 
 /// That of the server's hashing threads.
 const NICENESS: i32 = 10;
@@ -68,6 +69,7 @@ impl BareHandler {
         let mut command = Command::new(std::env::current_exe()?);
         command.args([Self::COMMAND, str::from_utf8(body)?]);
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        traces::note_process(&process);
         let output = process.stdout.take();
         let mut handler = Self { process, address: (Ipv4Addr::LOCALHOST, 0).into() };
         let mut line = String::new();
@@ -82,6 +84,7 @@ impl Drop for BareHandler {
         // Both fail when it has ended already, which is as well.
         _ = self.process.kill();
         _ = self.process.wait();
+        traces::forget_process(&self.process);
     }
 }
 
