@@ -11,6 +11,7 @@ mod auth;
 mod network;
 mod password;
 pub mod ports;
+mod public_key;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -25,6 +26,7 @@ pub use network::ClientNetwork;
 pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,
 };
+pub use public_key::{PublicKey, PublicKeyMaterial, PublicKeySet};
 pub use token::{AccessToken, Grant, InvalidToken};
 pub use user::{Account, User, UserId};
 pub use username::{

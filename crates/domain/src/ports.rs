@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::{
     AccessToken, Account, ClientNetwork, Event, Grant, InvalidToken, NewPassword, Password, PasswordHash,
-    PasswordProblem, User, UserId, Username, UsernameKey,
+    PasswordProblem, PublicKeySet, User, UserId, Username, UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -116,6 +116,9 @@ pub trait TokenIssuer: Send + Sync {
 
     /// Whose token this is, if it is one of ours, whole, and holds now.
     fn verify(&self, token: &str) -> Result<UserId, InvalidToken>;
+
+    /// What others verify tokens with. A key is among it some time before it signs and as long as it verifies.
+    fn public_keys(&self) -> PublicKeySet;
 }
 
 /// Is told of every attempt.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::PublicKeySet;
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::Serialize;
@@ -57,6 +58,11 @@ impl KeyRing {
                 && crypto::verify(token.signature, token.message.as_bytes(), &key.verifying, key.algorithm)
                     .unwrap_or(false)
         })
+    }
+
+    /// What others verify with. A secret is shared by hand with whoever may have it, and never published.
+    pub(crate) fn public_keys(&self) -> PublicKeySet {
+        PublicKeySet { algorithms: vec![self.keys[0].algorithm_name], keys: Vec::new() }
     }
 }
 
@@ -124,5 +130,12 @@ mod tests {
         let ring = KeyRing::hs256(b"canary canary canary canary canary").unwrap();
 
         assert!(!format!("{ring:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_secret_is_not_published() {
+        let ring = KeyRing::hs256(&[7; 32]).unwrap();
+
+        assert_eq!(ring.public_keys(), PublicKeySet { algorithms: vec!["HS256"], keys: Vec::new() });
     }
 }

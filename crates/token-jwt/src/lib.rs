@@ -16,7 +16,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ports::{Clock, Entropy, PortError, TokenIssuer};
-use domain::{AccessToken, Grant, InvalidToken, MAX_USERNAME_LENGTH, UserId, Username};
+use domain::{AccessToken, Grant, InvalidToken, MAX_USERNAME_LENGTH, PublicKeySet, UserId, Username};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -162,6 +162,10 @@ impl TokenIssuer for JwtIssuer {
             return Err(InvalidToken::Invalid);
         }
         self.check(&token.claims().ok_or(InvalidToken::Invalid)?)
+    }
+
+    fn public_keys(&self) -> PublicKeySet {
+        self.keys.public_keys()
     }
 }
 

@@ -4,6 +4,7 @@ mod administer;
 mod attempt;
 mod log_in;
 mod open_session;
+mod public_keys;
 mod race;
 mod sign_up;
 mod whoami;
