@@ -4,10 +4,13 @@
 //! purpose it is shown for, and that it holds now (RFC 8725). The only crate that sees a signing key.
 //! Refuses to know who may have a token.
 //!
-//! Start reading at [`JwtIssuer`]. `key_ring` holds the keys, `compact` takes a token apart.
+//! Start reading at [`JwtIssuer`]. `key_ring` holds the keys, `key_pair` is one that has a public half, `compact` takes
+//! a token apart.
 
 mod compact;
+mod key_pair;
 mod key_ring;
+mod pem;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::compact::Compact;
-pub use crate::key_ring::{KeyRing, MIN_SECRET_BYTES, WeakSecret};
+pub use crate::key_pair::{KeyPair, KeyPairAlgorithm, NotGenerated, UnusableKey};
+pub use crate::key_ring::{KeyRing, MIN_SECRET_BYTES, NoSigningKey, TimedKeyPair, WeakSecret};
 
 /// How far another instance's clock may be ahead of ours. Expiry has no leeway: whoever is late refreshes.
 const LEEWAY_SECONDS: i64 = 5;
@@ -150,7 +154,7 @@ impl TokenIssuer for JwtIssuer {
         };
         let text = self
             .keys
-            .sign(self.profile.token_type.as_str(), &claims)
+            .sign(self.profile.token_type.as_str(), &claims, grant.issued_at)
             .map_err(|error| PortError::Failed(Box::new(error)))?;
         Ok(AccessToken { text: text.into(), lifetime: Duration::from_secs(lifetime) })
     }
