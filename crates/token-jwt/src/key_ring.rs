@@ -211,6 +211,15 @@ fn secret_key_id(secret: &[u8]) -> String {
 }
 
 #[cfg(test)]
+impl KeyRing {
+    /// A ring whose key verifies nothing that it signs.
+    pub(crate) fn broken() -> Self {
+        let key = Key { verifying: DecodingKey::from_secret(b"another"), ..Key::hs256(&[8; 32]).unwrap() };
+        Self { keys: vec![key], algorithm: Algorithm::HS256 }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 

@@ -11,9 +11,10 @@ mod compact;
 mod key_pair;
 mod key_ring;
 mod pem;
+mod rotation;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -63,7 +64,7 @@ pub struct SelfTestError(#[source] Option<PortError>);
 
 /// Issues tokens and verifies them.
 pub struct JwtIssuer {
-    keys: KeyRing,
+    keys: RwLock<Arc<KeyRing>>,
     profile: Profile,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -95,7 +96,7 @@ impl JwtIssuer {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, SelfTestError> {
-        let issuer = Self { keys, profile, clock, entropy };
+        let issuer = Self { keys: RwLock::new(Arc::new(keys)), profile, clock, entropy };
         issuer.test_itself()?;
         Ok(issuer)
     }
@@ -153,7 +154,7 @@ impl TokenIssuer for JwtIssuer {
             preferred_username: grant.username.as_typed().to_owned(),
         };
         let text = self
-            .keys
+            .keys()
             .sign(self.profile.token_type.as_str(), &claims, grant.issued_at)
             .map_err(|error| PortError::Failed(Box::new(error)))?;
         Ok(AccessToken { text: text.into(), lifetime: Duration::from_secs(lifetime) })
@@ -162,14 +163,14 @@ impl TokenIssuer for JwtIssuer {
     fn verify(&self, token: &str) -> Result<UserId, InvalidToken> {
         let token = Compact::parse(token).ok_or(InvalidToken::Invalid)?;
         let header = token.header().ok_or(InvalidToken::Invalid)?;
-        if !self.profile.token_type.is_named_by(&header.typ) || !self.keys.signed(&header, &token) {
+        if !self.profile.token_type.is_named_by(&header.typ) || !self.keys().signed(&header, &token) {
             return Err(InvalidToken::Invalid);
         }
         self.check(&token.claims().ok_or(InvalidToken::Invalid)?)
     }
 
     fn public_keys(&self) -> PublicKeySet {
-        self.keys.public_keys()
+        self.keys().public_keys()
     }
 }
 

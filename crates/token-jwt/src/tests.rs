@@ -5,15 +5,15 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const NOW: i64 = 1_790_000_000;
+pub(crate) const NOW: i64 = 1_790_000_000;
 const SECRET: &[u8] = b"a secret that only the tests know, long enough";
 
-fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
 }
 
 /// A clock to be set by hand.
-struct HandClock(AtomicI64);
+pub(crate) struct HandClock(pub(crate) AtomicI64);
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
@@ -25,7 +25,7 @@ impl Clock for HandClock {
     }
 }
 
-struct FixedEntropy;
+pub(crate) struct FixedEntropy;
 
 impl Entropy for FixedEntropy {
     fn draw(&self) -> [u8; 16] {
@@ -33,7 +33,7 @@ impl Entropy for FixedEntropy {
     }
 }
 
-fn profile() -> Profile {
+pub(crate) fn profile() -> Profile {
     Profile {
         issuer: "https://auth.example".to_owned(),
         audience: Some("shop".to_owned()),
@@ -52,7 +52,7 @@ fn issuer() -> JwtIssuer {
     issuer_with(SECRET, profile())
 }
 
-fn grant() -> Grant {
+pub(crate) fn grant() -> Grant {
     Grant {
         subject: UserId(42),
         username: Username::parse("Ann").unwrap(),
@@ -69,7 +69,7 @@ fn encode(json: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(json)
 }
 
-fn part(token: &str, index: usize) -> Value {
+pub(crate) fn part(token: &str, index: usize) -> Value {
     let segment = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(segment).unwrap()).unwrap()
 }
@@ -165,7 +165,7 @@ fn only_the_keys_own_algorithm_verifies() {
 fn another_secret_another_kid_and_every_flipped_byte_are_refused() {
     let foreign = issuer_with(b"another secret, of thirty-two bytes or more", profile());
     assert_refused(&foreign.issue(&grant()).unwrap().text);
-    let ours = foreign.keys.sign("at+jwt", &claims(), at(NOW)).unwrap();
+    let ours = foreign.keys().sign("at+jwt", &claims(), at(NOW)).unwrap();
     assert_refused(&ours);
     for kid in [json!("unknown"), json!(""), json!(null), json!(7), json!(["a"])] {
         assert_refused(&signed(&with(header(), "kid", kid), &claims()));
