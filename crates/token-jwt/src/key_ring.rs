@@ -13,6 +13,7 @@ use sha2::Sha256;
 use thiserror::Error;
 
 use crate::compact::{Compact, Header};
+use crate::key_file::StoredKey;
 use crate::key_pair::{KeyPair, KeyPairAlgorithm};
 
 /// The shortest secret that HS256 may have, in bytes (RFC 7518, section 3.2).
@@ -27,16 +28,6 @@ pub struct WeakSecret;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("there is no key of the algorithm {} to sign with", .0.as_str())]
 pub struct NoSigningKey(pub KeyPairAlgorithm);
-
-/// A key pair, and from when on it signs.
-#[derive(Debug)]
-pub struct TimedKeyPair {
-    /// The keys.
-    pub pair: KeyPair,
-    /// When it takes over from the pair before it. Until then it is published, so that whoever keeps a copy of what
-    /// is published knows it when it signs.
-    pub signs_from: Timestamp,
-}
 
 /// The keys in use.
 pub struct KeyRing {
@@ -87,7 +78,7 @@ impl KeyRing {
 
     /// A ring of key pairs, of which one of `algorithm` signs.
     pub fn of_pairs(
-        pairs: impl IntoIterator<Item = TimedKeyPair>,
+        pairs: impl IntoIterator<Item = StoredKey>,
         algorithm: KeyPairAlgorithm,
     ) -> Result<Self, NoSigningKey> {
         let mut keys: Vec<Key> = pairs.into_iter().map(Key::of_pair).collect();
@@ -144,12 +135,9 @@ impl KeyRing {
         PublicKeySet { algorithms, keys: self.keys.iter().filter_map(Key::public).collect() }
     }
 
-    /// The one that began to sign last. Before any has begun, which a clock that was set back makes possible, the
-    /// one that begins first: a login is worth more than the order.
     fn signing_key(&self, now: Timestamp) -> &Key {
-        let signing = self.candidates().find(|key| key.signs_from <= now);
         // The ring was made with a candidate, so the last resort is never asked.
-        signing.or_else(|| self.candidates().last()).unwrap_or(&self.keys[0])
+        signing_at(|| self.candidates(), |key| key.signs_from, now).unwrap_or(&self.keys[0])
     }
 
     fn candidates(&self) -> impl Iterator<Item = &Key> {
@@ -172,7 +160,7 @@ impl Key {
         })
     }
 
-    fn of_pair(TimedKeyPair { pair, signs_from }: TimedKeyPair) -> Self {
+    fn of_pair(StoredKey { pair, signs_from, .. }: StoredKey) -> Self {
         Self {
             id: pair.id().to_owned(),
             algorithm: pair.algorithm().for_verification(),
@@ -193,6 +181,16 @@ impl Key {
             }),
         }
     }
+}
+
+/// Of keys in order, the newest first: the one that began to sign last. Before any has begun, which a clock that was
+/// set back makes possible, the one that begins first: a login is worth more than the order.
+pub(crate) fn signing_at<'a, K: 'a, I: Iterator<Item = &'a K>>(
+    newest_first: impl Fn() -> I,
+    signs_from: impl Fn(&K) -> Timestamp,
+    now: Timestamp,
+) -> Option<&'a K> {
+    newest_first().find(|key| signs_from(key) <= now).or_else(|| newest_first().last())
 }
 
 impl fmt::Debug for KeyRing {
@@ -247,7 +245,11 @@ mod tests {
         pairs: impl IntoIterator<Item = (&'a KeyPair, Timestamp)>,
         algorithm: KeyPairAlgorithm,
     ) -> KeyRing {
-        let pairs = pairs.into_iter().map(|(pair, signs_from)| TimedKeyPair { pair: copy(pair), signs_from });
+        let pairs = pairs.into_iter().map(|(pair, signs_from)| StoredKey {
+            pair: copy(pair),
+            created_at: noon(),
+            signs_from,
+        });
         KeyRing::of_pairs(pairs, algorithm).unwrap()
     }
 
@@ -296,8 +298,10 @@ mod tests {
         assert!(verifies(&both, &before));
         assert_eq!(both.signing_key_id(noon() + SECOND), new.id());
         assert_eq!(both.public_keys().algorithms, ["EdDSA", "ES256"]);
-        let none =
-            KeyRing::of_pairs([TimedKeyPair { pair: old, signs_from: noon() }], KeyPairAlgorithm::EdDsa);
+        let none = KeyRing::of_pairs(
+            [StoredKey { pair: old, created_at: noon(), signs_from: noon() }],
+            KeyPairAlgorithm::EdDsa,
+        );
         assert_eq!(none.unwrap_err(), NoSigningKey(KeyPairAlgorithm::EdDsa));
     }
 

@@ -8,6 +8,8 @@
 //! a token apart.
 
 mod compact;
+mod key_file;
+mod key_folder;
 mod key_pair;
 mod key_ring;
 mod pem;
@@ -25,8 +27,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::compact::Compact;
+pub use crate::key_file::{StoredKey, UnusableKeyFile};
+pub use crate::key_folder::{
+    ANNOUNCEMENT, Glance, KeyFacts, KeyFolder, KeyFolderError, KeyState, Rotation, Takeover,
+};
 pub use crate::key_pair::{KeyPair, KeyPairAlgorithm, NotGenerated, UnusableKey};
-pub use crate::key_ring::{KeyRing, MIN_SECRET_BYTES, NoSigningKey, TimedKeyPair, WeakSecret};
+pub use crate::key_ring::{KeyRing, MIN_SECRET_BYTES, NoSigningKey, WeakSecret};
 
 /// How far another instance's clock may be ahead of ours. Expiry has no leeway: whoever is late refreshes.
 const LEEWAY_SECONDS: i64 = 5;

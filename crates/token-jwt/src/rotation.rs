@@ -29,21 +29,21 @@ impl JwtIssuer {
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use domain::InvalidToken;
-    use domain::UserId;
     use domain::ports::TokenIssuer;
+    use domain::{InvalidToken, UserId};
 
     use super::*;
     use crate::tests::{FixedEntropy, HandClock, NOW, at, grant, part, profile};
-    use crate::{KeyPair, KeyPairAlgorithm, TimedKeyPair};
+    use crate::{KeyPair, KeyPairAlgorithm, StoredKey};
 
     fn issuer(keys: KeyRing, clock: &Arc<HandClock>) -> JwtIssuer {
         JwtIssuer::new(keys, profile(), clock.clone(), Arc::new(FixedEntropy)).unwrap()
     }
 
     fn ring(algorithm: KeyPairAlgorithm, pairs: &[(&str, i64)]) -> KeyRing {
-        let pairs = pairs.iter().map(|(pem, signs_from)| TimedKeyPair {
+        let pairs = pairs.iter().map(|(pem, signs_from)| StoredKey {
             pair: KeyPair::from_pem(algorithm, pem).unwrap(),
+            created_at: at(0),
             signs_from: at(*signs_from),
         });
         KeyRing::of_pairs(pairs, algorithm).unwrap()
