@@ -10,6 +10,7 @@
 //! goes wrong leaves through `problem`. Start reading at [`listen`], then at `routes`.
 
 mod body;
+mod cacheable;
 mod caller;
 mod client_address;
 mod edge;

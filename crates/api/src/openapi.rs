@@ -47,6 +47,9 @@ async fn document() -> Result<HttpResponse, Problem> {
         routes::sign_up::sign_up,
         routes::log_in::log_in,
         routes::me::me,
+        routes::jwks::jwks,
+        routes::openid_configuration,
+        routes::authorization_server,
         routes::live,
         routes::ready,
     ),
@@ -54,6 +57,7 @@ async fn document() -> Result<HttpResponse, Problem> {
     modifiers(&AccessToken, &Problems),
     tags(
         (name = "account", description = "Accounts and those who have them"),
+        (name = "verification", description = "For backends that verify access tokens by themselves"),
         (name = "health", description = "For whoever runs this service"),
     ),
 )]
@@ -119,7 +123,19 @@ mod tests {
 
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths: Vec<_> = document["paths"].as_object().unwrap().keys().collect();
-        assert_eq!(paths, ["/api/login", "/api/me", "/api/signup", "/health/live", "/health/ready"]);
+        assert_eq!(
+            paths,
+            [
+                "/.well-known/jwks.json",
+                "/.well-known/oauth-authorization-server",
+                "/.well-known/openid-configuration",
+                "/api/login",
+                "/api/me",
+                "/api/signup",
+                "/health/live",
+                "/health/ready"
+            ]
+        );
         assert_eq!(document["components"]["securitySchemes"]["access_token"]["scheme"], "bearer");
         assert_eq!(document["components"]["schemas"]["SignUp"]["additionalProperties"], false);
     }

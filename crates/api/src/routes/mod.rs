@@ -1,12 +1,15 @@
 //! The endpoints, one file each. A handler translates and nothing else.
 
+mod discovery;
 mod health;
+pub(crate) mod jwks;
 pub(crate) mod log_in;
 pub(crate) mod me;
 pub(crate) mod sign_up;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
+pub(crate) use discovery::{__path_authorization_server, __path_openid_configuration};
 pub(crate) use health::{__path_live, __path_ready};
 
 use crate::endpoint::{get, post};
@@ -19,6 +22,9 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
         .service(post("/api/signup", sign_up::sign_up))
         .service(post("/api/login", log_in::log_in))
         .service(get("/api/me", me::me))
+        .service(get("/.well-known/jwks.json", jwks::jwks))
+        .service(get("/.well-known/openid-configuration", discovery::openid_configuration))
+        .service(get("/.well-known/oauth-authorization-server", discovery::authorization_server))
         .service(get("/health/live", health::live))
         .service(get("/health/ready", health::ready));
     if settings.docs {

@@ -1,0 +1,91 @@
+//! `GET /.well-known/openid-configuration` and `GET /.well-known/oauth-authorization-server`
+//!
+//! Two names of one document, since libraries look under the one or the other: what a backend needs to verify tokens
+//! when it knows nothing but the issuer. It does not make this service an OpenID provider, and says so as far as it
+//! can be said: RFC 8414, section 2, wants at least one response type, although there is nothing to get one from.
+//! `none` is the registered one that yields nothing. What would be an empty list is left out (section 3.2).
+
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::problem::Problem;
+use crate::{Api, cacheable};
+
+/// What programs can find out about this service (RFC 8414, section 2).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Discovery)]
+pub(crate) struct DiscoveryView {
+    /// The `iss` of access tokens.
+    #[schema(format = "uri", example = "http://localhost:8000")]
+    issuer: String,
+    /// Where the keys are.
+    #[schema(format = "uri", example = "http://localhost:8000/.well-known/jwks.json")]
+    jwks_uri: String,
+    /// There is no authorization endpoint, so nothing comes from it.
+    response_types_supported: [&'static str; 1],
+    /// A user's `sub` is the same for everybody.
+    subject_types_supported: [&'static str; 1],
+    /// What access tokens are signed with; the first one is that of new tokens.
+    #[schema(value_type = Vec<String>)]
+    id_token_signing_alg_values_supported: Vec<&'static str>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = "uri")]
+    service_documentation: Option<String>,
+}
+
+/// Find out how to verify access tokens, as OpenID Connect Discovery names it.
+#[utoipa::path(
+    get,
+    path = "/.well-known/openid-configuration",
+    operation_id = "openid_configuration",
+    tag = "verification",
+    responses(
+        (status = 200, description = "What there is to know.", body = DiscoveryView, headers(
+            ("ETag" = String, description = "What to ask with in `If-None-Match`."),
+        )),
+        (status = 304, description = "It is what the client has."),
+    ),
+)]
+pub(crate) async fn openid_configuration(
+    api: Data<Api>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    cacheable::json(&request, &DiscoveryView::of(&api))
+}
+
+/// Find out how to verify access tokens, as RFC 8414 names it.
+#[utoipa::path(
+    get,
+    path = "/.well-known/oauth-authorization-server",
+    operation_id = "authorization_server",
+    tag = "verification",
+    responses(
+        (status = 200, description = "What there is to know.", body = DiscoveryView, headers(
+            ("ETag" = String, description = "What to ask with in `If-None-Match`."),
+        )),
+        (status = 304, description = "It is what the client has."),
+    ),
+)]
+pub(crate) async fn authorization_server(
+    api: Data<Api>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    cacheable::json(&request, &DiscoveryView::of(&api))
+}
+
+impl DiscoveryView {
+    fn of(api: &Api) -> Self {
+        let issuer = &api.settings.issuer;
+        Self {
+            issuer: issuer.clone(),
+            jwks_uri: format!("{issuer}/.well-known/jwks.json"),
+            response_types_supported: ["none"],
+            subject_types_supported: ["public"],
+            id_token_signing_alg_values_supported: api.auth.public_keys().algorithms,
+            service_documentation: api.settings.docs.then(|| format!("{issuer}/docs")),
+        }
+    }
+}
