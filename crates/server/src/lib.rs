@@ -13,6 +13,7 @@ mod lifecycle;
 mod line_end;
 mod logging;
 pub mod secrets;
+mod signing_keys;
 mod system;
 mod wiring;
 

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::config::Config;
+use crate::signing_keys;
 use crate::wiring::{Application, Purpose, StartError, Unfinished};
 
 /// What the store gets to finish even when requests have used up all of the grace.
@@ -42,6 +43,7 @@ pub(crate) enum ServeError {
 pub(crate) fn serve(config: &Config) -> Result<(), ServeError> {
     let application = Application::start(config, Purpose::Serve)?;
     let asked_to_stop = watch_signals(&application).map_err(ServeError::Signals)?;
+    follow_keys(config, &application).map_err(ServeError::Signals)?;
     let address = config.http.address;
     let fail = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(fail)?;
@@ -105,6 +107,15 @@ fn watch_signals(application: &Application) -> io::Result<oneshot::Receiver<()>>
         process::exit(1);
     });
     Ok(asked_to_stop)
+}
+
+/// Has what signs tokens follow what is in its folder, from now on.
+fn follow_keys(config: &Config, application: &Application) -> io::Result<()> {
+    let _inside = application.runtime.enter();
+    let hang_up = signal(SignalKind::hangup())?;
+    let folder = signing_keys::folder(config);
+    application.runtime.spawn(signing_keys::follow(folder, application.tokens.clone(), hang_up));
+    Ok(())
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

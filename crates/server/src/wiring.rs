@@ -10,13 +10,14 @@ use domain::{Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
 use store_sqlite::{Access, SqliteStore};
 use thiserror::Error;
-use token_jwt::{JwtIssuer, KeyRing, Profile};
+use token_jwt::{JwtIssuer, Profile};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio_util::task::TaskTracker;
 
 use crate::audit_log::LineLog;
 use crate::config::{self, Config};
 use crate::secrets::{self, SecretError};
+use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy};
 
 /// The store waits for its disk on threads of its own; two are enough to keep one writer and some readers
@@ -56,6 +57,8 @@ impl Purpose {
 /// The use cases on their adapters.
 pub(crate) struct Application {
     pub(crate) auth: Auth,
+    /// For whoever puts other keys into it.
+    pub(crate) tokens: Arc<JwtIssuer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Multi-threaded and apart from actix's workers, on which no future of the store may be dropped.
@@ -87,8 +90,8 @@ pub(crate) enum StartError {
     Store(#[from] store_sqlite::OpenError),
     #[error("cannot start hashing passwords")]
     Hasher(#[from] hasher_bcrypt::StartError),
-    #[error("cannot sign tokens")]
-    Secrecy(#[from] token_jwt::WeakSecret),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error("cannot sign tokens")]
     Tokens(#[from] token_jwt::SelfTestError),
 }
@@ -104,6 +107,7 @@ impl Application {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let secret = secrets::signing_secret(config, &*entropy)?;
+        let keys = signing_keys::ring(config, &secret, &*clock)?;
 
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(STORE_THREADS)
@@ -132,21 +136,20 @@ impl Application {
             client_id: config.token.client_id.clone(),
             max_lifetime: config.token.access_ttl,
         };
-        let keys = KeyRing::hs256(secret.expose())?;
-        let tokens = JwtIssuer::new(keys, profile, clock.clone(), entropy.clone())?;
+        let tokens = Arc::new(JwtIssuer::new(keys, profile, clock.clone(), entropy.clone())?);
 
         let ports = Ports {
             users: store.clone(),
             readiness: store.clone(),
             hasher: Arc::new(hasher),
-            tokens: Arc::new(tokens),
+            tokens: tokens.clone(),
             audit: Arc::new(LineLog::new(&secret)),
             finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
             clock: clock.clone(),
             entropy: entropy.clone(),
         };
         let rules = Rules { passwords: config.passwords, access_ttl: config.token.access_ttl };
-        Ok(Self { auth: Auth::new(ports, rules), clock, entropy, runtime, store, tasks })
+        Ok(Self { auth: Auth::new(ports, rules), tokens, clock, entropy, runtime, store, tasks })
     }
 
     /// Takes everything down once nobody asks for anything any more: lets the store finish within `patience`

@@ -109,6 +109,11 @@ impl KeyRing {
         Ok(token)
     }
 
+    /// The ids of the keys that verify; that of the one that began to sign last comes first.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| &*key.id)
+    }
+
     /// The id of the key that signs at this moment.
     pub fn signing_key_id(&self, now: Timestamp) -> &str {
         &self.signing_key(now).id

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Failure, output};
 use crate::config::keys::{DefaultValue, KEYS};
 use crate::config::{Effective, Loaded};
-use crate::secrets;
+use crate::{secrets, signing_keys};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -32,7 +32,8 @@ impl Command {
                 for effective in loaded.effective.iter().filter(in_force) {
                     output::line(format_args!("{}={}", effective.key.name, shown(effective)))?;
                 }
-                Ok(secrets::check(&loaded.config)?)
+                secrets::check(&loaded.config)?;
+                Ok(signing_keys::check(&loaded.config)?)
             }
             Self::Show { json: true } => {
                 let mut array = output::JsonArray::begin()?;

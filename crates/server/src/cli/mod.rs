@@ -19,6 +19,7 @@ use crate::config::{Config, Loaded, Problem};
 use crate::lifecycle::{self, ServeError};
 use crate::logging::{self, Audience};
 use crate::secrets::SecretError;
+use crate::signing_keys::KeysError;
 use crate::wiring::StartError;
 
 const EXIT_CODES: &str = "\
@@ -156,10 +157,17 @@ impl From<SecretError> for Failure {
     }
 }
 
+impl From<KeysError> for Failure {
+    fn from(error: KeysError) -> Self {
+        Self::from_error(Exit::Usage, &error)
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Secret(error) => error.into(),
+            StartError::Keys(error) => error.into(),
             error => Self::from_error(Exit::Failed, &error),
         }
     }

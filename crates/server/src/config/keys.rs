@@ -9,7 +9,7 @@ use domain::PasswordPolicy;
 use token_jwt::TokenType;
 
 use super::readers::{self, Wrong};
-use super::{EngineName, Environment, LogFormat, Secret};
+use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
 
 /// What can be said of a setting without reading it.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 24] = [
+pub static KEYS: [&Key; 26] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -94,6 +94,8 @@ pub static KEYS: [&Key; 24] = [
     &HASHING_WORKERS.key,
     &HASHING_QUEUE.key,
     &HASHING_DEADLINE.key,
+    &TOKEN_ALGORITHM.key,
+    &TOKEN_KEYS_DIR.key,
     &TOKEN_TYPE.key,
     &TOKEN_SECRET.key,
     &TOKEN_SECRET_FILE,
@@ -222,6 +224,24 @@ pub(super) static HASHING_DEADLINE: Setting<Duration> = Setting {
     read: readers::hashing_deadline,
 };
 
+pub(super) static TOKEN_ALGORITHM: Setting<Algorithm> = Setting {
+    key: Key::text(
+        "AUTH_TOKEN__ALGORITHM",
+        DefaultValue::Text("HS256"),
+        "what tokens are signed with: HS256, by AUTH_TOKEN__SECRET, or EdDSA, ES256 or RS256, by key files",
+    ),
+    read: readers::algorithm,
+};
+
+pub(super) static TOKEN_KEYS_DIR: Setting<PathBuf> = Setting {
+    key: Key::text(
+        "AUTH_TOKEN__KEYS_DIR",
+        DefaultValue::Text("data/keys"),
+        "the folder of the key files of EdDSA, ES256 and RS256",
+    ),
+    read: readers::folder,
+};
+
 pub(super) static TOKEN_TYPE: Setting<TokenType> = Setting {
     key: Key::text(
         "AUTH_TOKEN__TYPE",
@@ -239,7 +259,7 @@ pub(super) static TOKEN_SECRET: Setting<Secret> = Setting {
         ),
         shape: Shape::Text,
         is_secret: true,
-        meaning: "what signs tokens, 32 bytes or more",
+        meaning: "what signs tokens with HS256, and hides names in the log; 32 bytes or more",
     },
     read: readers::secret,
 };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use domain::PasswordPolicy;
 use hasher_bcrypt::Engine;
-use token_jwt::TokenType;
+use token_jwt::{KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
 use self::keys::{KEYS, Key, Setting};
@@ -106,9 +106,13 @@ pub enum EngineName {
 /// What tokens say, and what signs them.
 #[derive(Clone, Debug)]
 pub struct Token {
+    /// What signs them.
+    pub algorithm: Algorithm,
+    /// Where key files are.
+    pub keys_dir: PathBuf,
     /// The `typ`.
     pub token_type: TokenType,
-    /// What signs them, if it was given.
+    /// What signs them with HS256, if it was given.
     pub secret: Option<Secret>,
     /// The `iss`.
     pub issuer: String,
@@ -118,6 +122,15 @@ pub struct Token {
     pub access_ttl: Duration,
     /// The `client_id`.
     pub client_id: String,
+}
+
+/// What tokens are signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The secret, by which whoever verifies can sign too.
+    Hs256,
+    /// A key pair, whose public half anybody may have.
+    KeyPair(KeyPairAlgorithm),
 }
 
 /// What the log shows.
@@ -250,6 +263,8 @@ impl Reading {
     }
 
     fn token(&mut self) -> Option<Token> {
+        let algorithm = self.read(&keys::TOKEN_ALGORITHM);
+        let keys_dir = self.read(&keys::TOKEN_KEYS_DIR);
         let token_type = self.read(&keys::TOKEN_TYPE);
         let secret = self.read(&keys::TOKEN_SECRET);
         let issuer = self.read(&keys::TOKEN_ISSUER);
@@ -264,6 +279,8 @@ impl Reading {
             );
         }
         Some(Token {
+            algorithm: algorithm?,
+            keys_dir: keys_dir?,
             token_type,
             secret,
             issuer: issuer?,

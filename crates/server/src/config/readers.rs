@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use actix_web::http::Uri;
 use domain::PasswordPolicy;
-use token_jwt::TokenType;
+use token_jwt::{KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
-use super::{EngineName, Environment, LogFormat, Secret};
+use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
 pub(super) type Wrong = String;
@@ -106,6 +106,20 @@ pub(super) fn sqlite_path(text: &str) -> Result<PathBuf, Wrong> {
         }
         _ => wrong("must be sqlite:// and the path of a file, such as sqlite://data/auth.db"),
     }
+}
+
+/// Written as in the header of a token, where case counts.
+pub(super) fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
+    let key_pair = || KeyPairAlgorithm::parse(text).map(Algorithm::KeyPair);
+    let algorithm = if text == "HS256" { Some(Algorithm::Hs256) } else { key_pair() };
+    algorithm.ok_or_else(|| "must be HS256, EdDSA, ES256 or RS256".to_owned())
+}
+
+pub(super) fn folder(text: &str) -> Result<PathBuf, Wrong> {
+    if text.is_empty() || text.contains(char::is_control) {
+        return wrong("must be the path of a folder, such as data/keys");
+    }
+    Ok(PathBuf::from(text))
 }
 
 pub(super) fn token_type(text: &str) -> Result<TokenType, Wrong> {
@@ -278,6 +292,24 @@ mod tests {
         ] {
             assert!(sqlite_path(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn an_algorithm_is_named_as_in_a_token() {
+        assert_eq!(algorithm("HS256"), Ok(Algorithm::Hs256));
+        assert_eq!(algorithm("EdDSA"), Ok(Algorithm::KeyPair(KeyPairAlgorithm::EdDsa)));
+        assert_eq!(algorithm("ES256"), Ok(Algorithm::KeyPair(KeyPairAlgorithm::Es256)));
+        assert_eq!(algorithm("RS256"), Ok(Algorithm::KeyPair(KeyPairAlgorithm::Rs256)));
+        for text in ["", "none", "hs256", "HS512", "eddsa", "Ed25519", "PS256"] {
+            assert!(algorithm(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_has_a_path() {
+        assert_eq!(folder("/etc/auth-api/keys"), Ok(PathBuf::from("/etc/auth-api/keys")));
+        assert!(folder("").is_err());
+        assert!(folder("a\nb").is_err());
     }
 
     #[test]

@@ -1,0 +1,128 @@
+//! What signs tokens: the secret, or the keys of a folder, which is looked at while the server runs.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ports::Clock;
+use thiserror::Error;
+use token_jwt::{JwtIssuer, KeyFolder, KeyFolderError, KeyRing};
+use tokio::signal::unix::Signal;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info};
+
+use crate::config::{Algorithm, Config, Environment, Secret};
+
+/// How often the folder is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why there is nothing to sign with.
+#[derive(Debug, Error)]
+pub(crate) enum KeysError {
+    /// Production has to be given one.
+    #[error(
+        "AUTH_TOKEN__KEYS_DIR has no key to sign with, and production makes none; make one with `auth-api keys \
+         generate`"
+    )]
+    Missing(#[source] KeyFolderError),
+    #[error("AUTH_TOKEN__KEYS_DIR cannot be used")]
+    Folder(#[from] KeyFolderError),
+    #[error("cannot sign tokens")]
+    Secret(#[from] token_jwt::WeakSecret),
+}
+
+/// The folder of this configuration; none if a secret signs.
+pub(crate) fn folder(config: &Config) -> Option<KeyFolder> {
+    let token = &config.token;
+    match token.algorithm {
+        Algorithm::Hs256 => None,
+        Algorithm::KeyPair(algorithm) => {
+            Some(KeyFolder { path: token.keys_dir.clone(), algorithm, token_lifetime: token.access_ttl })
+        }
+    }
+}
+
+/// The keys to start with; in development a first one is made now if there is none yet.
+pub(crate) fn ring(config: &Config, secret: &Secret, clock: &dyn Clock) -> Result<KeyRing, KeysError> {
+    let Some(folder) = folder(config) else { return Ok(KeyRing::hs256(secret.expose())?) };
+    match (folder.ring(), config.environment) {
+        (Err(error @ KeyFolderError::NoSigningKey { .. }), Environment::Production) => {
+            Err(KeysError::Missing(error))
+        }
+        (Err(KeyFolderError::NoSigningKey { .. }), Environment::Development) => {
+            if let Some(id) = folder.generate_if_none(clock.now())? {
+                info!(key = id, folder = %folder.path.display(), "made a key for development");
+            }
+            Ok(folder.ring()?)
+        }
+        (ring, _) => Ok(ring?),
+    }
+}
+
+/// Tells whether [`ring`] would find something to sign with, and makes nothing.
+pub(crate) fn check(config: &Config) -> Result<(), KeysError> {
+    let Some(folder) = folder(config) else { return Ok(()) };
+    match (folder.ring(), config.environment) {
+        (Err(error @ KeyFolderError::NoSigningKey { .. }), Environment::Production) => {
+            Err(KeysError::Missing(error))
+        }
+        (Err(KeyFolderError::NoSigningKey { .. }), Environment::Development) | (Ok(_), _) => Ok(()),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// Keeps an issuer's keys those of the folder, for ever: looks at it once a second, and reads it when it has changed
+/// or `hang_up` asks for it. What cannot be used changes nothing and is logged once.
+pub(crate) async fn follow(folder: Option<KeyFolder>, issuer: Arc<JwtIssuer>, mut hang_up: Signal) {
+    let Some(folder) = folder else {
+        while hang_up.recv().await.is_some() {
+            info!("nothing to read again: AUTH_TOKEN__ALGORITHM is HS256, which has no key files");
+        }
+        return;
+    };
+    let mut clock = interval(LOOK);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Nothing, so that the first look reads what may have changed since the start.
+    let mut seen = None;
+    let mut signing = issuer.signing_key_id();
+    loop {
+        let is_asked = tokio::select! {
+            _ = clock.tick() => false,
+            Some(()) = hang_up.recv() => true,
+        };
+        let task = (folder.clone(), issuer.clone(), seen.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let (folder, issuer, seen) = task;
+            // Before the reading, so that what changes meanwhile shows at the next look.
+            let glance = folder.glance();
+            if is_asked || seen.as_ref() != Some(&glance) {
+                read_again(&folder, &issuer, is_asked);
+            }
+            glance
+        });
+        seen = looked.await.ok();
+        let now_signing = issuer.signing_key_id();
+        if now_signing != signing {
+            info!(key = now_signing, "signing with another key");
+            signing = now_signing;
+        }
+    }
+}
+
+/// The error names the file that is no good. The keys in use stay as they are.
+fn read_again(folder: &KeyFolder, issuer: &JwtIssuer, is_asked: bool) {
+    let ring = match folder.ring() {
+        Ok(ring) => ring,
+        Err(failure) => return keys_stay(&failure),
+    };
+    let keys = ring.key_ids().collect::<Vec<_>>().join(" ");
+    match issuer.replace_keys(ring) {
+        Ok(()) => info!(keys, asked = is_asked, "read the signing keys"),
+        Err(failure) => keys_stay(&failure),
+    }
+}
+
+fn keys_stay(failure: &dyn Error) {
+    let cause = failure.source().map(ToString::to_string);
+    error!(error = %failure, cause, "the signing keys stay as they were");
+}
