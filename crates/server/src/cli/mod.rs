@@ -2,6 +2,7 @@
 
 mod configuration;
 mod healthcheck;
+mod keys;
 mod migrate;
 mod output;
 mod password;
@@ -27,7 +28,8 @@ Exit codes:
   0  done
   1  it was tried and failed
   2  the command line or the configuration is wrong
-  3  refused: nobody has the name, it is taken, or the name or the password cannot be chosen
+  3  refused: nobody has the name, it is taken, or the name or the password cannot be chosen;
+     the key is not there, is there already, or is still needed
 
 Answers go to standard output, everything else to standard error.";
 
@@ -57,6 +59,11 @@ enum Command {
     /// machine could read them.
     #[command(subcommand)]
     Users(users::Command),
+    /// Make the keys that sign tokens, change them, take them out of use
+    ///
+    /// Running servers see every change within a second.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// See which settings are in force
     #[command(subcommand, after_long_help = configuration::all_keys())]
     Config(configuration::Command),
@@ -103,6 +110,7 @@ impl Command {
                 let loaded = load(file, command.audience())?;
                 command.run(&loaded.config)
             }
+            Self::Keys(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Config(command) => command.run(&load(file, Audience::Caller)?),
             Self::Openapi => {
                 let issuer = load(file, Audience::Caller)?.config.token.issuer;

@@ -1,0 +1,143 @@
+//! `auth-api keys`: what an operator does with the keys that sign tokens.
+
+use clap::Subcommand;
+use domain::ports::Clock;
+use jiff::Timestamp;
+use serde_json::json;
+use token_jwt::{KeyFacts, KeyFolder, KeyFolderError, Takeover};
+
+use super::{Exit, Failure, output};
+use crate::config::Config;
+use crate::signing_keys;
+use crate::system::SystemClock;
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make the first key of the configured algorithm, which signs at once
+    Generate,
+    /// Show which keys there are, what they do, and until when they are needed
+    List {
+        /// As a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have another key take over in 15 minutes, when every backend knows it
+    Rotate {
+        /// Have it take over now: backends that keep the published keys may refuse new tokens for some minutes
+        #[arg(long)]
+        now: bool,
+    },
+    /// Remove the keys that no token needs any more
+    Retire {
+        /// Remove this one only
+        key: Option<String>,
+        /// Remove it although tokens need it, which are refused from then on
+        #[arg(long, requires = "key")]
+        now: bool,
+    },
+}
+
+impl Command {
+    pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
+        let Some(folder) = signing_keys::folder(config) else {
+            return Err(Failure::new(
+                Exit::Usage,
+                "AUTH_TOKEN__ALGORITHM is HS256, which signs with AUTH_TOKEN__SECRET and has no keys; set it to \
+                 EdDSA, ES256 or RS256 first",
+            ));
+        };
+        let now = SystemClock::new().now();
+        match self {
+            Self::Generate => {
+                let id = folder.generate(now)?;
+                output::line(format_args!("made the {} key {id}, which signs from now on", name(&folder)))
+            }
+            Self::List { json } => list(&folder, now, json),
+            Self::Rotate { now: at_once } => {
+                let takeover = if at_once { Takeover::AtOnce } else { Takeover::Announced };
+                let rotation = folder.rotate(now, takeover)?;
+                let made = if rotation.is_new { "made" } else { "there is already" };
+                let (id, algorithm) = (&rotation.id, name(&folder));
+                match takeover {
+                    Takeover::AtOnce => {
+                        output::line(format_args!("{made} the {algorithm} key {id}, which signs from now on"))
+                    }
+                    Takeover::Announced => output::line(format_args!(
+                        "{made} the {algorithm} key {id}, which signs from {} on",
+                        shown(rotation.signs_from)
+                    )),
+                }
+            }
+            Self::Retire { key, now: at_once } => {
+                let retired = folder.retire(key.as_deref(), now, at_once)?;
+                if retired.is_empty() {
+                    return output::line("every key is needed");
+                }
+                retired.iter().try_for_each(|id| output::line(format_args!("removed the key {id}")))
+            }
+        }
+    }
+}
+
+fn list(folder: &KeyFolder, now: Timestamp, json: bool) -> Result<(), Failure> {
+    let keys = folder.list(now)?;
+    if json {
+        let mut array = output::JsonArray::begin()?;
+        for KeyFacts { id, algorithm, state, created_at, signs_from, needed_until } in keys {
+            array.push(&json!({
+                "kid": id,
+                "algorithm": algorithm.as_str(),
+                "state": state.as_str(),
+                "created_at": format!("{created_at:.6}"),
+                "signs_from": format!("{signs_from:.6}"),
+                "needed_until": needed_until.map(|until| format!("{until:.6}")),
+            }))?;
+        }
+        return array.end();
+    }
+    output::table(
+        ["KEY", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "NEEDED UNTIL"],
+        keys.into_iter().map(|key| {
+            [
+                key.id,
+                key.algorithm.as_str().to_owned(),
+                key.state.as_str().to_owned(),
+                shown(key.created_at),
+                shown(key.signs_from),
+                key.needed_until.map(shown).unwrap_or_default(),
+            ]
+        }),
+    )
+}
+
+fn name(folder: &KeyFolder) -> &'static str {
+    folder.algorithm.as_str()
+}
+
+fn shown(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+impl From<KeyFolderError> for Failure {
+    fn from(error: KeyFolderError) -> Self {
+        let advice = match &error {
+            KeyFolderError::NoSigningKey { .. } => "; make one with `auth-api keys generate`".to_owned(),
+            KeyFolderError::HasKey { .. } => {
+                "; have another one take over with `auth-api keys rotate`".to_owned()
+            }
+            KeyFolderError::Signs(_) => {
+                "; have another one take over with `auth-api keys rotate --now` first".to_owned()
+            }
+            KeyFolderError::StillNeeded { until: Some(until), .. } => {
+                format!(" until {}; --now removes it all the same, and they are refused", shown(*until))
+            }
+            KeyFolderError::StillNeeded { until: None, .. } => {
+                "; when AUTH_TOKEN__ACCESS_TTL has passed since the last server signed with it, say --now"
+                    .to_owned()
+            }
+            KeyFolderError::UnknownKey(_) => "; `auth-api keys list` shows those there are".to_owned(),
+            _ => return Self::from_error(Exit::Failed, &error),
+        };
+        Self::new(Exit::Refused, format_args!("{error}{advice}"))
+    }
+}
