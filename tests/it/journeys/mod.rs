@@ -4,6 +4,7 @@ mod accounts;
 mod command_line;
 mod hashing;
 mod http;
+mod keys;
 mod log;
 mod pages;
 mod start_and_stop;

@@ -180,6 +180,11 @@ impl Server {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
     }
 
+    /// Sends SIGHUP and returns at once.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::HUP).unwrap();
+    }
+
     /// Waits until the process is gone.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.log.wait_for_end();
