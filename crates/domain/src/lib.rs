@@ -12,6 +12,8 @@ mod network;
 mod password;
 pub mod ports;
 mod public_key;
+mod rotation;
+mod session;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -27,6 +29,11 @@ pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,
 };
 pub use public_key::{PublicKey, PublicKeyMaterial, PublicKeySet};
+pub use rotation::{Decision, Lineage, MOST_RECOVERIES, MOST_SUPERSEDED, Misuse};
+pub use session::{
+    EndCause, Generation, KNOWN_NETWORK_TTL, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Nonce, Session, SessionId,
+    SessionRules, UserAgent,
+};
 pub use token::{AccessToken, Grant, InvalidToken};
 pub use user::{Account, User, UserId};
 pub use username::{
