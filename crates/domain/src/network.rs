@@ -18,6 +18,11 @@ impl ClientNetwork {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         })
     }
+
+    /// Its first address, of which it is the network.
+    pub fn first_address(self) -> IpAddr {
+        self.0
+    }
 }
 
 #[cfg(test)]
@@ -38,5 +43,6 @@ mod tests {
     fn ipv6_addresses_share_their_first_half() {
         assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff:ffff:ffff:ffff"));
         assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
+        assert_eq!(of("2001:db8:0:1::7").first_address().to_string(), "2001:db8:0:1::");
     }
 }

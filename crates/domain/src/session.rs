@@ -105,7 +105,7 @@ impl SessionId {
     }
 
     /// One that was kept, or came in a token.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 

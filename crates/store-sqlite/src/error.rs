@@ -111,8 +111,8 @@ pub(crate) struct StoreError {
 pub(crate) struct BrokenRow {
     pub(crate) table: &'static str,
     pub(crate) column: &'static str,
-    pub(crate) id: i64,
-    pub(crate) found: i64,
+    pub(crate) id: String,
+    pub(crate) found: String,
 }
 
 /// The conditions of a database that have an answer of their own.

@@ -1,12 +1,12 @@
-//! Keeps users in one SQLite file.
+//! Keeps users and their sessions in one SQLite file.
 //!
 //! This crate promises that what it answers is on disk, that a caller who stops waiting leaves nothing half
 //! done, and that a file which is locked, full, read-only, gone or not ours gives an error and loses nothing.
 //! Several processes may share one file. It refuses to know what a name, a password or a hash may look like:
 //! the domain has decided that before it comes here.
 //!
-//! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users`, where the
-//! statements are. Unix only: a file is told from its replacement by device and inode.
+//! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users` and
+//! `sessions`, where the statements are. Unix only: a file is told from its replacement by device and inode.
 
 mod connection;
 mod error;
@@ -15,6 +15,7 @@ pub mod migrations;
 mod readers;
 mod readiness;
 mod schema;
+mod sessions;
 #[cfg(test)]
 mod testing;
 mod users;
@@ -65,7 +66,7 @@ pub enum Access {
     ReadOnly,
 }
 
-/// Users in one SQLite file: one writer, several readers.
+/// Users and sessions in one SQLite file: one writer, several readers.
 ///
 /// Calls may come from any runtime. Their work runs on the runtime given to [`SqliteStore::open`], and goes on
 /// when the caller is gone.

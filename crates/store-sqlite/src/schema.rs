@@ -13,6 +13,37 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    sessions (id) {
+        id -> Binary,
+        user_id -> BigInt,
+        nonce -> Binary,
+        generation -> BigInt,
+        superseded -> Binary,
+        seen -> Bool,
+        recoveries -> Binary,
+        created_at -> BigInt,
+        last_used_at -> BigInt,
+        expires_at -> BigInt,
+        ends_at -> BigInt,
+        ended_at -> Nullable<BigInt>,
+        end_cause -> Nullable<Text>,
+        address -> Nullable<Text>,
+        user_agent -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    known_networks (user_id, network) {
+        user_id -> BigInt,
+        network -> Text,
+        last_login_at -> BigInt,
+    }
+}
+
+diesel::joinable!(sessions -> users (user_id));
+diesel::allow_tables_to_appear_in_same_query!(sessions, users);
+
 // diesel's own record of what has been applied. Its harness makes the table when it is asked what is in it,
 // which is more than a look at somebody else's file may do.
 diesel::table! {

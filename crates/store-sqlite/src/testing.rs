@@ -9,8 +9,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use diesel::prelude::*;
-use domain::ports::{Clock, Insertion, NewUser, PortError};
-use domain::{PasswordHash, Username, UsernameKey};
+use domain::ports::{Clock, Insertion, NewSession, NewUser, PortError};
+use domain::{Nonce, PasswordHash, SessionId, UserId, Username, UsernameKey};
 use futures_util::poll;
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -150,6 +150,22 @@ pub(crate) fn person(text: &str) -> NewUser {
         name: name(text),
         password_hash: PasswordHash::new("hash".to_owned()),
         at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// A session that never ends, or as good as.
+pub(crate) fn login(user: UserId) -> NewSession {
+    let end = Timestamp::UNIX_EPOCH + Duration::from_hours(1_000_000);
+    NewSession {
+        id: SessionId::from_bytes([7; 16]),
+        user,
+        credentials_epoch: 0,
+        nonce: Nonce([1; 16]),
+        at: Timestamp::UNIX_EPOCH,
+        expires_at: end,
+        ends_at: end,
+        address: Some([127, 0, 0, 1].into()),
+        user_agent: None,
     }
 }
 

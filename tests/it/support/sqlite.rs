@@ -30,6 +30,14 @@ impl Store {
         open(self.folder.clone())
     }
 
+    /// The store as it is after a restart.
+    pub(crate) async fn reopened(self) -> Store {
+        let folder = self.folder.clone();
+        self.close().await;
+        drop(self);
+        open(folder)
+    }
+
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }

@@ -5,12 +5,13 @@ use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use domain::ports::{Change, Insertion, NewUser};
-use domain::{Account, PasswordHash, UserId, UsernameKey};
+use domain::{Account, EndCause, PasswordHash, UserId, UsernameKey};
 use jiff::Timestamp;
 
 use super::Row;
 use crate::error::StoreError;
 use crate::schema::users;
+use crate::sessions::changes::end_all;
 
 pub(super) fn insert(connection: &mut SqliteConnection, user: &NewUser) -> Result<Insertion, StoreError> {
     let at = user.at.as_microsecond();
@@ -61,7 +62,7 @@ pub(super) fn set_password(
         ))
         .returning(Row::as_returning())
         .get_result(connection);
-    change(row)
+    end_sessions(connection, change(row)?, EndCause::PasswordChanged, at)
 }
 
 pub(super) fn disable(
@@ -70,16 +71,16 @@ pub(super) fn disable(
     at: Timestamp,
 ) -> Result<Change, StoreError> {
     // Every right-hand side sees the row as it was. One that is disabled keeps both of its times.
-    let at = at.as_microsecond().into_sql::<BigInt>();
+    let since = at.as_microsecond().into_sql::<BigInt>();
     let was_enabled = users::disabled_at.is_null();
     let row = diesel::update(users::table.filter(users::username_key.eq(name.as_str())))
         .set((
-            users::disabled_at.eq(case_when(was_enabled, at.nullable()).otherwise(users::disabled_at)),
-            users::updated_at.eq(case_when(was_enabled, at).otherwise(users::updated_at)),
+            users::disabled_at.eq(case_when(was_enabled, since.nullable()).otherwise(users::disabled_at)),
+            users::updated_at.eq(case_when(was_enabled, since).otherwise(users::updated_at)),
         ))
         .returning(Row::as_returning())
         .get_result(connection);
-    change(row)
+    end_sessions(connection, change(row)?, EndCause::Disabled, at)
 }
 
 pub(super) fn enable(
@@ -99,11 +100,25 @@ pub(super) fn enable(
     change(row)
 }
 
+// Their sessions and networks go with them, by the foreign keys.
 pub(super) fn delete(connection: &mut SqliteConnection, name: &UsernameKey) -> Result<Change, StoreError> {
     let row = diesel::delete(users::table.filter(users::username_key.eq(name.as_str())))
         .returning(Row::as_returning())
         .get_result(connection);
     change(row)
+}
+
+/// Ends the sessions of the account that was changed, so that a refresh may decide upon its session alone.
+fn end_sessions(
+    connection: &mut SqliteConnection,
+    change: Change,
+    cause: EndCause,
+    at: Timestamp,
+) -> Result<Change, StoreError> {
+    if let Change::Done(account) = &change {
+        end_all(connection, account.user.id, None, cause, at)?;
+    }
+    Ok(change)
 }
 
 fn change(row: QueryResult<Row>) -> Result<Change, StoreError> {

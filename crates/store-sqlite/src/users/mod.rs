@@ -59,7 +59,7 @@ impl UserRepo for SqliteStore {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
-struct Row {
+pub(crate) struct Row {
     id: i64,
     username: String,
     username_key: String,
@@ -74,7 +74,12 @@ impl TryFrom<Row> for Account {
     type Error = BrokenRow;
 
     fn try_from(row: Row) -> Result<Self, BrokenRow> {
-        let broken = |column, found| BrokenRow { table: "users", column, id: row.id, found };
+        let broken = |column, found: i64| BrokenRow {
+            table: "users",
+            column,
+            id: row.id.to_string(),
+            found: found.to_string(),
+        };
         let time = |column, found| Timestamp::from_microsecond(found).map_err(|_| broken(column, found));
         if row.id <= 0 {
             return Err(broken("id", row.id));

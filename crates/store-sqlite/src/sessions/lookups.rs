@@ -1,0 +1,68 @@
+//! What a reader is asked.
+
+use diesel::prelude::*;
+use domain::ports::KnownNetwork;
+use domain::{Account, ClientNetwork, Session, SessionId, UserId};
+use jiff::Timestamp;
+
+use super::Row;
+use crate::error::{BrokenRow, StoreError};
+use crate::schema::{known_networks, sessions, users};
+use crate::users::Row as UserRow;
+
+pub(super) fn look_up(
+    reader: &mut SqliteConnection,
+    id: SessionId,
+) -> Result<Option<(Session, Account)>, StoreError> {
+    let found: Option<(Row, UserRow)> = sessions::table
+        .find(id.as_bytes().as_slice())
+        .inner_join(users::table)
+        .select((Row::as_select(), UserRow::as_select()))
+        .get_result(reader)
+        .optional()?;
+    let Some((session, account)) = found else { return Ok(None) };
+    Ok(Some((session.try_into()?, account.try_into()?)))
+}
+
+pub(super) fn live_sessions(
+    reader: &mut SqliteConnection,
+    owner: UserId,
+    at: Timestamp,
+) -> Result<Vec<Session>, StoreError> {
+    let rows: Vec<Row> = sessions::table
+        .filter(sessions::user_id.eq(owner.0))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(at.as_microsecond()))
+        .order((sessions::created_at.desc(), sessions::id.desc()))
+        .select(Row::as_select())
+        .load(reader)?;
+    Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
+}
+
+pub(super) fn known_networks(
+    reader: &mut SqliteConnection,
+    owner: UserId,
+) -> Result<Vec<KnownNetwork>, StoreError> {
+    let rows: Vec<(String, i64)> = known_networks::table
+        .filter(known_networks::user_id.eq(owner.0))
+        .order((known_networks::last_login_at.desc(), known_networks::network))
+        .select((known_networks::network, known_networks::last_login_at))
+        .load(reader)?;
+    let known = |(network, last_login_at): (String, i64)| {
+        let broken = |column, found: String| BrokenRow {
+            table: "known_networks",
+            column,
+            id: format!("({owner}, {network})"),
+            found,
+        };
+        Ok(KnownNetwork {
+            network: network
+                .parse()
+                .map(ClientNetwork::of)
+                .map_err(|_| broken("network", network.clone()))?,
+            last_login_at: Timestamp::from_microsecond(last_login_at)
+                .map_err(|_| broken("last_login_at", last_login_at.to_string()))?,
+        })
+    };
+    Ok(rows.into_iter().map(known).collect::<Result<_, BrokenRow>>()?)
+}

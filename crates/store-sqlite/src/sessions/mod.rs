@@ -1,0 +1,224 @@
+//! Sessions as rows: what is looked up by a reader, what is changed by the writer, and what a row must be.
+
+pub(crate) mod changes;
+mod lookups;
+
+use std::fmt::Display;
+
+use async_trait::async_trait;
+use diesel::{Insertable, Queryable, Selectable};
+use domain::ports::{Ending, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown};
+use domain::{Account, EndCause, Generation, Lineage, Nonce, Session, SessionId, UserAgent, UserId};
+use jiff::Timestamp;
+
+use crate::SqliteStore;
+use crate::error::BrokenRow;
+use crate::schema::sessions;
+
+#[async_trait]
+impl SessionRepo for SqliteStore {
+    async fn open(&self, new: NewSession) -> Result<Opening, PortError> {
+        Ok(self.write(move |connection| changes::open(connection, &new)).await?)
+    }
+
+    async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError> {
+        Ok(self.read(move |reader| lookups::look_up(reader, id)).await?)
+    }
+
+    async fn rotate(&self, shown: Shown) -> Result<Rotation, PortError> {
+        Ok(self.write(move |connection| changes::rotate(connection, &shown)).await?)
+    }
+
+    async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
+        Ok(self.write(move |connection| changes::mark_seen(connection, id, generation)).await?)
+    }
+
+    async fn end(
+        &self,
+        id: SessionId,
+        owner: UserId,
+        cause: EndCause,
+        at: Timestamp,
+    ) -> Result<Ending, PortError> {
+        Ok(self.write(move |connection| changes::end(connection, id, owner, cause, at)).await?)
+    }
+
+    async fn end_all(
+        &self,
+        owner: UserId,
+        but: Option<SessionId>,
+        cause: EndCause,
+        at: Timestamp,
+    ) -> Result<usize, PortError> {
+        Ok(self.write(move |connection| changes::end_all(connection, owner, but, cause, at)).await?)
+    }
+
+    async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError> {
+        Ok(self.read(move |reader| lookups::live_sessions(reader, owner, at)).await?)
+    }
+
+    async fn known_networks(&self, owner: UserId) -> Result<Vec<KnownNetwork>, PortError> {
+        Ok(self.read(move |reader| lookups::known_networks(reader, owner)).await?)
+    }
+
+    async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
+        Ok(self.write(move |connection| changes::remove_over(connection, at, limit)).await?)
+    }
+}
+
+#[derive(Insertable, Queryable, Selectable)]
+#[diesel(table_name = sessions)]
+struct Row {
+    id: Vec<u8>,
+    user_id: i64,
+    nonce: Vec<u8>,
+    generation: i64,
+    superseded: Vec<u8>,
+    seen: bool,
+    recoveries: Vec<u8>,
+    created_at: i64,
+    last_used_at: i64,
+    expires_at: i64,
+    ends_at: i64,
+    ended_at: Option<i64>,
+    address: Option<String>,
+    user_agent: Option<String>,
+}
+
+impl From<&NewSession> for Row {
+    fn from(new: &NewSession) -> Self {
+        Self {
+            id: new.id.as_bytes().to_vec(),
+            user_id: new.user.0,
+            nonce: new.nonce.0.to_vec(),
+            generation: Generation::FIRST.number(),
+            superseded: Vec::new(),
+            seen: false,
+            recoveries: Vec::new(),
+            created_at: new.at.as_microsecond(),
+            last_used_at: new.at.as_microsecond(),
+            expires_at: new.expires_at.as_microsecond(),
+            ends_at: new.ends_at.as_microsecond(),
+            ended_at: None,
+            address: new.address.map(|address| address.to_string()),
+            user_agent: new.user_agent.as_ref().map(|it| it.as_str().to_owned()),
+        }
+    }
+}
+
+impl TryFrom<Row> for Session {
+    type Error = BrokenRow;
+
+    fn try_from(row: Row) -> Result<Self, BrokenRow> {
+        let id = <[u8; 16]>::try_from(&*row.id).map(SessionId::from_bytes);
+        let id = id.map_err(|_| broken(&row.id.len(), "id", &"of another length"))?;
+        let time =
+            |column, found| Timestamp::from_microsecond(found).map_err(|_| broken(&id, column, &found));
+        let times = |column, packed: &[u8]| {
+            unpacked(packed).ok_or_else(|| broken(&id, column, &format_args!("{} bytes", packed.len())))
+        };
+        let nonce = <[u8; 16]>::try_from(&*row.nonce);
+        let lineage = Lineage {
+            generation: Generation::new(row.generation)
+                .ok_or_else(|| broken(&id, "generation", &row.generation))?,
+            superseded: times("superseded", &row.superseded)?,
+            seen: row.seen,
+            recoveries: times("recoveries", &row.recoveries)?,
+        };
+        Ok(Self {
+            user: UserId(row.user_id),
+            nonce: Nonce(nonce.map_err(|_| broken(&id, "nonce", &"of another length"))?),
+            lineage,
+            created_at: time("created_at", row.created_at)?,
+            last_used_at: time("last_used_at", row.last_used_at)?,
+            expires_at: time("expires_at", row.expires_at)?,
+            ends_at: time("ends_at", row.ends_at)?,
+            ended_at: row.ended_at.map(|at| time("ended_at", at)).transpose()?,
+            address: row
+                .address
+                .map(|text| text.parse().map_err(|_| broken(&id, "address", &"no address")))
+                .transpose()?,
+            user_agent: row.user_agent.map(UserAgent::from_stored),
+            id,
+        })
+    }
+}
+
+fn broken(id: &impl Display, column: &'static str, found: &impl Display) -> BrokenRow {
+    BrokenRow { table: "sessions", column, id: id.to_string(), found: found.to_string() }
+}
+
+/// Several times as one column. There are few, and none is ever sought.
+fn packed(times: &[Timestamp]) -> Vec<u8> {
+    times.iter().flat_map(|time| time.as_microsecond().to_be_bytes()).collect()
+}
+
+fn unpacked(packed: &[u8]) -> Option<Vec<Timestamp>> {
+    let (times, rest) = packed.as_chunks();
+    let time = |bytes: &[u8; 8]| Timestamp::from_microsecond(i64::from_be_bytes(*bytes)).ok();
+    if rest.is_empty() { times.iter().map(time).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use diesel::connection::SimpleConnection;
+    use domain::ports::UserRepo;
+
+    use super::*;
+    use crate::testing::{Fixture, login, person};
+
+    async fn with_a_session() -> Fixture {
+        let fixture = Fixture::new();
+        fixture.store.insert(person("ann")).await.unwrap();
+        assert!(matches!(fixture.store.open(login(UserId(1))).await.unwrap(), Opening::Done(_)));
+        fixture
+    }
+
+    #[tokio::test]
+    async fn a_row_that_no_code_of_ours_wrote_is_named_by_table_column_and_id() {
+        for (column, value, found) in [
+            ("generation", "0", "0"),
+            ("superseded", "x'00'", "1 bytes"),
+            ("recoveries", "x'7fffffffffffffff'", "8 bytes"),
+            ("nonce", "x'00'", "of another length"),
+            ("created_at", "9223372036854775807", "9223372036854775807"),
+            ("ended_at", "9223372036854775807", "9223372036854775807"),
+            ("address", "'somewhere'", "no address"),
+        ] {
+            let fixture = with_a_session().await;
+            let mut outsider = fixture.outsider();
+            outsider.batch_execute("PRAGMA ignore_check_constraints = ON").unwrap();
+            outsider.batch_execute(&format!("UPDATE sessions SET {column} = {value}")).unwrap();
+
+            let id = login(UserId(1)).id;
+            let error = fixture.store.look_up(id).await.unwrap_err();
+
+            assert_eq!(
+                error.source().unwrap().to_string(),
+                format!("the row of sessions with id {id} has a {column} that cannot be: {found}")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_table_itself_refuses_what_cannot_be() {
+        let fixture = with_a_session().await;
+        let mut outsider = fixture.outsider();
+
+        for change in [
+            "id = x'00'",
+            "nonce = ''",
+            "generation = 0",
+            "superseded = x'00'",
+            "seen = 2",
+            "ends_at = expires_at - 1",
+            "ended_at = 1",
+            "end_cause = 'logged_out'",
+            "user_id = 99",
+        ] {
+            assert!(outsider.batch_execute(&format!("UPDATE sessions SET {change}")).is_err(), "{change}");
+        }
+    }
+}
