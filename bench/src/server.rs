@@ -46,6 +46,7 @@ impl Deployment {
             ("AUTH_ENV", "production".to_owned()),
             ("AUTH_HTTP__ADDR", "127.0.0.1:0".to_owned()),
             ("AUTH_TOKEN__SECRET", secret()?),
+            ("AUTH_SESSION__REFRESH_KEY", secret()?),
             ("AUTH_PASSWORD__BCRYPT_COST", cost.to_string()),
             ("AUTH_HASHING__DEADLINE", format!("{}s", DEADLINE.as_secs())),
         ];

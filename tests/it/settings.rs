@@ -13,6 +13,9 @@ const EXAMPLE: &str = include_str!("../../.env.example");
 /// Good enough to sign with.
 const SECRET: &str = "mE0Wk8Qn1vTzr4YbXc7uJdL2gHs9aPfR5oKiN3tB6yM=";
 
+/// Good enough to make refresh tokens with.
+const REFRESH_KEY: &str = "Zt5cVb1mQ8wXe7yRu3iKo0pLa9sDf4gHj2kNq6lTzWY=";
+
 /// What must not appear in any output, as a part of values that are refused.
 const CANARY: &str = "xcanaryx";
 
@@ -177,6 +180,9 @@ fn numbers_and_times_out_of_range_are_refused() {
         ("AUTH_HASHING__QUEUE", "0"),
         ("AUTH_HASHING__DEADLINE", "10s"),
         ("AUTH_TOKEN__ACCESS_TTL", "0s"),
+        ("AUTH_SESSION__IDLE_TTL", "0s"),
+        ("AUTH_SESSION__ABSOLUTE_TTL", "3651d"),
+        ("AUTH_SESSION__GRACE", "61s"),
         ("AUTH_HTTP__GRACE", "2d"),
         ("AUTH_HTTP__GRACE", "20"),
         ("AUTH_HTTP__GRACE", "1500ms"),
@@ -277,7 +283,12 @@ fn a_file_that_cannot_be_parsed_is_refused_without_quoting_it() {
 
 #[test]
 fn a_secret_that_is_short_regular_or_an_example_is_refused_in_any_environment() {
-    for environment in ["development", "production"] {
+    for (environment, name) in [
+        ("development", "AUTH_TOKEN__SECRET"),
+        ("production", "AUTH_TOKEN__SECRET"),
+        ("development", "AUTH_SESSION__REFRESH_KEY"),
+        ("production", "AUTH_SESSION__REFRESH_KEY_PREVIOUS"),
+    ] {
         for secret in [
             "",
             "mE0Wk8Qn1vTzr4YbXc7uJdL2gHs9aPf",
@@ -288,10 +299,9 @@ fn a_secret_that_is_short_regular_or_an_example_is_refused_in_any_environment() 
             "correcthorsebatterystaplecorrecthorse",
             "GQDstcKsx0NHjPOuXOYg5MbeJ1XT0uFiwDVvVBrk",
         ] {
-            let deployment =
-                Deployment::bare().set("AUTH_ENV", environment).set("AUTH_TOKEN__SECRET", secret);
+            let deployment = Deployment::bare().set("AUTH_ENV", environment).set(name, secret);
 
-            assert_refused(&check(&deployment), "AUTH_TOKEN__SECRET");
+            assert_refused(&check(&deployment), name);
             assert_eq!(deployment.run(&["serve"]).code, 2);
         }
     }
@@ -323,12 +333,28 @@ fn production_asks_for_a_secret_and_says_how_to_make_one() {
     assert!(checked.stderr.contains("openssl rand -base64 48"), "{checked:?}");
     assert_eq!(production.run(&["serve"]).code, 2);
     assert!(!production.folder().join("data").exists(), "a refused start leaves nothing behind");
-    assert_eq!(check(&production.set("AUTH_TOKEN__SECRET", SECRET)).code, 0);
+
+    let production = production.set("AUTH_TOKEN__SECRET", SECRET);
+    assert_refused(&check(&production), "AUTH_SESSION__REFRESH_KEY");
+    assert_eq!(check(&production.set("AUTH_SESSION__REFRESH_KEY", REFRESH_KEY)).code, 0);
+}
+
+#[test]
+fn one_secret_for_two_purposes_is_refused() {
+    for name in ["AUTH_SESSION__REFRESH_KEY", "AUTH_SESSION__REFRESH_KEY_PREVIOUS"] {
+        let shared = Deployment::bare().set("AUTH_TOKEN__SECRET", SECRET).set(name, SECRET);
+
+        assert_refused(&check(&shared), name);
+        assert_eq!(shared.run(&["serve"]).code, 2);
+    }
 }
 
 #[test]
 fn a_secret_is_shown_by_no_command() {
-    let deployment = Deployment::bare().set("AUTH_TOKEN__SECRET", SECRET).set("AUTH_LOG__LEVEL", "trace");
+    let deployment = Deployment::bare()
+        .set("AUTH_TOKEN__SECRET", SECRET)
+        .set("AUTH_SESSION__REFRESH_KEY", REFRESH_KEY)
+        .set("AUTH_LOG__LEVEL", "trace");
     deployment.run(&["migrate", "up"]);
 
     for arguments in
@@ -337,7 +363,8 @@ fn a_secret_is_shown_by_no_command() {
         let output = deployment.run(arguments);
 
         assert_eq!(output.code, 0, "{output:?}");
-        assert!(!format!("{output:?}").contains(&SECRET[..16]), "{output:?}");
+        let shown = format!("{output:?}");
+        assert!(!shown.contains(&SECRET[..16]) && !shown.contains(&REFRESH_KEY[..16]), "{output:?}");
     }
     assert!(check(&deployment).stdout.contains("AUTH_TOKEN__SECRET=(redacted)\n"));
 }
@@ -411,6 +438,7 @@ fn plain_http_on_the_network_needs_a_proxy_before_it() {
             let deployment = Deployment::bare()
                 .set("AUTH_ENV", environment)
                 .set("AUTH_TOKEN__SECRET", SECRET)
+                .set("AUTH_SESSION__REFRESH_KEY", REFRESH_KEY)
                 .set("AUTH_HTTP__ADDR", address);
 
             let refused = check(&deployment);
@@ -441,8 +469,9 @@ fn only_a_jwt_can_be_without_an_audience() {
 }
 
 #[test]
-fn production_differs_in_its_log_and_in_its_secret_and_in_nothing_else() {
-    let development = Deployment::bare().set("AUTH_TOKEN__SECRET", SECRET);
+fn production_differs_in_its_log_and_in_its_secrets_and_in_nothing_else() {
+    let development =
+        Deployment::bare().set("AUTH_TOKEN__SECRET", SECRET).set("AUTH_SESSION__REFRESH_KEY", REFRESH_KEY);
     let production = development.clone().set("AUTH_ENV", "production");
 
     let lines = |deployment: &Deployment| -> BTreeSet<String> {

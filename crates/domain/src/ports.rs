@@ -12,11 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::{
     AccessToken, Account, ClientNetwork, EndCause, Event, Generation, Grant, InvalidToken, Misuse,
-    NewPassword, Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet, Session, SessionId,
-    SessionRules, User, UserAgent, UserId, Username, UsernameKey,
+    NewPassword, Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet, RefreshClaim, Session,
+    SessionId, SessionRules, User, UserAgent, UserId, Username, UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -24,12 +25,16 @@ use crate::{
 pub struct Ports {
     /// Where users are kept.
     pub users: Arc<dyn UserRepo>,
+    /// Where sessions are kept, in the same place.
+    pub sessions: Arc<dyn SessionRepo>,
     /// Whether what they are kept in answers.
     pub readiness: Arc<dyn Readiness>,
     /// How passwords become hashes.
     pub hasher: Arc<dyn Hasher>,
-    /// How tokens are made and read.
+    /// How access tokens are made and read.
     pub tokens: Arc<dyn TokenIssuer>,
+    /// How refresh tokens are.
+    pub refresh_tokens: Arc<dyn RefreshTokens>,
     /// Who is told of every attempt.
     pub audit: Arc<dyn AuditLog>,
     /// Who sees work through that nobody may wait for.
@@ -172,6 +177,19 @@ pub trait TokenIssuer: Send + Sync {
 
     /// What others verify tokens with. A key is among it some time before it signs and as long as it verifies.
     fn public_keys(&self) -> PublicKeySet;
+}
+
+/// Makes refresh tokens and reads them back.
+#[cfg_attr(test, mockall::automock)]
+pub trait RefreshTokens: Send + Sync {
+    /// The token that claims this, of a session with this nonce: the same text whenever it is asked for.
+    fn write(&self, claim: &RefreshClaim, nonce: &Nonce) -> Zeroizing<String>;
+
+    /// What a text claims. None of it is proven.
+    fn read(&self, text: &str) -> Option<RefreshClaim>;
+
+    /// Whether this text was made here, for a session with this nonce.
+    fn is_genuine(&self, text: &str, nonce: &Nonce) -> bool;
 }
 
 /// Is told of every attempt.

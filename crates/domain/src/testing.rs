@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::ports::{
-    Finisher, MockAuditLog, MockClock, MockEntropy, MockHasher, MockReadiness, MockTokenIssuer, MockUserRepo,
-    PortError, Ports,
+    Finisher, MockAuditLog, MockClock, MockEntropy, MockHasher, MockReadiness, MockRefreshTokens,
+    MockSessionRepo, MockTokenIssuer, MockUserRepo, PortError, Ports,
 };
 use crate::{
     Account, Action, Auth, Origin, Outcome, Password, PasswordHash, PasswordPolicy, Rules, Subject, User,
@@ -24,9 +24,11 @@ pub(crate) fn ports() -> Ports {
     entropy.expect_draw().returning(|| [0; 16]);
     Ports {
         users: Arc::new(MockUserRepo::new()),
+        sessions: Arc::new(MockSessionRepo::new()),
         readiness: Arc::new(MockReadiness::new()),
         hasher: Arc::new(MockHasher::new()),
         tokens: Arc::new(MockTokenIssuer::new()),
+        refresh_tokens: Arc::new(MockRefreshTokens::new()),
         audit: Arc::new(MockAuditLog::new()),
         finisher: Arc::new(Spawning),
         clock: Arc::new(clock),

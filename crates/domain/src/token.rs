@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::{UserId, Username};
+use crate::{Generation, SessionId, UserId, Username};
 
 /// A signed access token, wiped when dropped.
 pub struct AccessToken {
@@ -15,6 +15,23 @@ pub struct AccessToken {
     pub text: Zeroizing<String>,
     /// How long it holds from the moment it was issued, in whole seconds.
     pub lifetime: Duration,
+}
+
+/// A refresh token, wiped when dropped.
+pub struct RefreshToken {
+    /// The token as it is sent.
+    pub text: Zeroizing<String>,
+    /// How long it holds if nobody uses it.
+    pub lifetime: Duration,
+}
+
+/// What a refresh token says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshClaim {
+    /// Of which session.
+    pub session: SessionId,
+    /// Of which generation.
+    pub generation: Generation,
 }
 
 /// What an access token is to say.
@@ -30,7 +47,7 @@ pub struct Grant {
     pub lifetime: Duration,
 }
 
-/// Why a token is refused. Tells what its holder can do about it, and nothing of the check.
+/// Why an access token is refused. Tells what its holder can do about it, and nothing of the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidToken {
     /// It was a good token once.
@@ -44,5 +61,11 @@ pub enum InvalidToken {
 impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshToken").field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
 }

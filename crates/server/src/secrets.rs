@@ -1,4 +1,5 @@
-//! The secret that signs tokens: the one that was given, or in development one that was made here once.
+//! What signs tokens and what refresh tokens are made with: what was given, or in development what was made here
+//! once.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -14,21 +15,47 @@ use zeroize::Zeroizing;
 use crate::config::{Config, Environment, Secret, Warning, WeakSecret};
 use crate::line_end;
 
-/// Where development keeps the secret it made.
-pub const DEVELOPMENT_SECRET: &str = "data/token-secret";
+/// Both secrets.
+pub(crate) struct Secrets {
+    /// What signs access tokens.
+    pub(crate) signing: Secret,
+    /// What refresh tokens are made with.
+    pub(crate) refresh: Secret,
+}
 
-/// Why there is nothing to sign with.
+/// One of them: the key that sets it, and where development keeps the one it made.
+struct Place {
+    key: &'static str,
+    file: &'static str,
+}
+
+const SIGNING: Place = Place { key: "AUTH_TOKEN__SECRET", file: "data/token-secret" };
+
+const REFRESH: Place = Place { key: "AUTH_SESSION__REFRESH_KEY", file: "data/refresh-key" };
+
+/// Why a secret is not there, or cannot be used.
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// Production has to be given one.
     #[error(
-        "AUTH_TOKEN__SECRET is not set, and production makes none; make one with `openssl rand -base64 48`, put it \
-         into a file of mode 600 and name that in AUTH_TOKEN__SECRET_FILE"
+        "{key} is not set, and production makes none; make one with `openssl rand -base64 48`, put it into a file of \
+         mode 600 and name that in {key}_FILE"
     )]
-    Missing,
+    Missing {
+        /// The setting.
+        key: &'static str,
+    },
+    /// One secret for two purposes, so that whoever is given one has both.
+    #[error("{key} is the secret that signs tokens; make another one with `openssl rand -base64 48`")]
+    Shared {
+        /// The setting.
+        key: &'static str,
+    },
     /// Development made one, and cannot keep it, or not read it again.
-    #[error("cannot keep a development secret in {}; set AUTH_TOKEN__SECRET instead", path.display())]
+    #[error("cannot keep a development secret in {}; set {key} instead", path.display())]
     Kept {
+        /// The setting.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -46,52 +73,70 @@ pub enum SecretError {
     },
 }
 
-/// The secret to sign with; in development it is made now if there is none yet.
-pub fn signing_secret(config: &Config, entropy: &dyn Entropy) -> Result<Secret, SecretError> {
-    match (&config.token.secret, config.environment) {
-        (Some(secret), _) => Ok(secret.clone()),
-        (None, Environment::Production) => Err(SecretError::Missing),
-        (None, Environment::Development) => development_secret(Path::new(DEVELOPMENT_SECRET), entropy),
+impl Secrets {
+    /// Those of this configuration; in development they are made now if there are none yet.
+    pub(crate) fn take(config: &Config, entropy: &dyn Entropy) -> Result<Self, SecretError> {
+        check(config)?;
+        let take = |given: &Option<Secret>, place: &Place| match given {
+            Some(secret) => Ok(secret.clone()),
+            None => place.made(Path::new(place.file), entropy),
+        };
+        let signing = take(&config.token.secret, &SIGNING)?;
+        Ok(Self { signing, refresh: take(&config.session.refresh_key, &REFRESH)? })
     }
 }
 
-/// Tells whether `signing_secret` would find one, and makes none.
+/// Tells whether all secrets are there, or would be made, and makes none.
 pub fn check(config: &Config) -> Result<(), SecretError> {
-    match (&config.token.secret, config.environment) {
-        (Some(_), _) => Ok(()),
-        (None, Environment::Production) => Err(SecretError::Missing),
-        (None, Environment::Development) => kept(Path::new(DEVELOPMENT_SECRET)).map(|_| ()),
-    }
-}
-
-fn development_secret(path: &Path, entropy: &dyn Entropy) -> Result<Secret, SecretError> {
-    if let Some(secret) = kept(path)? {
-        return Ok(secret);
-    }
-    let made = Zeroizing::new(hex([entropy.draw(), entropy.draw()].as_flattened()));
-    let fail = |source| SecretError::Kept { path: path.to_path_buf(), source };
-    if keep(path, &made, entropy).map_err(fail)? {
-        info!(file = %path.display(), "made a secret for development");
-    }
-    // Read back whoever's came first.
-    kept(path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))
-}
-
-fn kept(path: &Path) -> Result<Option<Secret>, SecretError> {
-    let fail = |source| SecretError::Kept { path: path.to_path_buf(), source };
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(error)),
+    let find = |given: &Option<Secret>, place: &Place| match (given, config.environment) {
+        (Some(secret), _) => Ok(Some(secret.clone())),
+        (None, Environment::Production) => Err(SecretError::Missing { key: place.key }),
+        (None, Environment::Development) => place.kept(Path::new(place.file)),
     };
-    if file.metadata().map_err(fail)?.permissions().mode() & 0o066 != 0 {
-        warn!("{}", Warning::readable_by_others(&path.display().to_string()));
+    let signing = find(&config.token.secret, &SIGNING)?;
+    let refresh = find(&config.session.refresh_key, &REFRESH)?;
+    let previous = config.session.previous_refresh_key.clone();
+    for (key, other) in [(REFRESH.key, refresh), ("AUTH_SESSION__REFRESH_KEY_PREVIOUS", previous)] {
+        let is_shared =
+            matches!((&signing, &other), (Some(one), Some(other)) if one.expose() == other.expose());
+        if is_shared {
+            return Err(SecretError::Shared { key });
+        }
     }
-    let mut text = Zeroizing::new(String::with_capacity(4096));
-    Read::take(&mut file, 4096).read_to_string(&mut text).map_err(fail)?;
-    line_end::cut(&mut text);
-    let secret = Secret::parse(text);
-    secret.map(Some).map_err(|source| SecretError::Unusable { path: path.to_path_buf(), source })
+    Ok(())
+}
+
+impl Place {
+    /// What is kept at `path`; it is made now if there is nothing yet.
+    fn made(&self, path: &Path, entropy: &dyn Entropy) -> Result<Secret, SecretError> {
+        if let Some(secret) = self.kept(path)? {
+            return Ok(secret);
+        }
+        let made = Zeroizing::new(hex([entropy.draw(), entropy.draw()].as_flattened()));
+        let fail = |source| SecretError::Kept { key: self.key, path: path.to_path_buf(), source };
+        if keep(path, &made, entropy).map_err(fail)? {
+            info!(file = %path.display(), "made a secret for development");
+        }
+        // Read back whoever's came first.
+        self.kept(path)?.ok_or_else(|| fail(io::ErrorKind::NotFound.into()))
+    }
+
+    fn kept(&self, path: &Path) -> Result<Option<Secret>, SecretError> {
+        let fail = |source| SecretError::Kept { key: self.key, path: path.to_path_buf(), source };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        };
+        if file.metadata().map_err(fail)?.permissions().mode() & 0o066 != 0 {
+            warn!("{}", Warning::readable_by_others(&path.display().to_string()));
+        }
+        let mut text = Zeroizing::new(String::with_capacity(4096));
+        Read::take(&mut file, 4096).read_to_string(&mut text).map_err(fail)?;
+        line_end::cut(&mut text);
+        let secret = Secret::parse(text);
+        secret.map(Some).map_err(|source| SecretError::Unusable { path: path.to_path_buf(), source })
+    }
 }
 
 /// Puts `text` at `path` unless something is there, whole or not at all; tells whether it did.
@@ -101,7 +146,7 @@ fn kept(path: &Path) -> Result<Option<Secret>, SecretError> {
 fn keep(path: &Path, text: &str, entropy: &dyn Entropy) -> io::Result<bool> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let unfinished = folder.join(format!(".token-secret.{}", hex(&entropy.draw())));
+    let unfinished = folder.join(format!(".secret.{}", hex(&entropy.draw())));
     let linked = write_durably(&unfinished, text).and_then(|()| fs::hard_link(&unfinished, path));
     // Whatever happened, nobody needs this name any more; if it stays, it is a copy that only its owner reads.
     _ = fs::remove_file(&unfinished);
@@ -138,8 +183,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data/token-secret");
 
-        let first = development_secret(&path, &SystemEntropy).unwrap();
-        let again = development_secret(&path, &SystemEntropy).unwrap();
+        let first = SIGNING.made(&path, &SystemEntropy).unwrap();
+        let again = SIGNING.made(&path, &SystemEntropy).unwrap();
 
         assert_eq!(first.expose(), again.expose());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -158,7 +203,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         start.wait();
-                        development_secret(&path, &SystemEntropy).unwrap().expose().to_vec()
+                        SIGNING.made(&path, &SystemEntropy).unwrap().expose().to_vec()
                     })
                 })
                 .collect();
@@ -174,7 +219,7 @@ mod tests {
         let path = folder.path().join("token-secret");
         fs::write(&path, "short\n").unwrap();
 
-        assert!(matches!(development_secret(&path, &SystemEntropy), Err(SecretError::Unusable { .. })));
+        assert!(matches!(SIGNING.made(&path, &SystemEntropy), Err(SecretError::Unusable { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "short\n");
     }
 }

@@ -10,13 +10,13 @@ use domain::{Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
 use store_sqlite::{Access, SqliteStore};
 use thiserror::Error;
-use token_jwt::{JwtIssuer, Profile};
+use token_jwt::{JwtIssuer, MacRefreshTokens, Profile};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio_util::task::TaskTracker;
 
 use crate::audit_log::LineLog;
-use crate::config::{self, Config};
-use crate::secrets::{self, SecretError};
+use crate::config::{self, Config, Secret};
+use crate::secrets::{SecretError, Secrets};
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy};
 
@@ -92,6 +92,8 @@ pub(crate) enum StartError {
     Hasher(#[from] hasher_bcrypt::StartError),
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error("cannot make refresh tokens")]
+    Secrecy(#[from] token_jwt::WeakSecret),
     #[error("cannot sign tokens")]
     Tokens(#[from] token_jwt::SelfTestError),
 }
@@ -106,8 +108,8 @@ impl Application {
     pub(crate) fn start(config: &Config, purpose: Purpose) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let secret = secrets::signing_secret(config, &*entropy)?;
-        let keys = signing_keys::ring(config, &secret, &*clock)?;
+        let secrets = Secrets::take(config, &*entropy)?;
+        let keys = signing_keys::ring(config, &secrets.signing, &*clock)?;
 
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(STORE_THREADS)
@@ -136,14 +138,18 @@ impl Application {
             client_id: config.token.client_id.clone(),
             max_lifetime: config.token.access_ttl,
         };
+        let previous = config.session.previous_refresh_key.as_ref().map(Secret::expose);
+        let refresh_tokens = MacRefreshTokens::new(secrets.refresh.expose(), previous)?;
         let tokens = Arc::new(JwtIssuer::new(keys, profile, clock.clone(), entropy.clone())?);
 
         let ports = Ports {
             users: store.clone(),
+            sessions: store.clone(),
             readiness: store.clone(),
             hasher: Arc::new(hasher),
             tokens: tokens.clone(),
-            audit: Arc::new(LineLog::new(&secret)),
+            refresh_tokens: Arc::new(refresh_tokens),
+            audit: Arc::new(LineLog::new(&secrets.signing)),
             finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
             clock: clock.clone(),
             entropy: entropy.clone(),

@@ -16,12 +16,12 @@ use crate::compact::{Compact, Header};
 use crate::key_file::StoredKey;
 use crate::key_pair::{KeyPair, KeyPairAlgorithm};
 
-/// The shortest secret that HS256 may have, in bytes (RFC 7518, section 3.2).
+/// The shortest secret that HS256 may have, in bytes (RFC 7518, section 3.2), and refresh tokens.
 pub const MIN_SECRET_BYTES: usize = 32;
 
 /// The secret is shorter than [`MIN_SECRET_BYTES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a secret for HS256 needs at least {MIN_SECRET_BYTES} bytes")]
+#[error("a secret needs at least {MIN_SECRET_BYTES} bytes")]
 pub struct WeakSecret;
 
 /// There are keys, perhaps, but none of the algorithm to sign with.

@@ -5,7 +5,7 @@
 //! Refuses to know who may have a token.
 //!
 //! Start reading at [`JwtIssuer`]. `key_ring` holds the keys, `key_pair` is one that has a public half, `compact` takes
-//! a token apart.
+//! a token apart. The `RefreshTokens` port, whose tokens are no JWTs, is `refresh`.
 
 mod compact;
 mod key_file;
@@ -13,6 +13,7 @@ mod key_folder;
 mod key_pair;
 mod key_ring;
 mod pem;
+mod refresh;
 mod rotation;
 
 use std::fmt;
@@ -33,6 +34,7 @@ pub use crate::key_folder::{
 };
 pub use crate::key_pair::{KeyPair, KeyPairAlgorithm, NotGenerated, UnusableKey};
 pub use crate::key_ring::{KeyRing, MIN_SECRET_BYTES, NoSigningKey, WeakSecret};
+pub use crate::refresh::MacRefreshTokens;
 
 /// How far another instance's clock may be ahead of ours. Expiry has no leeway: whoever is late refreshes.
 const LEEWAY_SECONDS: i64 = 5;

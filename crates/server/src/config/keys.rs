@@ -79,7 +79,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 26] = [
+pub static KEYS: [&Key; 33] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -103,6 +103,13 @@ pub static KEYS: [&Key; 26] = [
     &TOKEN_AUDIENCE.key,
     &TOKEN_ACCESS_TTL.key,
     &TOKEN_CLIENT_ID.key,
+    &SESSION_IDLE_TTL.key,
+    &SESSION_ABSOLUTE_TTL.key,
+    &SESSION_GRACE.key,
+    &SESSION_REFRESH_KEY.key,
+    &SESSION_REFRESH_KEY_FILE,
+    &SESSION_REFRESH_KEY_PREVIOUS.key,
+    &SESSION_REFRESH_KEY_PREVIOUS_FILE,
     &LOG_LEVEL.key,
     &LOG_FORMAT.key,
     &DOCS_ENABLED.key,
@@ -298,6 +305,69 @@ pub(super) static TOKEN_CLIENT_ID: Setting<String> = Setting {
     key: Key::text("AUTH_TOKEN__CLIENT_ID", DefaultValue::Text("auth-api"), "the client_id of tokens"),
     read: readers::client_id,
 };
+
+pub(super) static SESSION_IDLE_TTL: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_SESSION__IDLE_TTL",
+        DefaultValue::Text("14d"),
+        "how long a session lives without being used",
+    ),
+    read: readers::session_ttl,
+};
+
+pub(super) static SESSION_ABSOLUTE_TTL: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_SESSION__ABSOLUTE_TTL",
+        DefaultValue::Text("90d"),
+        "how long a session lives however much it is used",
+    ),
+    read: readers::session_ttl,
+};
+
+pub(super) static SESSION_GRACE: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_SESSION__GRACE",
+        DefaultValue::Text("10s"),
+        "how long an exchanged refresh token is taken for a second tab's",
+    ),
+    read: readers::session_grace,
+};
+
+pub(super) static SESSION_REFRESH_KEY: Setting<Secret> = Setting {
+    key: Key {
+        name: "AUTH_SESSION__REFRESH_KEY",
+        default: DefaultValue::Depends(
+            "in development made once and kept in data/refresh-key; in production none",
+        ),
+        shape: Shape::Text,
+        is_secret: true,
+        meaning: "what refresh tokens are made with, 32 bytes or more, not the secret that signs",
+    },
+    read: readers::secret,
+};
+
+static SESSION_REFRESH_KEY_FILE: Key = Key::text(
+    "AUTH_SESSION__REFRESH_KEY_FILE",
+    DefaultValue::Unset,
+    "a file to read AUTH_SESSION__REFRESH_KEY from",
+);
+
+pub(super) static SESSION_REFRESH_KEY_PREVIOUS: Setting<Secret> = Setting {
+    key: Key {
+        name: "AUTH_SESSION__REFRESH_KEY_PREVIOUS",
+        default: DefaultValue::Unset,
+        shape: Shape::Text,
+        is_secret: true,
+        meaning: "the key before, whose refresh tokens still hold",
+    },
+    read: readers::secret,
+};
+
+static SESSION_REFRESH_KEY_PREVIOUS_FILE: Key = Key::text(
+    "AUTH_SESSION__REFRESH_KEY_PREVIOUS_FILE",
+    DefaultValue::Unset,
+    "a file to read AUTH_SESSION__REFRESH_KEY_PREVIOUS from",
+);
 
 pub(super) static LOG_LEVEL: Setting<tracing::Level> = Setting {
     key: Key::text("AUTH_LOG__LEVEL", DefaultValue::Text("info"), "error, warn, info, debug or trace"),

@@ -14,7 +14,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use domain::PasswordPolicy;
+use domain::{PasswordPolicy, SessionRules};
 use hasher_bcrypt::Engine;
 use token_jwt::{KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
@@ -39,6 +39,8 @@ pub struct Config {
     pub hashing: Hashing,
     /// What tokens say, and what signs them.
     pub token: Token,
+    /// How long sessions live, and what their refresh tokens are made with.
+    pub session: Session,
     /// What the log shows.
     pub log: Log,
     /// Whether the documentation is served.
@@ -133,6 +135,17 @@ pub enum Algorithm {
     KeyPair(KeyPairAlgorithm),
 }
 
+/// How long sessions live, and what their refresh tokens are made with.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The times.
+    pub rules: SessionRules,
+    /// What refresh tokens are made with, if it was given.
+    pub refresh_key: Option<Secret>,
+    /// What they were made with before.
+    pub previous_refresh_key: Option<Secret>,
+}
+
 /// What the log shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
@@ -210,6 +223,7 @@ impl Config {
         let passwords = reading.read(&keys::PASSWORD_MIN_LENGTH);
         let hashing = reading.hashing();
         let token = reading.token();
+        let session = reading.session();
         let log = reading.log(environment);
         let docs = reading.read(&keys::DOCS_ENABLED);
         Some(Self {
@@ -219,6 +233,7 @@ impl Config {
             passwords: passwords?,
             hashing: hashing?,
             token: token?,
+            session: session?,
             log: log?,
             docs: docs?,
         })
@@ -288,6 +303,16 @@ impl Reading {
             access_ttl: access_ttl?,
             client_id: client_id?,
         })
+    }
+
+    fn session(&mut self) -> Option<Session> {
+        let idle_ttl = self.read(&keys::SESSION_IDLE_TTL);
+        let absolute_ttl = self.read(&keys::SESSION_ABSOLUTE_TTL);
+        let grace = self.read(&keys::SESSION_GRACE);
+        let refresh_key = self.read(&keys::SESSION_REFRESH_KEY);
+        let previous_refresh_key = self.read(&keys::SESSION_REFRESH_KEY_PREVIOUS);
+        let rules = SessionRules { idle_ttl: idle_ttl?, absolute_ttl: absolute_ttl?, grace: grace? };
+        Some(Session { rules, refresh_key, previous_refresh_key })
     }
 
     fn log(&mut self, environment: Option<Environment>) -> Option<Log> {

@@ -64,6 +64,18 @@ pub(super) fn access_ttl(text: &str) -> Result<Duration, Wrong> {
         .or_else(|()| wrong("must be a time in whole seconds such as 15m, from 1s to 30d"))
 }
 
+/// How long a session lives.
+pub(super) fn session_ttl(text: &str) -> Result<Duration, Wrong> {
+    whole_seconds(text, SECOND, 3650 * DAY)
+        .or_else(|()| wrong("must be a time in whole seconds such as 14d, from 1s to 3650d"))
+}
+
+/// How far tabs may be apart. Whoever steals a refresh token goes unnoticed for as long.
+pub(super) fn session_grace(text: &str) -> Result<Duration, Wrong> {
+    duration(text, Duration::ZERO, 60 * SECOND)
+        .or_else(|()| wrong("must be a time such as 10s, from 0s to 60s"))
+}
+
 pub(super) fn bcrypt_cost(text: &str) -> Result<u32, Wrong> {
     number(text, 10, 16)
 }
