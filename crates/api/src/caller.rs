@@ -4,10 +4,10 @@ use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
-use domain::{Origin, User};
+use domain::{Holder, Origin, UserAgent};
 
 use crate::edge::RequestId;
 use crate::problem::{Code, Problem};
@@ -16,8 +16,8 @@ use crate::{Api, client_address};
 /// Where a request comes from, as the use cases are told.
 pub(crate) struct Sender(pub(crate) Origin);
 
-/// The user whose access token came with the request.
-pub(crate) struct Caller(pub(crate) User);
+/// The user whose access token came with the request, and the session it belongs to.
+pub(crate) struct Caller(pub(crate) Holder);
 
 impl FromRequest for Sender {
     type Error = Problem;
@@ -44,7 +44,13 @@ impl FromRequest for Caller {
 
 fn origin(request: &HttpRequest) -> Origin {
     let request_id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone());
-    Origin::Request { address: client_address::of(request), request_id: request_id.unwrap_or_default() }
+    let user_agent = request.headers().get(USER_AGENT);
+    Origin::Request {
+        address: client_address::of(request),
+        request_id: request_id.unwrap_or_default(),
+        user_agent: user_agent
+            .and_then(|value| UserAgent::from_header(&String::from_utf8_lossy(value.as_bytes()))),
+    }
 }
 
 /// The token after `Bearer`, in any case (RFC 9110, section 11.1). Two headers are none: a proxy may have

@@ -288,7 +288,7 @@ impl Code {
                  the word Bearer."
             }
             Self::InvalidToken => {
-                "Log in again. The token is not one of this service, or its account is gone."
+                "Log in again. The token is not one of this service, or its session is over."
             }
             Self::TokenExpired => "Log in again. Access tokens hold for the time that expires_in tells.",
             Self::NotFound => "Check the path. The page / has links to what there is.",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::ports::Requester;
-use crate::{ClientNetwork, LoginName, StrayText, UserId, Username, UsernameKey};
+use crate::{ClientNetwork, LoginName, StrayText, UserAgent, UserId, Username, UsernameKey};
 
 /// Where an attempt comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Origin {
         address: IpAddr,
         /// The request's identifier, as the answer carries it.
         request_id: String,
+        /// What the client says it is.
+        user_agent: Option<UserAgent>,
     },
     /// An operator at the command line.
     CommandLine,
@@ -85,6 +87,14 @@ impl Origin {
             Self::CommandLine => Requester::Bulk,
         }
     }
+
+    /// The client's address, and what it says it is.
+    pub fn client(&self) -> (Option<IpAddr>, Option<UserAgent>) {
+        match self {
+            Self::Request { address, user_agent, .. } => (Some(*address), user_agent.clone()),
+            Self::CommandLine => (None, None),
+        }
+    }
 }
 
 impl From<&Username> for Subject {
@@ -124,7 +134,7 @@ mod tests {
     #[test]
     fn a_request_is_a_clients_and_a_command_is_bulk_work() {
         let address: IpAddr = "192.0.2.7".parse().unwrap();
-        let request = Origin::Request { address, request_id: String::new() };
+        let request = Origin::Request { address, request_id: String::new(), user_agent: None };
 
         assert_eq!(request.requester(), Requester::Client(ClientNetwork::of(address)));
         assert_eq!(Origin::CommandLine.requester(), Requester::Bulk);

@@ -22,7 +22,8 @@ mod username;
 
 pub use audit::{Action, Event, Origin, Outcome, Subject};
 pub use auth::{
-    AdministerError, Auth, LogInError, LoggedIn, Refusal, Rules, SetPasswordError, SignUpError, WhoamiError,
+    AdministerError, Auth, Holder, LogInError, LoggedIn, Refusal, Rules, SetPasswordError, SignUpError,
+    WhoamiError,
 };
 pub use network::ClientNetwork;
 pub use password::{
@@ -34,7 +35,7 @@ pub use session::{
     EndCause, Generation, KNOWN_NETWORK_TTL, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Nonce, Session, SessionId,
     SessionRules, UserAgent,
 };
-pub use token::{AccessToken, Grant, InvalidToken, RefreshClaim, RefreshToken};
+pub use token::{AccessToken, Bearer, Grant, InvalidToken, RefreshClaim, RefreshToken, Tokens};
 pub use user::{Account, User, UserId};
 pub use username::{
     InvalidUsername, LoginName, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, StrayText, Username, UsernameKey,

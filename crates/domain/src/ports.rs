@@ -15,7 +15,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    AccessToken, Account, ClientNetwork, EndCause, Event, Generation, Grant, InvalidToken, Misuse,
+    AccessToken, Account, Bearer, ClientNetwork, EndCause, Event, Generation, Grant, InvalidToken, Misuse,
     NewPassword, Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet, RefreshClaim, Session,
     SessionId, SessionRules, User, UserAgent, UserId, Username, UsernameKey,
 };
@@ -173,7 +173,7 @@ pub trait TokenIssuer: Send + Sync {
     fn issue(&self, grant: &Grant) -> Result<AccessToken, PortError>;
 
     /// Whose token this is, if it is one of ours, whole, and holds now.
-    fn verify(&self, token: &str) -> Result<UserId, InvalidToken>;
+    fn verify(&self, token: &str) -> Result<Bearer, InvalidToken>;
 
     /// What others verify tokens with. A key is among it some time before it signs and as long as it verifies.
     fn public_keys(&self) -> PublicKeySet;

@@ -12,8 +12,14 @@ use crate::ports::{
     MockSessionRepo, MockTokenIssuer, MockUserRepo, PortError, Ports,
 };
 use crate::{
-    Account, Action, Auth, Origin, Outcome, Password, PasswordHash, PasswordPolicy, Rules, Subject, User,
-    UserId, Username,
+    AccessToken, Account, Action, Auth, Generation, Lineage, Nonce, Origin, Outcome, Password, PasswordHash,
+    PasswordPolicy, Rules, Session, SessionId, SessionRules, Subject, User, UserId, Username,
+};
+
+pub(crate) const SESSION_RULES: SessionRules = SessionRules {
+    idle_ttl: Duration::from_hours(14 * 24),
+    absolute_ttl: Duration::from_hours(90 * 24),
+    grace: Duration::from_secs(10),
 };
 
 /// Ports for a test that overrides the ones it is about. Only the time and chance may be asked.
@@ -47,7 +53,7 @@ impl Finisher for Spawning {
 
 pub(crate) fn auth(ports: Ports) -> Auth {
     let passwords = PasswordPolicy::new(8).unwrap();
-    Auth::new(ports, Rules { passwords, access_ttl: Duration::from_mins(15) })
+    Auth::new(ports, Rules { passwords, access_ttl: Duration::from_mins(15), sessions: SESSION_RULES })
 }
 
 /// What an audit log was told.
@@ -71,7 +77,7 @@ pub(crate) fn audit() -> (Arc<MockAuditLog>, Events) {
 }
 
 pub(crate) fn origin() -> Origin {
-    Origin::Request { address: Ipv4Addr::LOCALHOST.into(), request_id: "r-1".to_owned() }
+    Origin::Request { address: Ipv4Addr::LOCALHOST.into(), request_id: "r-1".to_owned(), user_agent: None }
 }
 
 pub(crate) fn noon() -> Timestamp {
@@ -97,6 +103,34 @@ pub(crate) fn ann() -> Account {
         credentials_epoch: 3,
         disabled_at: None,
     }
+}
+
+/// A session of ann's, as it is after one refresh at noon.
+pub(crate) fn session() -> Session {
+    Session {
+        id: SessionId::from_bytes([5; 16]),
+        user: ann().user.id,
+        nonce: Nonce([6; 16]),
+        lineage: Lineage { generation: Generation::FIRST.next(), superseded: vec![noon()], ..Lineage::new() },
+        created_at: noon(),
+        last_used_at: noon(),
+        expires_at: SESSION_RULES.expiry(noon(), SESSION_RULES.end(noon())),
+        ends_at: SESSION_RULES.end(noon()),
+        ended_at: None,
+        address: None,
+        user_agent: None,
+    }
+}
+
+/// An issuer of tokens that say of which generation they are, and of refresh tokens that do.
+pub(crate) fn token_ports() -> (Arc<MockTokenIssuer>, Arc<MockRefreshTokens>) {
+    let mut tokens = MockTokenIssuer::new();
+    tokens.expect_issue().returning(|grant| {
+        Ok(AccessToken { text: format!("access {}", grant.generation).into(), lifetime: grant.lifetime })
+    });
+    let mut refresh_tokens = MockRefreshTokens::new();
+    refresh_tokens.expect_write().returning(|claim, _| format!("refresh {}", claim.generation).into());
+    (Arc::new(tokens), Arc::new(refresh_tokens))
 }
 
 pub(crate) fn broken() -> PortError {

@@ -25,6 +25,17 @@ pub struct RefreshToken {
     pub lifetime: Duration,
 }
 
+/// What a login hands out, and every refresh after it.
+#[derive(Debug)]
+pub struct Tokens {
+    /// To be shown with every request.
+    pub access: AccessToken,
+    /// To be exchanged for the next ones.
+    pub refresh: RefreshToken,
+    /// The session that both belong to.
+    pub session: SessionId,
+}
+
 /// What a refresh token says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshClaim {
@@ -41,10 +52,25 @@ pub struct Grant {
     pub subject: UserId,
     /// The name to show; no decision rests on it.
     pub username: Username,
+    /// The session it belongs to.
+    pub session: SessionId,
+    /// The generation of the refresh token that is handed out with it.
+    pub generation: Generation,
     /// From when on it holds.
     pub issued_at: Timestamp,
     /// For how long.
     pub lifetime: Duration,
+}
+
+/// Whose access token was shown, and of which session and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// Whose.
+    pub user: UserId,
+    /// Of which session.
+    pub session: SessionId,
+    /// Of which generation.
+    pub generation: Generation,
 }
 
 /// Why an access token is refused. Tells what its holder can do about it, and nothing of the check.

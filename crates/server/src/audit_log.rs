@@ -54,7 +54,7 @@ impl AuditLog for LineLog {
             Subject::Unknown => (None, None),
         };
         let (client, request_id) = match &event.origin {
-            Origin::Request { address, request_id } => (address.to_string(), Some(request_id.as_str())),
+            Origin::Request { address, request_id, .. } => (address.to_string(), Some(request_id.as_str())),
             Origin::CommandLine => ("command_line".to_owned(), None),
         };
         info!(
@@ -99,7 +99,11 @@ mod tests {
     }
 
     fn request() -> Origin {
-        Origin::Request { address: Ipv4Addr::LOCALHOST.into(), request_id: "r-1".to_owned() }
+        Origin::Request {
+            address: Ipv4Addr::LOCALHOST.into(),
+            request_id: "r-1".to_owned(),
+            user_agent: None,
+        }
     }
 
     #[test]

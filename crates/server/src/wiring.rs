@@ -154,7 +154,11 @@ impl Application {
             clock: clock.clone(),
             entropy: entropy.clone(),
         };
-        let rules = Rules { passwords: config.passwords, access_ttl: config.token.access_ttl };
+        let rules = Rules {
+            passwords: config.passwords,
+            access_ttl: config.token.access_ttl,
+            sessions: config.session.rules,
+        };
         Ok(Self { auth: Auth::new(ports, rules), tokens, clock, entropy, runtime, store, tasks })
     }
 

@@ -23,7 +23,10 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ports::{Clock, Entropy, PortError, TokenIssuer};
-use domain::{AccessToken, Grant, InvalidToken, MAX_USERNAME_LENGTH, PublicKeySet, UserId, Username};
+use domain::{
+    AccessToken, Bearer, Generation, Grant, InvalidToken, MAX_USERNAME_LENGTH, PublicKeySet, SessionId,
+    UserId, Username,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -90,7 +93,9 @@ struct Claims {
     /// Never issued; honoured when it is there.
     #[serde(default, deserialize_with = "present", skip_serializing)]
     nbf: Option<i64>,
+    /// `<generation>.<random>`.
     jti: String,
+    sid: String,
     client_id: String,
     preferred_username: String,
 }
@@ -114,6 +119,8 @@ impl JwtIssuer {
             subject: UserId(1),
             // As long as a name can be, so that no user's token is longer than this one.
             username: Username::from_stored("\u{1d518}".repeat(MAX_USERNAME_LENGTH), "self-test".to_owned()),
+            session: SessionId::from_bytes([0; 16]),
+            generation: Generation::FIRST,
             issued_at: self.clock.now(),
             lifetime: self.profile.max_lifetime,
         };
@@ -122,27 +129,37 @@ impl JwtIssuer {
         let (signed, signature) = token.text.rsplit_once('.').unwrap_or_default();
         let flipped = if signature.starts_with('A') { 'B' } else { 'A' };
         let tampered = format!("{signed}.{flipped}{}", signature.get(1..).unwrap_or_default());
-        let proven = self.verify(&token.text) == Ok(UserId(1)) && self.verify(&tampered).is_err();
+        let Grant { subject, session, generation, .. } = grant;
+        let bearer = Bearer { user: subject, session, generation };
+        let proven = self.verify(&token.text) == Ok(bearer) && self.verify(&tampered).is_err();
         if proven { Ok(()) } else { Err(SelfTestError(None)) }
     }
 
-    fn check(&self, claims: &Claims) -> Result<UserId, InvalidToken> {
+    fn check(&self, claims: &Claims) -> Result<Bearer, InvalidToken> {
         let Profile { issuer, audience, client_id, max_lifetime, .. } = &self.profile;
         let now = self.clock.now().as_second();
         let lifetime = claims.exp.checked_sub(claims.iat).and_then(|seconds| u64::try_from(seconds).ok());
         let sound = claims.iss == *issuer
             && claims.aud == *audience
             && claims.client_id == *client_id
-            && !claims.jti.is_empty()
             && !claims.preferred_username.is_empty()
             && claims.iat.max(claims.nbf.unwrap_or(i64::MIN)) <= now + LEEWAY_SECONDS
             && lifetime.is_some_and(|seconds| Duration::from_secs(seconds) <= *max_lifetime);
-        let subject = UserId::parse(&claims.sub).filter(|UserId(id)| *id > 0);
-        match subject.filter(|_| sound) {
+        match claims.bearer().filter(|_| sound) {
             None => Err(InvalidToken::Invalid),
             Some(_) if claims.exp <= now => Err(InvalidToken::Expired),
-            Some(subject) => Ok(subject),
+            Some(bearer) => Ok(bearer),
         }
+    }
+}
+
+impl Claims {
+    fn bearer(&self) -> Option<Bearer> {
+        let user = UserId::parse(&self.sub).filter(|UserId(id)| *id > 0)?;
+        let session = SessionId::parse(&self.sid)?;
+        let (generation, random) = self.jti.split_once('.')?;
+        let generation = Generation::parse(generation).filter(|_| !random.is_empty())?;
+        Some(Bearer { user, session, generation })
     }
 }
 
@@ -157,7 +174,8 @@ impl TokenIssuer for JwtIssuer {
             exp: issued_at.saturating_add_unsigned(lifetime),
             iat: issued_at,
             nbf: None,
-            jti: URL_SAFE_NO_PAD.encode(self.entropy.draw()),
+            jti: format!("{}.{}", grant.generation, URL_SAFE_NO_PAD.encode(self.entropy.draw())),
+            sid: grant.session.to_string(),
             client_id: self.profile.client_id.clone(),
             preferred_username: grant.username.as_typed().to_owned(),
         };
@@ -168,7 +186,7 @@ impl TokenIssuer for JwtIssuer {
         Ok(AccessToken { text: text.into(), lifetime: Duration::from_secs(lifetime) })
     }
 
-    fn verify(&self, token: &str) -> Result<UserId, InvalidToken> {
+    fn verify(&self, token: &str) -> Result<Bearer, InvalidToken> {
         let token = Compact::parse(token).ok_or(InvalidToken::Invalid)?;
         let header = token.header().ok_or(InvalidToken::Invalid)?;
         if !self.profile.token_type.is_named_by(&header.typ) || !self.keys().signed(&header, &token) {

@@ -29,11 +29,11 @@ impl JwtIssuer {
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
+    use domain::InvalidToken;
     use domain::ports::TokenIssuer;
-    use domain::{InvalidToken, UserId};
 
     use super::*;
-    use crate::tests::{FixedEntropy, HandClock, NOW, at, grant, part, profile};
+    use crate::tests::{FixedEntropy, HandClock, NOW, at, bearer, grant, part, profile};
     use crate::{KeyPair, KeyPairAlgorithm, StoredKey};
 
     fn issuer(keys: KeyRing, clock: &Arc<HandClock>) -> JwtIssuer {
@@ -59,7 +59,7 @@ mod tests {
             let token_at = |seconds: i64| {
                 clock.0.store(seconds, Ordering::SeqCst);
                 let token = issuer.issue(&domain::Grant { issued_at: at(seconds), ..grant() }).unwrap();
-                assert_eq!(issuer.verify(&token.text), Ok(UserId(42)));
+                assert_eq!(issuer.verify(&token.text), Ok(bearer()));
                 assert_eq!(part(&token.text, 0)["alg"], algorithm.as_str());
                 (part(&token.text, 0)["kid"].as_str().unwrap().to_owned(), token.text)
             };
@@ -71,10 +71,10 @@ mod tests {
 
             assert_eq!((&*before, &*announced, &*after), (old.id(), old.id(), new.id()));
             assert_eq!(issuer.signing_key_id(), new.id());
-            assert_eq!(issuer.verify(&last_of_old), Ok(UserId(42)));
+            assert_eq!(issuer.verify(&last_of_old), Ok(bearer()));
             issuer.replace_keys(ring(algorithm, &[(&new_pem, NOW + 600)])).unwrap();
             assert_eq!(issuer.verify(&last_of_old), Err(InvalidToken::Invalid));
-            assert_eq!(issuer.verify(&first_of_new), Ok(UserId(42)));
+            assert_eq!(issuer.verify(&first_of_new), Ok(bearer()));
         }
     }
 
@@ -87,6 +87,6 @@ mod tests {
         let refused = issuer.replace_keys(KeyRing::broken());
 
         assert!(refused.is_err());
-        assert_eq!(issuer.verify(&token.text), Ok(UserId(42)));
+        assert_eq!(issuer.verify(&token.text), Ok(bearer()));
     }
 }

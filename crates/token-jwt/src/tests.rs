@@ -56,9 +56,15 @@ pub(crate) fn grant() -> Grant {
     Grant {
         subject: UserId(42),
         username: Username::parse("Ann").unwrap(),
+        session: SessionId::from_bytes([5; 16]),
+        generation: Generation::new(3).unwrap(),
         issued_at: at(NOW),
         lifetime: Duration::from_mins(15),
     }
+}
+
+pub(crate) fn bearer() -> Bearer {
+    Bearer { user: UserId(42), session: grant().session, generation: grant().generation }
 }
 
 fn issued() -> String {
@@ -119,7 +125,7 @@ fn a_token_has_exactly_this_header_and_these_claims() {
     assert_eq!(header["kid"].as_str().unwrap().len(), 11);
     let expected = json!({
         "iss": "https://auth.example", "sub": "42", "aud": "shop", "iat": NOW, "exp": NOW + 900,
-        "jti": "BwcHBwcHBwcHBwcHBwcHBw", "client_id": "web", "preferred_username": "Ann",
+        "jti": "3.BwcHBwcHBwcHBwcHBwcHBw", "sid": "05050505-0505-0505-0505-050505050505", "client_id": "web", "preferred_username": "Ann",
     });
     assert_eq!(part(&token.text, 1), expected);
     assert_eq!(token.lifetime, Duration::from_mins(15));
@@ -127,9 +133,9 @@ fn a_token_has_exactly_this_header_and_these_claims() {
 
 #[test]
 fn a_token_verifies_as_issued_and_when_put_together_by_hand() {
-    assert_eq!(issuer().verify(&issued()), Ok(UserId(42)));
+    assert_eq!(issuer().verify(&issued()), Ok(bearer()));
     // Or every refusal below would prove nothing.
-    assert_eq!(issuer().verify(&signed(&header(), &claims())), Ok(UserId(42)));
+    assert_eq!(issuer().verify(&signed(&header(), &claims())), Ok(bearer()));
 }
 
 #[test]
@@ -188,11 +194,11 @@ fn a_type_other_than_the_configured_one_is_refused() {
         assert_refused(&signed(&without(header(), member), &claims()));
     }
     for typ in ["AT+JWT", "application/at+jwt"] {
-        assert_eq!(issuer().verify(&signed(&with(header(), "typ", json!(typ)), &claims())), Ok(UserId(42)));
+        assert_eq!(issuer().verify(&signed(&with(header(), "typ", json!(typ)), &claims())), Ok(bearer()));
     }
     let plain = issuer_with(SECRET, Profile { token_type: TokenType::Jwt, ..profile() });
     assert_eq!(plain.verify(&issued()), Err(InvalidToken::Invalid));
-    assert_eq!(plain.verify(&plain.issue(&grant()).unwrap().text), Ok(UserId(42)));
+    assert_eq!(plain.verify(&plain.issue(&grant()).unwrap().text), Ok(bearer()));
 }
 
 #[test]
@@ -210,7 +216,7 @@ fn headers_that_must_be_understood_are_refused_and_pointers_to_keys_ignored() {
     }
     for member in ["jku", "x5u", "jwk", "x5c"] {
         let token = signed(&with(header(), member, json!("https://attacker.example/key")), &claims());
-        assert_eq!(issuer().verify(&token), Ok(UserId(42)));
+        assert_eq!(issuer().verify(&token), Ok(bearer()));
     }
 }
 
@@ -270,7 +276,7 @@ fn stray_bits_in_the_last_character_are_refused() {
 fn every_claim_must_be_there_and_of_its_type() {
     let wrong =
         [json!(null), json!(true), json!([]), json!({}), json!(-1), json!(1.5), json!(1e300), json!("")];
-    for claim in ["iss", "sub", "aud", "jti", "client_id", "preferred_username", "exp", "iat"] {
+    for claim in ["iss", "sub", "aud", "jti", "sid", "client_id", "preferred_username", "exp", "iat"] {
         assert_refused(&signed(&header(), &without(claims(), claim)));
         for value in &wrong {
             assert_refused(&signed(&header(), &with(claims(), claim, value.clone())));
@@ -282,6 +288,12 @@ fn every_claim_must_be_there_and_of_its_type() {
     }
     for sub in ["0", "-1", "042", "+42", " 42", "42.0", "ann"] {
         assert_refused(&signed(&header(), &with(claims(), "sub", json!(sub))));
+    }
+    for jti in ["3", "3.", ".x", "0.x", "-1.x", "03.x", "BwcHBwcHBwcHBwcHBwcHBw"] {
+        assert_refused(&signed(&header(), &with(claims(), "jti", json!(jti))));
+    }
+    for sid in ["5", "05050505050505050505050505050505", "05050505-0505-0505-0505-05050505050Z"] {
+        assert_refused(&signed(&header(), &with(claims(), "sid", json!(sid))));
     }
 }
 
@@ -298,7 +310,7 @@ fn without_an_audience_the_claim_is_left_out_and_refused() {
     let token = open.issue(&grant()).unwrap();
 
     assert_eq!(part(&token.text, 1).get("aud"), None);
-    assert_eq!(open.verify(&token.text), Ok(UserId(42)));
+    assert_eq!(open.verify(&token.text), Ok(bearer()));
     let header = with(header(), "typ", json!("JWT"));
     assert_eq!(open.verify(&signed(&header, &claims())), Err(InvalidToken::Invalid));
 }
@@ -315,10 +327,10 @@ fn a_token_holds_until_the_second_it_expires_and_not_before_it_was_issued() {
         issuer.verify(&token)
     };
 
-    assert_eq!(at(NOW + 899), Ok(UserId(42)));
+    assert_eq!(at(NOW + 899), Ok(bearer()));
     assert_eq!(at(NOW + 900), Err(InvalidToken::Expired));
     assert_eq!(at(NOW + 1_000_000), Err(InvalidToken::Expired));
-    assert_eq!(at(NOW - 5), Ok(UserId(42)));
+    assert_eq!(at(NOW - 5), Ok(bearer()));
     assert_eq!(at(NOW - 6), Err(InvalidToken::Invalid));
     assert_eq!(at(0), Err(InvalidToken::Invalid));
 }
@@ -334,5 +346,5 @@ fn times_that_contradict_each_other_or_the_profile_are_refused() {
     assert_refused(&signed(&header(), &with(claims(), "nbf", json!(NOW + 6))));
     assert_refused(&signed(&header(), &with(claims(), "nbf", json!(null))));
     assert_refused(&signed(&header(), &with(claims(), "nbf", json!("soon"))));
-    assert_eq!(issuer().verify(&signed(&header(), &with(claims(), "nbf", json!(NOW)))), Ok(UserId(42)));
+    assert_eq!(issuer().verify(&signed(&header(), &with(claims(), "nbf", json!(NOW)))), Ok(bearer()));
 }

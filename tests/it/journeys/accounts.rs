@@ -29,7 +29,17 @@ async fn somebody_signs_up_logs_in_and_is_recognised_also_after_a_restart() {
     assert_eq!(logged_in.header("Cache-Control"), "no-store");
     let answer = logged_in.json();
     let members: Vec<_> = answer.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(members, ["access_token", "expires_in", "message", "token_type"]);
+    let expected = [
+        "access_token",
+        "expires_in",
+        "message",
+        "refresh_expires_in",
+        "refresh_token",
+        "session_id",
+        "token_type",
+    ];
+    assert_eq!(members, expected);
+    assert_eq!(answer["refresh_expires_in"], 14 * 86_400);
     assert_eq!(
         (&answer["token_type"], &answer["message"]),
         (&json!("bearer"), &json!("Successfully logged in!"))
@@ -64,7 +74,7 @@ async fn the_token_says_what_the_answer_says() {
     assert!((855..=900).contains(&(expires - issued)));
     let expected = json!({
         "iss": "http://localhost:8000", "sub": "1", "aud": "auth-api", "iat": issued, "exp": expires,
-        "jti": claims["jti"], "client_id": "auth-api", "preferred_username": "ann",
+        "jti": claims["jti"], "sid": logged_in.json()["session_id"], "client_id": "auth-api", "preferred_username": "ann",
     });
     assert_eq!(claims, expected);
 }
@@ -156,6 +166,8 @@ async fn disabling_and_deleting_end_a_token_at_once_and_a_new_owner_of_the_name_
     assert_eq!(users("disable", &[]).code, 0);
     client.me(&token).await.assert_problem(401, "invalid_token");
     assert_eq!(users("enable", &[]).code, 0);
+    client.me(&token).await.assert_problem(401, "invalid_token");
+    let token = client.log_in("ann", PASSWORD).await.token();
     assert_eq!(client.me(&token).await.status, 200);
 
     assert_eq!(users("delete", &["--yes"]).code, 0);

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use domain::{LoginName, Password};
+use domain::{LoginName, Password, Tokens};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -30,18 +30,35 @@ pub(crate) struct LogIn {
 
 /// What a login hands out.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Token)]
-pub(crate) struct TokenView<'a> {
+#[schema(as = LoggedIn)]
+pub(crate) struct LoggedInView<'a> {
+    /// For people.
+    #[schema(example = "Successfully logged in!")]
+    message: &'static str,
+    #[serde(flatten)]
+    tokens: TokensView<'a>,
+}
+
+/// What a login hands out, and every refresh after it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
+pub(crate) struct TokensView<'a> {
     /// The token to send as `Authorization: Bearer …`.
     access_token: &'a str,
     /// How to send it.
     #[schema(example = "bearer")]
     token_type: &'static str,
-    /// For people.
-    message: &'static str,
-    /// For how many seconds the token holds.
+    /// For how many seconds the access token holds.
     #[schema(example = 900)]
     expires_in: u64,
+    /// The token to exchange for the next ones.
+    refresh_token: &'a str,
+    /// For how many seconds the refresh token holds if nobody uses it.
+    #[schema(example = 1_209_600)]
+    refresh_expires_in: u64,
+    /// The session that both tokens belong to.
+    #[schema(format = "uuid", example = "0198c3a4-5b6c-7d8e-9f01-23456789abcd")]
+    session_id: String,
 }
 
 /// Log in and get an access token.
@@ -52,7 +69,7 @@ pub(crate) struct TokenView<'a> {
     tag = "account",
     request_body = LogIn,
     responses(
-        (status = 200, description = "Logged in.", body = TokenView),
+        (status = 200, description = "Logged in.", body = LoggedInView),
         (status = 400, description = "The body is not one JSON object."),
         (status = 401, description = "Unknown user, wrong password or disabled account: the answer is the same."),
         (status = 413, description = "The body is larger than 16 KiB."),
@@ -68,10 +85,19 @@ pub(crate) async fn log_in(
 ) -> Result<HttpResponse, Problem> {
     let LogIn { username, password } = body;
     let logged_in = api.auth.log_in(origin, username.into_parsed()?, password.into_parsed()?).await?;
-    Ok(HttpResponse::Ok().json(TokenView {
-        access_token: &logged_in.token.text,
-        token_type: "bearer",
-        message: "Successfully logged in!",
-        expires_in: logged_in.token.lifetime.as_secs(),
-    }))
+    let tokens = TokensView::from(&logged_in.tokens);
+    Ok(HttpResponse::Ok().json(LoggedInView { message: "Successfully logged in!", tokens }))
+}
+
+impl<'a> From<&'a Tokens> for TokensView<'a> {
+    fn from(tokens: &'a Tokens) -> Self {
+        Self {
+            access_token: &tokens.access.text,
+            token_type: "bearer",
+            expires_in: tokens.access.lifetime.as_secs(),
+            refresh_token: &tokens.refresh.text,
+            refresh_expires_in: tokens.refresh.lifetime.as_secs(),
+            session_id: tokens.session.to_string(),
+        }
+    }
 }

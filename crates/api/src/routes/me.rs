@@ -37,12 +37,12 @@ pub(crate) struct UserView<'a> {
     responses(
         (status = 200, description = "The user whose token it is.", body = UserView),
         (status = 400, description = "There is more than one header `Authorization`."),
-        (status = 401, description = "There is no token, or it is not valid, or has expired."),
+        (status = 401, description = "There is no token, or it is not valid, or has expired, or its session is over."),
         (status = 503, description = "The store does not answer."),
     ),
 )]
-pub(crate) async fn me(Caller(user): Caller) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(UserView::from(&user)))
+pub(crate) async fn me(Caller(holder): Caller) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(UserView::from(&holder.user)))
 }
 
 impl<'a> From<&'a User> for UserView<'a> {

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::Auth;
 use super::open_session::{OpenSessionError, Refusal};
 use crate::ports::{HasherError, PortError, Ports, Requester, Verification};
-use crate::{AccessToken, Account, Action, LoginName, Origin, Outcome, Password, Subject, User};
+use crate::{Account, Action, LoginName, Origin, Outcome, Password, Subject, Tokens, User};
 
 /// What a login hands out.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct LoggedIn {
     /// Who logged in.
     pub user: User,
     /// What they show from now on.
-    pub token: AccessToken,
+    pub tokens: Tokens,
 }
 
 /// Why nobody is logged in.
@@ -39,41 +39,50 @@ impl Auth {
         name: LoginName,
         password: Password,
     ) -> Result<LoggedIn, LogInError> {
-        let requester = origin.requester();
-        let attempt = self.attempt(Action::LogIn, &name, origin);
-        let result = self.authenticate(requester, name, password).await;
-        match &result {
-            Ok(logged_in) => attempt.succeed(Subject::User(logged_in.user.id)),
-            Err(error) => attempt.fail(error.outcome()),
-        }
-        result
+        let attempt = self.attempt(Action::LogIn, &name, origin.clone());
+        let (account, stale) = match self.authenticate(origin.requester(), name, password.clone()).await {
+            Ok(authenticated) => authenticated,
+            Err(error) => {
+                attempt.fail(error.outcome());
+                return Err(error);
+            }
+        };
+        let auth = self.clone();
+        let opened = self.finish(async move {
+            let opened = auth.open_session(&origin, &account).await.map_err(LogInError::from);
+            match &opened {
+                Ok(logged_in) => attempt.succeed(Subject::User(logged_in.user.id)),
+                Err(error) => attempt.fail(error.outcome()),
+            }
+            if opened.is_ok() && stale {
+                auth.rehash(&account, password);
+            }
+            opened
+        });
+        opened.await?
     }
 
+    /// The account whose password this is, and whether its hash is stale.
     async fn authenticate(
         &self,
         requester: Requester,
         name: LoginName,
         password: Password,
-    ) -> Result<LoggedIn, LogInError> {
+    ) -> Result<(Account, bool), LogInError> {
         let account = match name {
             LoginName::Possible(name) => self.ports.users.find_by_name(name.key().clone()).await?,
             LoginName::Impossible(_) => None,
         };
         let hash = account.as_ref().map(|account| account.password_hash.clone());
-        let verification = self.ports.hasher.verify(password.clone(), hash, requester).await?;
+        let verification = self.ports.hasher.verify(password, hash, requester).await?;
 
         let account = account.ok_or(Refusal::UnknownUser)?;
-        let stale = match verification {
-            Verification::Mismatch => return Err(Refusal::WrongPassword.into()),
-            Verification::Unreadable => return Err(Refusal::UnreadableHash.into()),
-            Verification::Match => false,
-            Verification::MatchStale => true,
-        };
-        let token = self.open_session(&account).await?;
-        if stale {
-            self.rehash(&account, password);
+        match verification {
+            Verification::Mismatch => Err(Refusal::WrongPassword.into()),
+            Verification::Unreadable => Err(Refusal::UnreadableHash.into()),
+            Verification::Match => Ok((account, false)),
+            Verification::MatchStale => Ok((account, true)),
         }
-        Ok(LoggedIn { user: account.user, token })
     }
 
     /// Replaces an old hash in its own time: nobody waits for it, and if it fails the old one serves until the
@@ -120,8 +129,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ports::{MockHasher, MockTokenIssuer, MockUserRepo};
-    use crate::testing::{self, Events, ann, auth, broken, hash, noon, origin, password, ports};
+    use crate::ports::{MockHasher, MockSessionRepo, MockUserRepo, NewSession, Opening};
+    use crate::testing::{self, Events, ann, auth, broken, hash, origin, password, ports, token_ports};
 
     fn typed(name: &str) -> LoginName {
         LoginName::from_typed(name)
@@ -139,22 +148,29 @@ mod tests {
 
     fn store_with(account: Option<Account>) -> MockUserRepo {
         let mut users = MockUserRepo::new();
-        let found = account.clone();
-        users.expect_find_by_name().returning(move |_| Ok(found.clone()));
-        users.expect_find().returning(move |_| Ok(account.clone()));
+        users.expect_find_by_name().returning(move |_| Ok(account.clone()));
         users
     }
 
     fn one_who_logs_in(users: MockUserRepo, hasher: MockHasher) -> (Auth, Events) {
-        let mut tokens = MockTokenIssuer::new();
-        tokens
-            .expect_issue()
-            .returning(|grant| Ok(AccessToken { text: "token".to_owned().into(), lifetime: grant.lifetime }));
+        one_with_a_door_that(|_| Ok(Opening::Done(ann().user)), users, hasher)
+    }
+
+    fn one_with_a_door_that(
+        opens: fn(NewSession) -> Result<Opening, PortError>,
+        users: MockUserRepo,
+        hasher: MockHasher,
+    ) -> (Auth, Events) {
+        let mut sessions = MockSessionRepo::new();
+        sessions.expect_open().returning(opens);
+        let (tokens, refresh_tokens) = token_ports();
         let (audit, events) = testing::audit();
         let auth = auth(Ports {
             users: Arc::new(users),
             hasher: Arc::new(hasher),
-            tokens: Arc::new(tokens),
+            sessions: Arc::new(sessions),
+            tokens,
+            refresh_tokens,
             audit,
             ..ports()
         });
@@ -168,13 +184,12 @@ mod tests {
         let logged_in = auth.log_in(origin(), typed("Ann"), password("right")).await.unwrap();
 
         assert_eq!(logged_in.user, ann().user);
-        assert_eq!(*logged_in.token.text, "token");
+        assert_eq!(&**logged_in.tokens.access.text, "access 1");
         assert_eq!(events.taken(), [(Action::LogIn, Outcome::Success, Subject::User(ann().user.id))]);
     }
 
     #[tokio::test]
     async fn whatever_is_wrong_one_password_is_verified_and_the_answer_is_the_same() {
-        let disabled = Account { disabled_at: Some(noon()), ..ann() };
         let cases = [
             ("nobody", None, Verification::Mismatch, "unknown_user"),
             // A decoy that happened to match would still open nothing.
@@ -182,11 +197,15 @@ mod tests {
             ("\0 no name", None, Verification::Mismatch, "unknown_user"),
             ("ann", Some(ann()), Verification::Mismatch, "wrong_password"),
             ("ann", Some(ann()), Verification::Unreadable, "unreadable_hash"),
-            ("ann", Some(disabled.clone()), Verification::Match, "disabled"),
-            ("ann", Some(disabled), Verification::MatchStale, "disabled"),
+            ("eve", Some(ann()), Verification::Match, "disabled"),
+            ("eve", Some(ann()), Verification::MatchStale, "disabled"),
         ];
         for (name, account, verification, reason) in cases {
-            let (auth, events) = one_who_logs_in(store_with(account), hasher_who_says(verification));
+            let (auth, events) = one_with_a_door_that(
+                |_| Ok(Opening::Disabled),
+                store_with(account),
+                hasher_who_says(verification),
+            );
 
             let error = auth.log_in(origin(), typed(name), password("tried")).await.unwrap_err();
 

@@ -19,9 +19,10 @@ pub use self::log_in::{LogInError, LoggedIn};
 pub use self::open_session::Refusal;
 use self::race::Races;
 pub use self::sign_up::SignUpError;
-pub use self::whoami::WhoamiError;
+use self::whoami::Marks;
+pub use self::whoami::{Holder, WhoamiError};
 use crate::ports::{PortError, Ports};
-use crate::{Action, Origin, PasswordPolicy, Subject};
+use crate::{Action, Origin, PasswordPolicy, SessionRules, Subject};
 
 /// What people can do here.
 #[derive(Clone)]
@@ -29,6 +30,7 @@ pub struct Auth {
     ports: Ports,
     rules: Rules,
     races: Races,
+    marks: Marks,
 }
 
 /// The choices an operator makes.
@@ -38,12 +40,14 @@ pub struct Rules {
     pub passwords: PasswordPolicy,
     /// How long an access token holds at most.
     pub access_ttl: Duration,
+    /// How long sessions live.
+    pub sessions: SessionRules,
 }
 
 impl Auth {
     /// Puts the use cases on their ports.
     pub fn new(ports: Ports, rules: Rules) -> Self {
-        Self { ports, rules, races: Races::default() }
+        Self { ports, rules, races: Races::default(), marks: Marks::default() }
     }
 
     /// The choices in force.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
-use super::Auth;
-use crate::ports::PortError;
-use crate::{AccessToken, Account, Grant};
+use super::{Auth, LoggedIn};
+use crate::ports::{NewSession, Opening, PortError, Ports};
+use crate::{Account, Generation, Grant, Nonce, Origin, RefreshClaim, RefreshToken, SessionId, Tokens, User};
 
 /// Why somebody is not let in. Only the audit log may tell these apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -37,32 +38,76 @@ pub(super) enum OpenSessionError {
 }
 
 impl Auth {
-    /// Issues a token for `account`, as it was read before its password was checked. Checking takes long
-    /// enough for an operator to disable the account, so it is looked at once more.
-    pub(super) async fn open_session(&self, account: &Account) -> Result<AccessToken, OpenSessionError> {
-        let now = self.ports.users.find(account.user.id).await?.ok_or(Refusal::UnknownUser)?;
-        if now.disabled_at.is_some() {
-            return Err(Refusal::Disabled.into());
-        }
-        if now.credentials_epoch != account.credentials_epoch {
-            return Err(Refusal::CredentialsChanged.into());
-        }
-        let grant = Grant {
-            subject: now.user.id,
-            username: now.user.name,
-            issued_at: self.ports.clock.now(),
-            lifetime: self.access_lifetime(),
+    /// Opens a session for `account`, as it was read before its password was checked. Checking takes long enough
+    /// for an operator to disable the account, so the store looks at it once more, in the transaction that opens
+    /// the session.
+    pub(super) async fn open_session(
+        &self,
+        origin: &Origin,
+        account: &Account,
+    ) -> Result<LoggedIn, OpenSessionError> {
+        let Ports { sessions, clock, entropy, .. } = &self.ports;
+        let at = clock.now();
+        let ends_at = self.rules.sessions.end(at);
+        let (address, user_agent) = origin.client();
+        let new = NewSession {
+            id: SessionId::new(at, entropy.draw()),
+            user: account.user.id,
+            credentials_epoch: account.credentials_epoch,
+            nonce: Nonce(entropy.draw()),
+            at,
+            expires_at: self.rules.sessions.expiry(at, ends_at),
+            ends_at,
+            address,
+            user_agent,
         };
-        Ok(self.ports.tokens.issue(&grant)?)
+        let NewSession { id, nonce, expires_at, .. } = new.clone();
+        let user = match sessions.open(new).await? {
+            Opening::Done(user) => user,
+            Opening::UnknownUser => return Err(Refusal::UnknownUser.into()),
+            Opening::Disabled => return Err(Refusal::Disabled.into()),
+            Opening::CredentialsChanged => return Err(Refusal::CredentialsChanged.into()),
+        };
+        let claim = RefreshClaim { session: id, generation: Generation::FIRST };
+        let tokens = self.issue(&user, claim, &nonce, at, expires_at)?;
+        Ok(LoggedIn { user, tokens })
+    }
+
+    /// The tokens of a session that expires at `expires_at`.
+    pub(super) fn issue(
+        &self,
+        user: &User,
+        claim: RefreshClaim,
+        nonce: &Nonce,
+        at: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Tokens, PortError> {
+        let left = Duration::try_from(expires_at.duration_since(at)).unwrap_or_default();
+        let grant = Grant {
+            subject: user.id,
+            username: user.name.clone(),
+            session: claim.session,
+            generation: claim.generation,
+            issued_at: at,
+            lifetime: self.access_lifetime(left),
+        };
+        Ok(Tokens {
+            access: self.ports.tokens.issue(&grant)?,
+            refresh: RefreshToken {
+                text: self.ports.refresh_tokens.write(&claim, nonce),
+                lifetime: Duration::from_secs(left.as_secs()),
+            },
+            session: claim.session,
+        })
     }
 
     /// The configured lifetime, shortened by up to 5 % at random, so that clients who logged in together do
-    /// not come back together.
-    fn access_lifetime(&self) -> Duration {
+    /// not come back together; and no longer than the session has, since others look at the token alone.
+    fn access_lifetime(&self, left: Duration) -> Duration {
         let [a, b, ..] = self.ports.entropy.draw();
         let chance = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
         let shortened = self.rules.access_ttl.mul_f64(1.0 - 0.05 * chance);
-        Duration::from_secs(shortened.as_secs().max(1))
+        Duration::from_secs(shortened.min(left).as_secs().max(1))
     }
 }
 
@@ -84,53 +129,64 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ports::{MockEntropy, MockTokenIssuer, MockUserRepo, Ports};
-    use crate::testing::{ann, auth, noon, ports};
+    use crate::ports::{MockEntropy, MockSessionRepo};
+    use crate::testing::{SESSION_RULES, ann, auth, noon, origin, ports, token_ports};
 
-    fn users_who_answer(account: Option<Account>) -> Arc<MockUserRepo> {
-        let mut users = MockUserRepo::new();
-        users.expect_find().returning(move |_| Ok(account.clone()));
-        Arc::new(users)
-    }
-
-    async fn refusal(now: Option<Account>) -> Refusal {
-        let auth = auth(Ports { users: users_who_answer(now), ..ports() });
-        match auth.open_session(&ann()).await {
-            Err(OpenSessionError::Refused(refusal)) => refusal,
-            other => panic!("{other:?}"),
-        }
+    fn sessions_who_answer(opening: Opening) -> Arc<MockSessionRepo> {
+        let mut sessions = MockSessionRepo::new();
+        sessions.expect_open().returning(move |_| Ok(opening.clone()));
+        Arc::new(sessions)
     }
 
     #[tokio::test]
     async fn an_account_disabled_changed_or_deleted_while_its_password_was_checked_gets_no_token() {
-        let disabled = Account { disabled_at: Some(noon()), ..ann() };
-        let changed = Account { credentials_epoch: ann().credentials_epoch + 1, ..ann() };
+        for (opening, expected) in [
+            (Opening::Disabled, Refusal::Disabled),
+            (Opening::CredentialsChanged, Refusal::CredentialsChanged),
+            (Opening::UnknownUser, Refusal::UnknownUser),
+        ] {
+            let auth = auth(Ports { sessions: sessions_who_answer(opening), ..ports() });
 
-        assert_eq!(refusal(Some(disabled)).await, Refusal::Disabled);
-        assert_eq!(refusal(Some(changed)).await, Refusal::CredentialsChanged);
-        assert_eq!(refusal(None).await, Refusal::UnknownUser);
+            let refused = auth.open_session(&origin(), &ann()).await.unwrap_err();
+
+            assert!(matches!(refused, OpenSessionError::Refused(refusal) if refusal == expected));
+        }
     }
 
     #[tokio::test]
-    async fn a_token_holds_for_95_to_100_percent_of_the_configured_time() {
-        for (drawn, seconds) in [(0x00, 900), (0x80, 877), (0xff, 855)] {
+    async fn a_session_is_opened_for_the_credentials_that_were_checked_and_its_tokens_are_handed_out() {
+        let mut sessions = MockSessionRepo::new();
+        sessions
+            .expect_open()
+            .withf(|new| {
+                (new.user, new.credentials_epoch) == (ann().user.id, ann().credentials_epoch)
+                    && (new.at, new.ends_at) == (noon(), SESSION_RULES.end(noon()))
+                    && (new.address, &new.user_agent) == (origin().client().0, &None)
+            })
+            .returning(|_| Ok(Opening::Done(ann().user)));
+        let (tokens, refresh_tokens) = token_ports();
+        let auth = auth(Ports { sessions: Arc::new(sessions), tokens, refresh_tokens, ..ports() });
+
+        let LoggedIn { user, tokens } = auth.open_session(&origin(), &ann()).await.unwrap();
+
+        assert_eq!(user, ann().user);
+        assert_eq!((&**tokens.access.text, &**tokens.refresh.text), ("access 1", "refresh 1"));
+        assert_eq!(tokens.refresh.lifetime, SESSION_RULES.idle_ttl);
+        assert_eq!(tokens.session, SessionId::new(noon(), [0; 16]));
+    }
+
+    #[tokio::test]
+    async fn a_token_holds_for_95_to_100_percent_of_the_configured_time_and_no_longer_than_its_session() {
+        let lifetime = |drawn, left| {
             let mut entropy = MockEntropy::new();
             entropy.expect_draw().returning(move || [drawn; 16]);
-            let mut tokens = MockTokenIssuer::new();
-            tokens.expect_issue().returning(|grant| {
-                assert_eq!((grant.subject, grant.issued_at), (ann().user.id, noon()));
-                Ok(AccessToken { text: String::new().into(), lifetime: grant.lifetime })
-            });
-            let auth = auth(Ports {
-                users: users_who_answer(Some(ann())),
-                tokens: Arc::new(tokens),
-                entropy: Arc::new(entropy),
-                ..ports()
-            });
+            let auth = auth(Ports { entropy: Arc::new(entropy), ..ports() });
+            auth.access_lifetime(Duration::from_secs(left)).as_secs()
+        };
 
-            let token = auth.open_session(&ann()).await.unwrap();
-
-            assert_eq!(token.lifetime.as_secs(), seconds);
+        for (drawn, seconds) in [(0x00, 900), (0x80, 877), (0xff, 855)] {
+            assert_eq!(lifetime(drawn, 100_000), seconds);
         }
+        assert_eq!(lifetime(0, 60), 60);
     }
 }

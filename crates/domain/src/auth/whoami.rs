@@ -1,68 +1,137 @@
 //! Recognising the holder of a token.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use thiserror::Error;
 
 use super::Auth;
 use crate::ports::PortError;
-use crate::{Action, InvalidToken, Origin, Outcome, Subject, User};
+use crate::{Account, Action, Bearer, InvalidToken, Origin, Outcome, Session, SessionId, Subject, User};
+
+/// Whoever shows a good token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Who they are.
+    pub user: User,
+    /// The session that they speak in.
+    pub session: SessionId,
+}
 
 /// Why the holder is not recognised.
 #[derive(Debug, Error)]
 pub enum WhoamiError {
-    /// The token is refused, or its account is gone or disabled.
+    /// The token is refused, or its session is over.
     #[error(transparent)]
     Token(#[from] InvalidToken),
-    /// The user could not be looked up.
+    /// The session could not be looked up.
     #[error(transparent)]
     Port(#[from] PortError),
 }
 
+/// The sessions whose newest generation is just being marked as seen: whoever sends many requests at once makes
+/// one write of them.
+#[derive(Clone, Default)]
+pub(super) struct Marks(Arc<Mutex<HashSet<SessionId>>>);
+
 impl Auth {
-    /// The user whose token this is.
-    pub async fn whoami(&self, origin: Origin, token: &str) -> Result<User, WhoamiError> {
-        let id = match self.ports.tokens.verify(token) {
-            Ok(id) => id,
+    /// The holder of this access token.
+    pub async fn whoami(&self, origin: Origin, token: &str) -> Result<Holder, WhoamiError> {
+        let bearer = match self.ports.tokens.verify(token) {
+            Ok(bearer) => bearer,
             Err(error) => {
-                let reason = match error {
-                    InvalidToken::Expired => "expired",
-                    InvalidToken::Invalid => "invalid",
-                };
-                self.attempt(Action::ShowToken, Subject::Unknown, origin).fail(Outcome::Refused(reason));
+                self.attempt(Action::ShowToken, Subject::Unknown, origin).fail(error.outcome());
                 return Err(error.into());
             }
         };
-        let account = self.ports.users.find(id).await?;
-        if let Some(account) = account.filter(|account| account.disabled_at.is_none()) {
-            return Ok(account.user);
+        let Some((session, account)) = self.live_session_of(&bearer).await? else {
+            let attempt = self.attempt(Action::ShowToken, Subject::User(bearer.user), origin);
+            attempt.fail(Outcome::Refused("session_over"));
+            return Err(InvalidToken::Invalid.into());
+        };
+        if bearer.generation == session.lineage.generation && !session.lineage.seen {
+            self.mark_seen(bearer);
         }
-        let attempt = self.attempt(Action::ShowToken, Subject::User(id), origin);
-        attempt.fail(Outcome::Refused("gone_or_disabled"));
-        Err(InvalidToken::Invalid.into())
+        Ok(Holder { user: account.user, session: session.id })
+    }
+
+    /// The one place where a request asks whether its session is live.
+    async fn live_session_of(&self, bearer: &Bearer) -> Result<Option<(Session, Account)>, PortError> {
+        let found = self.ports.sessions.look_up(bearer.session).await?;
+        let now = self.ports.clock.now();
+        Ok(found.filter(|(session, account)| {
+            session.user == bearer.user
+                && session.is_live(now)
+                && bearer.generation <= session.lineage.generation
+                && account.disabled_at.is_none()
+        }))
+    }
+
+    /// Notes that the answer with this generation has arrived. Nobody waits for it, and if it fails, the next
+    /// request tries again.
+    fn mark_seen(&self, Bearer { session, generation, .. }: Bearer) {
+        if !self.marks.lock().insert(session) {
+            return;
+        }
+        let (marks, sessions) = (self.marks.clone(), self.ports.sessions.clone());
+        self.ports.finisher.finish(Box::pin(async move {
+            let _ = sessions.mark_seen(session, generation).await;
+            marks.lock().remove(&session);
+        }));
+    }
+}
+
+impl Marks {
+    /// Nothing that holds this lock can leave the set half changed, so a poisoned one is as good.
+    fn lock(&self) -> MutexGuard<'_, HashSet<SessionId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InvalidToken {
+    pub(super) fn outcome(self) -> Outcome {
+        Outcome::Refused(match self {
+            Self::Expired => "expired",
+            Self::Invalid => "invalid",
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::Account;
-    use crate::ports::{MockTokenIssuer, MockUserRepo, Ports};
-    use crate::testing::{self, ann, auth, broken, noon, origin, ports};
+    use crate::ports::{MockSessionRepo, MockTokenIssuer, Ports};
+    use crate::testing::{self, ann, auth, broken, noon, origin, ports, session};
+    use crate::{Generation, Lineage, UserId};
 
-    fn ports_where(verified: Result<crate::UserId, InvalidToken>, account: Option<Account>) -> Ports {
+    fn bearer() -> Bearer {
+        Bearer { user: ann().user.id, session: session().id, generation: session().lineage.generation }
+    }
+
+    fn issuer_of(bearer: Bearer) -> Arc<MockTokenIssuer> {
         let mut tokens = MockTokenIssuer::new();
-        tokens.expect_verify().returning(move |_| verified);
-        let mut users = MockUserRepo::new();
-        users.expect_find().returning(move |_| Ok(account.clone()));
-        Ports { users: Arc::new(users), tokens: Arc::new(tokens), ..ports() }
+        tokens.expect_verify().returning(move |_| Ok(bearer));
+        Arc::new(tokens)
+    }
+
+    fn sessions_with(session: Session, account: Account) -> MockSessionRepo {
+        let mut sessions = MockSessionRepo::new();
+        sessions.expect_look_up().returning(move |_| Ok(Some((session.clone(), account.clone()))));
+        sessions
+    }
+
+    fn seen() -> Session {
+        Session { lineage: Lineage { seen: true, ..session().lineage }, ..session() }
     }
 
     #[tokio::test]
-    async fn a_good_token_names_its_user() {
-        let auth = auth(ports_where(Ok(ann().user.id), Some(ann())));
+    async fn a_good_token_names_its_user_and_session() {
+        let sessions = Arc::new(sessions_with(seen(), ann()));
+        let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, ..ports() });
 
-        assert_eq!(auth.whoami(origin(), "token").await.unwrap(), ann().user);
+        let holder = auth.whoami(origin(), "token").await.unwrap();
+
+        assert_eq!(holder, Holder { user: ann().user, session: session().id });
     }
 
     #[tokio::test]
@@ -81,23 +150,64 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_dies_with_its_account_and_sleeps_while_it_is_disabled() {
+    async fn a_token_dies_with_its_session_and_its_account() {
+        let ended = Session { ended_at: Some(noon()), ..seen() };
+        let expired = Session { expires_at: noon(), ..seen() };
         let disabled = Account { disabled_at: Some(noon()), ..ann() };
-        for account in [None, Some(disabled)] {
-            let (audit, _) = testing::audit();
-            let auth = auth(Ports { audit, ..ports_where(Ok(ann().user.id), account) });
+        let stranger = Bearer { user: UserId(8), ..bearer() };
+        let ahead = Bearer { generation: Generation::new(3).unwrap(), ..bearer() };
+        let mut gone = MockSessionRepo::new();
+        gone.expect_look_up().returning(|_| Ok(None));
+        for (sessions, bearer) in [
+            (gone, bearer()),
+            (sessions_with(ended, ann()), bearer()),
+            (sessions_with(expired, ann()), bearer()),
+            (sessions_with(seen(), disabled), bearer()),
+            (sessions_with(seen(), ann()), stranger),
+            (sessions_with(seen(), ann()), ahead),
+        ] {
+            let (audit, events) = testing::audit();
+            let sessions = Arc::new(sessions);
+            let auth = auth(Ports { tokens: issuer_of(bearer), sessions, audit, ..ports() });
 
             let refused = auth.whoami(origin(), "token").await.unwrap_err();
 
             assert!(matches!(refused, WhoamiError::Token(InvalidToken::Invalid)));
+            assert_eq!(events.taken()[0].1, Outcome::Refused("session_over"));
         }
     }
 
     #[tokio::test]
+    async fn the_newest_generation_is_marked_as_seen_once_and_a_failure_fails_nobody() {
+        let mut sessions = sessions_with(session(), ann());
+        sessions
+            .expect_mark_seen()
+            .withf(|id, generation| (*id, *generation) == (session().id, bearer().generation))
+            .once()
+            .returning(|_, _| Err(broken()));
+        let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
+
+        for _ in 0..3 {
+            assert!(auth.whoami(origin(), "token").await.is_ok());
+        }
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test]
+    async fn an_older_generation_is_good_and_marks_nothing() {
+        let sessions = Arc::new(sessions_with(session(), ann()));
+        let older = Bearer { generation: Generation::FIRST, ..bearer() };
+        let auth = auth(Ports { tokens: issuer_of(older), sessions, ..ports() });
+
+        assert!(auth.whoami(origin(), "token").await.is_ok());
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test]
     async fn a_store_that_cannot_be_asked_is_not_a_bad_token() {
-        let mut users = MockUserRepo::new();
-        users.expect_find().returning(|_| Err(broken()));
-        let auth = auth(Ports { users: Arc::new(users), ..ports_where(Ok(ann().user.id), None) });
+        let mut sessions = MockSessionRepo::new();
+        sessions.expect_look_up().returning(|_| Err(broken()));
+        let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         assert!(matches!(auth.whoami(origin(), "token").await, Err(WhoamiError::Port(_))));
     }
