@@ -55,6 +55,13 @@ impl FromText for Password {
     }
 }
 
+/// Any text: what it is good for, the domain says.
+impl FromText for Zeroizing<String> {
+    fn from_text(text: &str) -> Result<Self, FieldCode> {
+        Ok(Self::new(text.to_owned()))
+    }
+}
+
 impl<T> FromRequest for Body<T>
 where
     T: DeserializeOwned + Validate<Context = ()>,

@@ -55,7 +55,7 @@ fn origin(request: &HttpRequest) -> Origin {
 
 /// The token after `Bearer`, in any case (RFC 9110, section 11.1). Two headers are none: a proxy may have
 /// looked at the other one.
-fn bearer_token(headers: &HeaderMap) -> Result<&str, Problem> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<&str, Problem> {
     let mut values = headers.get_all(AUTHORIZATION);
     let value = values.next().ok_or(Problem::new(Code::MissingToken))?;
     if values.next().is_some() {

@@ -28,6 +28,37 @@ where
     web::resource(path).route(web::post().to(handler)).default_service(web::to(async || only("POST")))
 }
 
+/// A path to delete.
+pub(crate) fn delete<H, Args>(path: &str, handler: H) -> Resource
+where
+    H: Handler<Args>,
+    Args: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    web::resource(path).route(web::delete().to(handler)).default_service(web::to(async || only("DELETE")))
+}
+
+/// A path to read from and to delete.
+pub(crate) fn get_and_delete<Get, GetArgs, Delete, DeleteArgs>(
+    path: &str,
+    get: Get,
+    delete: Delete,
+) -> Resource
+where
+    Get: Handler<GetArgs>,
+    GetArgs: FromRequest + 'static,
+    Get::Output: Responder + 'static,
+    Delete: Handler<DeleteArgs>,
+    DeleteArgs: FromRequest + 'static,
+    Delete::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(get.clone()))
+        .route(web::head().to(get))
+        .route(web::delete().to(delete))
+        .default_service(web::to(async || only("GET, HEAD, DELETE")))
+}
+
 fn only(allow: &'static str) -> Result<HttpResponse, Problem> {
     Err(Problem::method_not_allowed(allow))
 }

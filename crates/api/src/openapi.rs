@@ -46,6 +46,11 @@ async fn document() -> Result<HttpResponse, Problem> {
     paths(
         routes::sign_up::sign_up,
         routes::log_in::log_in,
+        routes::refresh::refresh,
+        routes::log_out::log_out,
+        routes::sessions::list,
+        routes::sessions::end,
+        routes::sessions::end_others,
         routes::me::me,
         routes::jwks::jwks,
         routes::openid_configuration,
@@ -57,6 +62,7 @@ async fn document() -> Result<HttpResponse, Problem> {
     modifiers(&AccessToken, &Problems),
     tags(
         (name = "account", description = "Accounts and those who have them"),
+        (name = "session", description = "Staying logged in, and logging out"),
         (name = "verification", description = "For backends that verify access tokens by themselves"),
         (name = "health", description = "For whoever runs this service"),
     ),
@@ -85,8 +91,12 @@ struct Problems;
 
 impl Modify for Problems {
     fn modify(&self, document: &mut Document) {
-        let operations =
-            document.paths.paths.values_mut().flat_map(|path| [&mut path.get, &mut path.post]).flatten();
+        let operations = document
+            .paths
+            .paths
+            .values_mut()
+            .flat_map(|path| [&mut path.get, &mut path.post, &mut path.delete])
+            .flatten();
         for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
             let RefOr::T(response) = response else { continue };
             if !status.starts_with(['4', '5']) {
@@ -123,19 +133,21 @@ mod tests {
 
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let paths: Vec<_> = document["paths"].as_object().unwrap().keys().collect();
-        assert_eq!(
-            paths,
-            [
-                "/.well-known/jwks.json",
-                "/.well-known/oauth-authorization-server",
-                "/.well-known/openid-configuration",
-                "/api/login",
-                "/api/me",
-                "/api/signup",
-                "/health/live",
-                "/health/ready"
-            ]
-        );
+        let expected = [
+            "/.well-known/jwks.json",
+            "/.well-known/oauth-authorization-server",
+            "/.well-known/openid-configuration",
+            "/api/login",
+            "/api/logout",
+            "/api/me",
+            "/api/refresh",
+            "/api/sessions",
+            "/api/sessions/{id}",
+            "/api/signup",
+            "/health/live",
+            "/health/ready",
+        ];
+        assert_eq!(paths, expected);
         assert_eq!(document["components"]["securitySchemes"]["access_token"]["scheme"], "bearer");
         assert_eq!(document["components"]["schemas"]["SignUp"]["additionalProperties"], false);
     }

@@ -13,8 +13,8 @@ use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use domain::ports::{HasherError, PortError};
 use domain::{
-    InvalidToken, InvalidUsername, LogInError, MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH,
-    PasswordProblem, SignUpError, WhoamiError,
+    InvalidToken, InvalidUsername, LogInError, LogOutError, MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH,
+    MIN_USERNAME_LENGTH, PasswordProblem, RefreshError, SignUpError, WhoamiError,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,6 +40,7 @@ pub(crate) enum Code {
     MissingToken,
     InvalidToken,
     TokenExpired,
+    InvalidRefreshToken,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -187,12 +188,13 @@ impl Problem {
 
 impl Code {
     /// Every code, for the pages that explain them.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::MalformedRequest,
         Self::InvalidCredentials,
         Self::MissingToken,
         Self::InvalidToken,
         Self::TokenExpired,
+        Self::InvalidRefreshToken,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -214,6 +216,7 @@ impl Code {
             Self::MissingToken => "missing_token",
             Self::InvalidToken => "invalid_token",
             Self::TokenExpired => "token_expired",
+            Self::InvalidRefreshToken => "invalid_refresh_token",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
@@ -232,9 +235,11 @@ impl Code {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::MalformedRequest => StatusCode::BAD_REQUEST,
-            Self::InvalidCredentials | Self::MissingToken | Self::InvalidToken | Self::TokenExpired => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::InvalidCredentials
+            | Self::MissingToken
+            | Self::InvalidToken
+            | Self::TokenExpired
+            | Self::InvalidRefreshToken => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -257,6 +262,7 @@ impl Code {
             Self::MissingToken => "An access token is needed",
             Self::InvalidToken => "The access token is not valid",
             Self::TokenExpired => "The access token has expired",
+            Self::InvalidRefreshToken => "The refresh token is not valid",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::RequestTimeout => "The request took too long to arrive",
@@ -290,7 +296,15 @@ impl Code {
             Self::InvalidToken => {
                 "Log in again. The token is not one of this service, or its session is over."
             }
-            Self::TokenExpired => "Log in again. Access tokens hold for the time that expires_in tells.",
+            Self::TokenExpired => {
+                "Exchange the refresh token with POST /api/refresh, or log in again. Access tokens hold for the \
+                 time that expires_in tells."
+            }
+            Self::InvalidRefreshToken => {
+                "Log in again. The session is over: it ended, was not used for too long, or an older refresh \
+                 token of it was shown, as by a thief. Keep the refresh token of each answer in place of the one \
+                 before."
+            }
             Self::NotFound => "Check the path. The page / has links to what there is.",
             Self::MethodNotAllowed => "Use one of the methods that the header Allow lists.",
             Self::RequestTimeout => "Send the whole request at once.",
@@ -318,7 +332,7 @@ impl Code {
     /// The header `WWW-Authenticate` (RFC 6750, section 3): it names an error only if a token was sent.
     fn challenge(self) -> Option<&'static str> {
         match self {
-            Self::InvalidCredentials | Self::MissingToken => Some("Bearer"),
+            Self::InvalidCredentials | Self::MissingToken | Self::InvalidRefreshToken => Some("Bearer"),
             Self::InvalidToken => {
                 Some(r#"Bearer error="invalid_token", error_description="the token is not valid""#)
             }
@@ -451,10 +465,37 @@ impl From<LogInError> for Problem {
 impl From<WhoamiError> for Problem {
     fn from(error: WhoamiError) -> Self {
         match error {
-            WhoamiError::Token(InvalidToken::Expired) => Self::new(Code::TokenExpired),
-            WhoamiError::Token(InvalidToken::Invalid) => Self::new(Code::InvalidToken),
+            WhoamiError::Token(error) => error.into(),
             WhoamiError::Port(error) => error.into(),
         }
+    }
+}
+
+impl From<RefreshError> for Problem {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            // Why is nobody's business but the audit log's.
+            RefreshError::InvalidToken => Self::new(Code::InvalidRefreshToken),
+            RefreshError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<LogOutError> for Problem {
+    fn from(error: LogOutError) -> Self {
+        match error {
+            LogOutError::Token(error) => error.into(),
+            LogOutError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvalidToken> for Problem {
+    fn from(error: InvalidToken) -> Self {
+        Self::new(match error {
+            InvalidToken::Expired => Code::TokenExpired,
+            InvalidToken::Invalid => Code::InvalidToken,
+        })
     }
 }
 

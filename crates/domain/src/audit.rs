@@ -43,6 +43,16 @@ pub enum Action {
     LogIn,
     /// Showing an access token. Recorded only when it is refused.
     ShowToken,
+    /// Exchanging a refresh token. Recorded only when it is refused.
+    Refresh,
+    /// Getting once more what a refresh had handed out, because the answer was lost.
+    RecoverRefresh,
+    /// Logging out.
+    LogOut,
+    /// Ending one of one's sessions.
+    EndSession,
+    /// Ending all sessions of an account, or all but one.
+    EndSessions,
     /// An operator disables an account.
     Disable,
     /// An operator enables it again.
@@ -119,6 +129,11 @@ impl Action {
             Self::SignUp => "sign_up",
             Self::LogIn => "log_in",
             Self::ShowToken => "show_token",
+            Self::Refresh => "refresh",
+            Self::RecoverRefresh => "recover_refresh",
+            Self::LogOut => "log_out",
+            Self::EndSession => "end_session",
+            Self::EndSessions => "end_sessions",
             Self::Disable => "disable",
             Self::Enable => "enable",
             Self::SetPassword => "set_password",

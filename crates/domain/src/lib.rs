@@ -22,8 +22,8 @@ mod username;
 
 pub use audit::{Action, Event, Origin, Outcome, Subject};
 pub use auth::{
-    AdministerError, Auth, Holder, LogInError, LoggedIn, Refusal, Rules, SetPasswordError, SignUpError,
-    WhoamiError,
+    AdministerError, Auth, Farewell, Holder, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed,
+    Refusal, Rules, SetPasswordError, SignUpError, WhoamiError,
 };
 pub use network::ClientNetwork;
 pub use password::{

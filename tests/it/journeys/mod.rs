@@ -7,4 +7,5 @@ mod http;
 mod keys;
 mod log;
 mod pages;
+mod sessions;
 mod start_and_stop;

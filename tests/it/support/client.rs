@@ -104,6 +104,11 @@ impl Answer {
         self.json()["access_token"].as_str().unwrap_or_else(|| panic!("no token: {self:?}")).to_owned()
     }
 
+    /// The refresh token of a login or a refresh.
+    pub(crate) fn refresh_token(&self) -> String {
+        self.json()["refresh_token"].as_str().unwrap_or_else(|| panic!("no token: {self:?}")).to_owned()
+    }
+
     /// Asserts that this is a problem document of this status and code, with all that every problem has.
     #[track_caller]
     pub(crate) fn assert_problem(&self, status: u16, code: &str) {

@@ -58,7 +58,7 @@ impl<'a> From<&'a User> for UserView<'a> {
 }
 
 /// UTC with a `Z` and always six digits (RFC 3339, section 5.6).
-fn rfc3339(time: Timestamp) -> String {
+pub(super) fn rfc3339(time: Timestamp) -> String {
     format!("{time:.6}")
 }
 

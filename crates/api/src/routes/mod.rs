@@ -4,7 +4,10 @@ mod discovery;
 mod health;
 pub(crate) mod jwks;
 pub(crate) mod log_in;
+pub(crate) mod log_out;
 pub(crate) mod me;
+pub(crate) mod refresh;
+pub(crate) mod sessions;
 pub(crate) mod sign_up;
 
 use actix_web::HttpResponse;
@@ -12,7 +15,7 @@ use actix_web::web::{self, ServiceConfig};
 pub(crate) use discovery::{__path_authorization_server, __path_openid_configuration};
 pub(crate) use health::{__path_live, __path_ready};
 
-use crate::endpoint::{get, post};
+use crate::endpoint::{delete, get, get_and_delete, post};
 use crate::problem::{Code, Problem};
 use crate::{Settings, openapi, pages};
 
@@ -21,6 +24,10 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
     config
         .service(post("/api/signup", sign_up::sign_up))
         .service(post("/api/login", log_in::log_in))
+        .service(post("/api/refresh", refresh::refresh))
+        .service(post("/api/logout", log_out::log_out))
+        .service(get_and_delete("/api/sessions", sessions::list, sessions::end_others))
+        .service(delete("/api/sessions/{id}", sessions::end))
         .service(get("/api/me", me::me))
         .service(get("/.well-known/jwks.json", jwks::jwks))
         .service(get("/.well-known/openid-configuration", discovery::openid_configuration))

@@ -3,9 +3,12 @@
 mod administer;
 mod attempt;
 mod log_in;
+mod log_out;
 mod open_session;
 mod public_keys;
 mod race;
+mod refresh;
+mod sessions;
 mod sign_up;
 mod whoami;
 
@@ -16,8 +19,10 @@ use futures_channel::oneshot;
 pub use self::administer::{AdministerError, SetPasswordError};
 use self::attempt::Attempt;
 pub use self::log_in::{LogInError, LoggedIn};
+pub use self::log_out::{Farewell, LogOutError};
 pub use self::open_session::Refusal;
 use self::race::Races;
+pub use self::refresh::{RefreshError, Refreshed};
 pub use self::sign_up::SignUpError;
 use self::whoami::Marks;
 pub use self::whoami::{Holder, WhoamiError};

@@ -1,0 +1,65 @@
+//! `POST /api/logout`
+
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use domain::Farewell;
+
+use super::refresh::Refresh;
+use crate::Api;
+use crate::body::Body;
+use crate::caller::{Sender, bearer_token};
+use crate::problem::{Code, Problem};
+
+/// What whoever logs out shows: an access token, or else a refresh token.
+pub(crate) struct Shown(Farewell);
+
+/// Log out: end this session.
+///
+/// Send the access token, or without one a body `{"refresh_token":"…"}`.
+#[utoipa::path(
+    post,
+    path = "/api/logout",
+    operation_id = "log_out",
+    tag = "session",
+    security(("access_token" = [])),
+    responses(
+        (status = 204, description = "The session is over, or was before."),
+        (status = 400, description = "There is more than one header `Authorization`, or the body is not one JSON \
+         object."),
+        (status = 401, description = "There is no token, or the access token is not valid, or has expired."),
+        (status = 413, description = "The body is larger than 16 KiB."),
+        (status = 415, description = "The body is not declared as JSON."),
+        (status = 422, description = "A field is missing or unknown; `errors` says which."),
+        (status = 503, description = "The store does not answer."),
+    ),
+)]
+pub(crate) async fn log_out(
+    api: Data<Api>,
+    Sender(origin): Sender,
+    Shown(farewell): Shown,
+) -> Result<HttpResponse, Problem> {
+    api.auth.log_out(origin, farewell).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+impl FromRequest for Shown {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        if headers.contains_key(AUTHORIZATION) {
+            let token = bearer_token(headers).map(|token| token.to_owned().into());
+            return Box::pin(async { Ok(Self(Farewell::AccessToken(token?))) });
+        }
+        if !headers.contains_key(CONTENT_TYPE) {
+            return Box::pin(async { Err(Problem::new(Code::MissingToken)) });
+        }
+        let body = Body::<Refresh>::from_request(request, payload);
+        Box::pin(async { Ok(Self(Farewell::RefreshToken(body.await?.0.refresh_token.into_parsed()?))) })
+    }
+}

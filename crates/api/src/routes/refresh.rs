@@ -1,0 +1,75 @@
+//! `POST /api/refresh`
+
+use actix_web::HttpResponse;
+use actix_web::http::header::HeaderName;
+use actix_web::web::Data;
+use domain::ports::Reuse;
+use garde::Validate;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use zeroize::Zeroizing;
+
+use super::log_in::TokensView;
+use crate::Api;
+use crate::body::{Body, Field};
+use crate::caller::Sender;
+use crate::problem::Problem;
+
+/// Tells a client's developer that a refresh token was shown which had been exchanged before.
+const REFRESH_REUSE: HeaderName = HeaderName::from_static("refresh-reuse");
+
+/// What is to be exchanged.
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refresh {
+    /// The `refresh_token` of the login, or of the last refresh.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = String, required)]
+    pub(super) refresh_token: Field<Zeroizing<String>>,
+}
+
+/// Exchange a refresh token for the next tokens.
+///
+/// Keep the answer's refresh token in place of the one that was sent. Several tabs may share one: whoever comes
+/// late gets the same refresh token as whoever was first, and so does a client that never got its answer. A token
+/// that is shown again long after it was exchanged has been stolen, as far as anybody can tell, and ends the session.
+#[utoipa::path(
+    post,
+    path = "/api/refresh",
+    operation_id = "refresh",
+    tag = "session",
+    request_body = Refresh,
+    responses(
+        (status = 200, description = "The next tokens.", body = TokensView, headers(
+            ("Refresh-Reuse" = Option<String>, description = "Set if the token had been exchanged before: \
+             `concurrent` for a tab that came late, `recovered` for an answer that was lost."),
+        )),
+        (status = 400, description = "The body is not one JSON object."),
+        (status = 401, description = "The token is unknown, forged, expired or misused, or its session is over: \
+         the answer is the same."),
+        (status = 413, description = "The body is larger than 16 KiB."),
+        (status = 415, description = "The body is not declared as JSON."),
+        (status = 422, description = "A field is missing or unknown; `errors` says which."),
+        (status = 503, description = "The store does not answer."),
+    ),
+)]
+pub(crate) async fn refresh(
+    api: Data<Api>,
+    Sender(origin): Sender,
+    Body(body): Body<Refresh>,
+) -> Result<HttpResponse, Problem> {
+    let refreshed = api.auth.refresh(origin, body.refresh_token.into_parsed()?).await?;
+    let mut answer = HttpResponse::Ok();
+    if let Some(reuse) = refreshed.reuse {
+        answer.insert_header((REFRESH_REUSE, word(reuse)));
+    }
+    Ok(answer.json(TokensView::from(&refreshed.tokens)))
+}
+
+fn word(reuse: Reuse) -> &'static str {
+    match reuse {
+        Reuse::Concurrent => "concurrent",
+        Reuse::Recovered => "recovered",
+    }
+}

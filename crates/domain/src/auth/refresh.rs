@@ -1,0 +1,224 @@
+//! Exchanging a refresh token.
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::Auth;
+use crate::ports::{PortError, Reuse, Rotation, Shown};
+use crate::{Action, Origin, Outcome, RefreshClaim, Session, Subject, Tokens, User};
+
+/// What a refresh hands out.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The tokens. If it was a reuse, the refresh token is the one that was handed out before.
+    pub tokens: Tokens,
+    /// Why a token that was exchanged before was good all the same, if it was such a one.
+    pub reuse: Option<Reuse>,
+}
+
+/// Why nothing is handed out.
+#[derive(Debug, Error)]
+pub enum RefreshError {
+    /// The token opens nothing. Whoever answers the client must not tell why.
+    #[error("the refresh token is not valid")]
+    InvalidToken,
+    /// The session could not be looked up or changed, or the tokens not be made.
+    #[error(transparent)]
+    Port(#[from] PortError),
+}
+
+impl Auth {
+    /// Exchanges a refresh token for the next tokens of its session. One that was exchanged before gets the
+    /// newest ones again, or ends the session, as [`crate::Lineage`] decides.
+    pub async fn refresh(&self, origin: Origin, token: Zeroizing<String>) -> Result<Refreshed, RefreshError> {
+        let (claim, session, user) = match self.session_of(&token).await? {
+            Ok(found) => found,
+            Err(Stranger { subject, reason }) => {
+                self.attempt(Action::Refresh, subject, origin).fail(Outcome::Refused(reason));
+                return Err(RefreshError::InvalidToken);
+            }
+        };
+        let auth = self.clone();
+        self.finish(async move { auth.rotate(origin, claim, &session, &user).await }).await?
+    }
+
+    /// The live session that a genuine refresh token belongs to. What is forged never comes to the writer.
+    pub(super) async fn session_of(
+        &self,
+        token: &str,
+    ) -> Result<Result<(RefreshClaim, Session, User), Stranger>, PortError> {
+        let unknown = |reason| Ok(Err(Stranger { subject: Subject::Unknown, reason }));
+        let Some(claim) = self.ports.refresh_tokens.read(token) else { return unknown("malformed") };
+        let Some((session, account)) = self.ports.sessions.look_up(claim.session).await? else {
+            return unknown("unknown_session");
+        };
+        if !self.ports.refresh_tokens.is_genuine(token, &session.nonce) {
+            return unknown("forged");
+        }
+        // Whatever disables an account ends its sessions. Looked at all the same: no way to a token is without
+        // this guard.
+        if !session.is_live(self.ports.clock.now()) || account.disabled_at.is_some() {
+            return Ok(Err(Stranger { subject: Subject::User(session.user), reason: "session_over" }));
+        }
+        Ok(Ok((claim, session, account.user)))
+    }
+
+    async fn rotate(
+        &self,
+        origin: Origin,
+        claim: RefreshClaim,
+        session: &Session,
+        user: &User,
+    ) -> Result<Refreshed, RefreshError> {
+        let subject = Subject::User(user.id);
+        let at = self.ports.clock.now();
+        let RefreshClaim { session: id, generation } = claim;
+        let shown = Shown { session: id, generation, at, rules: self.rules.sessions };
+        let turned_away = |reason| {
+            self.attempt(Action::Refresh, subject.clone(), origin.clone()).fail(Outcome::Refused(reason));
+            Err(RefreshError::InvalidToken)
+        };
+        let (now, reuse) = match self.ports.sessions.rotate(shown).await? {
+            Rotation::Rotated(now) => (now, None),
+            Rotation::Again(now, reuse) => (now, Some(reuse)),
+            Rotation::Ended(misuse) => return turned_away(misuse.as_str()),
+            Rotation::Over => return turned_away("session_over"),
+        };
+        if reuse == Some(Reuse::Recovered) {
+            self.attempt(Action::RecoverRefresh, subject.clone(), origin.clone()).succeed(subject.clone());
+        }
+        let claim = RefreshClaim { session: id, generation: now.lineage.generation };
+        let tokens = self.issue(user, claim, &session.nonce, at, now.expires_at)?;
+        Ok(Refreshed { tokens, reuse })
+    }
+}
+
+/// A refresh token that belongs to no live session, as the audit log is told of it.
+pub(super) struct Stranger {
+    subject: Subject,
+    reason: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ports::{MockRefreshTokens, MockSessionRepo, Ports};
+    use crate::testing::{self, Events, ann, auth, broken, noon, origin, ports, session, token_ports};
+    use crate::{Account, Misuse};
+
+    fn refresh_tokens(genuine: bool) -> MockRefreshTokens {
+        let mut tokens = MockRefreshTokens::new();
+        tokens.expect_read().returning(|text| {
+            let claim = RefreshClaim { session: session().id, generation: session().lineage.generation };
+            (text != "malformed").then_some(claim)
+        });
+        tokens.expect_is_genuine().withf(|_, nonce| *nonce == session().nonce).return_const(genuine);
+        tokens.expect_write().returning(|claim, _| format!("refresh {}", claim.generation).into());
+        tokens
+    }
+
+    fn sessions_with(found: Option<(Session, Account)>) -> MockSessionRepo {
+        let mut sessions = MockSessionRepo::new();
+        sessions.expect_look_up().returning(move |_| Ok(found.clone()));
+        sessions
+    }
+
+    fn one_who_refreshes(sessions: MockSessionRepo, genuine: bool) -> (Auth, Events) {
+        let (audit, events) = testing::audit();
+        let ports = Ports {
+            sessions: Arc::new(sessions),
+            tokens: token_ports().0,
+            refresh_tokens: Arc::new(refresh_tokens(genuine)),
+            audit,
+            ..ports()
+        };
+        (auth(ports), events)
+    }
+
+    fn one_whose_store_says(rotation: Rotation) -> (Auth, Events) {
+        let mut sessions = sessions_with(Some((session(), ann())));
+        sessions
+            .expect_rotate()
+            .withf(|shown| (shown.generation, shown.at) == (session().lineage.generation, noon()))
+            .once()
+            .returning(move |_| Ok(rotation.clone()));
+        one_who_refreshes(sessions, true)
+    }
+
+    async fn refresh(auth: &Auth, token: &str) -> Result<Refreshed, RefreshError> {
+        auth.refresh(origin(), token.to_owned().into()).await
+    }
+
+    #[tokio::test]
+    async fn a_good_token_gets_the_next_ones_and_is_not_put_on_record() {
+        let (auth, events) = one_whose_store_says(Rotation::Rotated(session()));
+
+        let Refreshed { tokens, reuse } = refresh(&auth, "good").await.unwrap();
+
+        assert_eq!((&**tokens.access.text, &**tokens.refresh.text, reuse), ("access 2", "refresh 2", None));
+        assert_eq!((tokens.session, tokens.refresh.lifetime), (session().id, session().time_left(noon())));
+        assert_eq!(events.taken(), []);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_may_be_used_again_gets_the_newest_and_a_lost_answer_is_put_on_record() {
+        let recovered = (Action::RecoverRefresh, Outcome::Success, Subject::User(ann().user.id));
+        for (reuse, expected) in [(Reuse::Concurrent, vec![]), (Reuse::Recovered, vec![recovered])] {
+            let (auth, events) = one_whose_store_says(Rotation::Again(session(), reuse));
+
+            let refreshed = refresh(&auth, "good").await.unwrap();
+
+            assert_eq!((&**refreshed.tokens.refresh.text, refreshed.reuse), ("refresh 2", Some(reuse)));
+            assert_eq!(events.taken(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_misuse_is_refused_and_put_on_record_by_its_name() {
+        let misuse = Misuse::SuccessorSeen;
+        for (rotation, reason) in
+            [(Rotation::Ended(misuse), misuse.as_str()), (Rotation::Over, "session_over")]
+        {
+            let (auth, events) = one_whose_store_says(rotation);
+
+            let refused = refresh(&auth, "good").await.unwrap_err();
+
+            assert!(matches!(refused, RefreshError::InvalidToken));
+            let expected = (Action::Refresh, Outcome::Refused(reason), Subject::User(ann().user.id));
+            assert_eq!(events.taken(), [expected]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_no_live_session_is_refused_without_a_write() {
+        let ended = Session { ended_at: Some(noon()), ..session() };
+        let expired = Session { expires_at: noon(), ..session() };
+        let disabled = Account { disabled_at: Some(noon()), ..ann() };
+        for (token, found, genuine, reason) in [
+            ("malformed", None, true, "malformed"),
+            ("good", None, true, "unknown_session"),
+            ("forged", Some((session(), ann())), false, "forged"),
+            ("good", Some((ended, ann())), true, "session_over"),
+            ("good", Some((expired, ann())), true, "session_over"),
+            ("good", Some((session(), disabled)), true, "session_over"),
+        ] {
+            let (auth, events) = one_who_refreshes(sessions_with(found), genuine);
+
+            let refused = refresh(&auth, token).await.unwrap_err();
+
+            assert!(matches!(refused, RefreshError::InvalidToken), "{reason}");
+            assert_eq!(events.taken()[0].1, Outcome::Refused(reason));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_cannot_be_asked_is_not_a_bad_token() {
+        let mut sessions = sessions_with(Some((session(), ann())));
+        sessions.expect_rotate().returning(|_| Err(broken()));
+        let (auth, _) = one_who_refreshes(sessions, true);
+
+        assert!(matches!(refresh(&auth, "good").await, Err(RefreshError::Port(_))));
+    }
+}
