@@ -1,5 +1,6 @@
 //! Which adapter stands behind which port, and the order in which they go up and come down.
 
+use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use store_sqlite::{Access, SqliteStore};
 use thiserror::Error;
 use token_jwt::{JwtIssuer, MacRefreshTokens, Profile};
 use tokio::runtime::{self, Handle, Runtime};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
 
 use crate::audit_log::LineLog;
 use crate::config::{self, Config, Secret};
@@ -26,6 +29,9 @@ const STORE_THREADS: usize = 2;
 
 /// How long what is left of the runtime may take once the store is closed and nobody waits for it any more.
 const LAST_THREADS: Duration = Duration::from_secs(1);
+
+/// How often what is over is removed.
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 /// What the adapters are put up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +71,8 @@ pub(crate) struct Application {
     pub(crate) runtime: Runtime,
     store: Arc<SqliteStore>,
     tasks: TaskTracker,
+    /// Only a server sweeps.
+    sweeper: Option<JoinHandle<()>>,
 }
 
 /// Sees work through on the store's runtime; a stop waits for it.
@@ -159,17 +167,38 @@ impl Application {
             access_ttl: config.token.access_ttl,
             sessions: config.session.rules,
         };
-        Ok(Self { auth: Auth::new(ports, rules), tokens, clock, entropy, runtime, store, tasks })
+        let auth = Auth::new(ports, rules);
+        let sweeper = (purpose == Purpose::Serve).then(|| runtime.spawn(sweep(auth.clone())));
+        Ok(Self { auth, tokens, clock, entropy, runtime, store, tasks, sweeper })
     }
 
     /// Takes everything down once nobody asks for anything any more: lets the store finish within `patience`
     /// what callers may have stopped waiting for, then the hasher what it has begun, then closes the store.
     pub(crate) fn stop(self, patience: Duration) -> Result<(), Unfinished> {
+        // A batch that has begun is the store's, which finishes it.
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.abort();
+        }
         self.tasks.close();
         let waited = self.runtime.block_on(async { tokio::time::timeout(patience, self.tasks.wait()).await });
         drop(self.auth);
         self.runtime.block_on(self.store.close());
         self.runtime.shutdown_timeout(LAST_THREADS);
         waited.map_err(|_| Unfinished)
+    }
+}
+
+/// Removes what is over, at the start and then every hour. What fails is tried again the next time.
+async fn sweep(auth: Auth) {
+    loop {
+        match auth.sweep().await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "removed what is over"),
+            Err(error) => {
+                let cause = error.source().map(ToString::to_string);
+                warn!(cause, "cannot remove what is over");
+            }
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
     }
 }

@@ -300,3 +300,22 @@ async fn tokens_of_the_key_before_hold_until_it_is_taken_away() {
     let new = refresh(&client, &old).await.refresh_token();
     assert_eq!(refresh(&client, &new).await.status, 200);
 }
+
+#[tokio::test]
+async fn what_is_over_is_removed_and_stays_over() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let answer = logged_in(&client, "ann").await;
+    let other = client.log_in("ann", PASSWORD).await;
+    bearing(&client, "POST", "/api/logout", &answer.token()).await;
+
+    let server = server.restart();
+    let swept = server.log().wait_for("a sweep", |line| line["message"] == "removed what is over");
+
+    assert_eq!(swept["count"], 1);
+    let client = Client::of(&server);
+    client.me(&answer.token()).await.assert_problem(401, "invalid_token");
+    refresh(&client, &answer.refresh_token()).await.assert_problem(401, "invalid_refresh_token");
+    assert_eq!(bearing(&client, "POST", "/api/logout", &answer.token()).await.status, 204);
+    assert_eq!(client.me(&other.token()).await.status, 200);
+}

@@ -10,6 +10,7 @@ mod race;
 mod refresh;
 mod sessions;
 mod sign_up;
+mod sweep;
 mod whoami;
 
 use std::time::Duration;
