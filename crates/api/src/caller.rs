@@ -5,7 +5,6 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
-use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use domain::{Holder, Origin, UserAgent};
 
@@ -36,8 +35,7 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let token = bearer_token(request.headers())?;
-            let api = request.app_data::<Data<Api>>().ok_or(Problem::new(Code::Internal))?;
-            Ok(Self(api.auth.whoami(origin(&request), token).await?))
+            Ok(Self(Api::of(&request)?.auth.whoami(origin(&request), token).await?))
         })
     }
 }

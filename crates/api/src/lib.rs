@@ -19,6 +19,7 @@ mod openapi;
 mod pages;
 mod problem;
 mod routes;
+mod transport;
 
 use std::io;
 use std::net::TcpListener;
@@ -28,11 +29,12 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
-use actix_web::{App, HttpServer};
+use actix_web::{App, HttpRequest, HttpServer};
 use domain::Auth;
 use domain::ports::{Clock, Entropy};
 
 pub use self::openapi::openapi_json;
+use self::problem::{Code, Problem};
 
 /// How long a client may take over the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -60,6 +62,14 @@ pub struct Settings {
     pub issuer: String,
     /// Whether `/docs`, `/redoc` and `/openapi.json` are there.
     pub docs: bool,
+}
+
+impl Api {
+    /// The one that a request came to.
+    fn of(request: &HttpRequest) -> Result<&Self, Problem> {
+        let api = request.app_data::<Data<Self>>().map(|api| &***api);
+        api.ok_or(Problem::new(Code::Internal))
+    }
 }
 
 /// Serves on `listener` with `workers` threads, once the answer is awaited inside an actix system. Does not

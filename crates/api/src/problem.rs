@@ -41,6 +41,7 @@ pub(crate) enum Code {
     InvalidToken,
     TokenExpired,
     InvalidRefreshToken,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -188,13 +189,14 @@ impl Problem {
 
 impl Code {
     /// Every code, for the pages that explain them.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::MalformedRequest,
         Self::InvalidCredentials,
         Self::MissingToken,
         Self::InvalidToken,
         Self::TokenExpired,
         Self::InvalidRefreshToken,
+        Self::Forbidden,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -217,6 +219,7 @@ impl Code {
             Self::InvalidToken => "invalid_token",
             Self::TokenExpired => "token_expired",
             Self::InvalidRefreshToken => "invalid_refresh_token",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
@@ -240,6 +243,7 @@ impl Code {
             | Self::InvalidToken
             | Self::TokenExpired
             | Self::InvalidRefreshToken => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -263,6 +267,7 @@ impl Code {
             Self::InvalidToken => "The access token is not valid",
             Self::TokenExpired => "The access token has expired",
             Self::InvalidRefreshToken => "The refresh token is not valid",
+            Self::Forbidden => "The request is not allowed from there",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::RequestTimeout => "The request took too long to arrive",
@@ -304,6 +309,9 @@ impl Code {
                 "Log in again. The session is over: it ended, was not used for too long, or an older refresh \
                  token of it was shown, as by a thief. Keep the refresh token of each answer in place of the one \
                  before."
+            }
+            Self::Forbidden => {
+                "Ask from a page of the same origin as this service. A cookie counts for nothing from any other."
             }
             Self::NotFound => "Check the path. The page / has links to what there is.",
             Self::MethodNotAllowed => "Use one of the methods that the header Allow lists.",

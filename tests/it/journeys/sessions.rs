@@ -319,3 +319,79 @@ async fn what_is_over_is_removed_and_stays_over() {
     assert_eq!(bearing(&client, "POST", "/api/logout", &answer.token()).await.status, 204);
     assert_eq!(client.me(&other.token()).await.status, 200);
 }
+
+/// Asks as a page of this origin would, with a cookie if there is one.
+async fn as_a_page(client: &Client, path: &str, origin: &str, cookie: &str, body: Option<Value>) -> Answer {
+    let mut request = client.request("POST", path).header("X-Session-Transport", "cookie");
+    for (name, value) in [("Origin", origin), ("Cookie", cookie)] {
+        if !value.is_empty() {
+            request = request.header(name, value);
+        }
+    }
+    client.send(if let Some(body) = body { request.json(&body) } else { request }).await
+}
+
+#[tokio::test]
+async fn a_browser_keeps_its_refresh_token_in_a_cookie_that_no_script_reads() {
+    for (issuer, name, secure) in [
+        ("http://localhost:8000", "auth_refresh", ""),
+        ("https://auth.example", "__Host-auth_refresh", " Secure;"),
+    ] {
+        let server = Deployment::new().set("AUTH_TOKEN__ISSUER", issuer).serve();
+        let client = Client::of(&server);
+        client.sign_up("ann", PASSWORD).await;
+        let credentials = json!({ "username": "ann", "password": PASSWORD });
+        let value = |answer: &Answer| {
+            let cookie = answer.header("Set-Cookie").to_owned();
+            let (value, attributes) = cookie.split_once("; ").unwrap_or_default();
+            let max_age = if value.ends_with('=') { 0 } else { 14 * 86_400 };
+            let expected = format!("Path=/; Max-Age={max_age}; HttpOnly;{secure} SameSite=Strict");
+            assert_eq!(attributes, expected, "{answer:?}");
+            value.strip_prefix(&format!("{name}=")).unwrap().to_owned()
+        };
+
+        let logged_in = as_a_page(&client, "/api/login", issuer, "", Some(credentials)).await;
+        assert_eq!(logged_in.json().get("refresh_token"), None);
+        assert_eq!(logged_in.json()["refresh_expires_in"], 14 * 86_400);
+        let first = format!("other=1; {name}={}", value(&logged_in));
+
+        let refreshed = as_a_page(&client, "/api/refresh", issuer, &first, None).await;
+        assert_eq!((refreshed.status.as_u16(), refreshed.json().get("refresh_token")), (200, None));
+        let second = format!("{name}={}", value(&refreshed));
+        assert_ne!(first, second);
+
+        let left = as_a_page(&client, "/api/logout", issuer, &second, None).await;
+        assert_eq!((left.status.as_u16(), value(&left)), (204, String::new()));
+        assert_eq!(client.me(&refreshed.token()).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_counts_for_nothing_without_the_header_or_from_another_origin() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let mine = logged_in(&client, "ann").await;
+    let cookie = format!("auth_refresh={}", mine.refresh_token());
+
+    for path in ["/api/refresh", "/api/logout"] {
+        for origin in ["", "null", "https://evil.example", "https://localhost:8000", "http://localhost:8001"]
+        {
+            as_a_page(&client, path, origin, &cookie, None).await.assert_problem(403, "forbidden");
+        }
+        let bare = client.request("POST", path).header("Cookie", &cookie).header("Origin", server.base_url());
+        let refused = client.send(bare.json(&json!({}))).await;
+        refused.assert_field("refresh_token", "required");
+        let odd =
+            client.request("POST", path).header("Cookie", &cookie).header("X-Session-Transport", "body");
+        client.send(odd).await.assert_problem(400, "malformed_request");
+    }
+    for bad in ["", "auth_refresh=", "auth_refresh=x", &format!("{cookie}; {cookie}")] {
+        let refused = as_a_page(&client, "/api/refresh", server.base_url(), bad, None).await;
+        refused.assert_problem(401, "invalid_refresh_token");
+        assert_eq!(refused.headers.get("Set-Cookie"), None);
+    }
+
+    assert_eq!(client.me(&mine.token()).await.status, 200);
+    let page = as_a_page(&client, "/api/refresh", server.base_url(), &cookie, None).await;
+    assert_eq!((page.status.as_u16(), page.headers.get("Refresh-Reuse")), (200, None));
+}

@@ -11,6 +11,7 @@ use crate::Api;
 use crate::body::{Body, Field};
 use crate::caller::Sender;
 use crate::problem::Problem;
+use crate::transport::Transport;
 
 /// Who wants to be let in.
 #[derive(Deserialize, Validate, ToSchema)]
@@ -51,8 +52,9 @@ pub(crate) struct TokensView<'a> {
     /// For how many seconds the access token holds.
     #[schema(example = 900)]
     expires_in: u64,
-    /// The token to exchange for the next ones.
-    refresh_token: &'a str,
+    /// The token to exchange for the next ones, unless it is in the cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
     /// For how many seconds the refresh token holds if nobody uses it.
     #[schema(example = 1_209_600)]
     refresh_expires_in: u64,
@@ -61,7 +63,9 @@ pub(crate) struct TokensView<'a> {
     session_id: String,
 }
 
-/// Log in and get an access token.
+/// Log in: open a session.
+///
+/// With the header `X-Session-Transport: cookie` the refresh token goes into a cookie that no script can read.
 #[utoipa::path(
     post,
     path = "/api/login",
@@ -81,21 +85,25 @@ pub(crate) struct TokensView<'a> {
 pub(crate) async fn log_in(
     api: Data<Api>,
     Sender(origin): Sender,
+    transport: Transport,
     Body(body): Body<LogIn>,
 ) -> Result<HttpResponse, Problem> {
     let LogIn { username, password } = body;
     let logged_in = api.auth.log_in(origin, username.into_parsed()?, password.into_parsed()?).await?;
-    let tokens = TokensView::from(&logged_in.tokens);
-    Ok(HttpResponse::Ok().json(LoggedInView { message: "Successfully logged in!", tokens }))
+    let mut answer = HttpResponse::Ok();
+    let refresh_token = transport.hand_out(&mut answer, &api, &logged_in.tokens.refresh);
+    let tokens = TokensView::new(&logged_in.tokens, refresh_token);
+    Ok(answer.json(LoggedInView { message: "Successfully logged in!", tokens }))
 }
 
-impl<'a> From<&'a Tokens> for TokensView<'a> {
-    fn from(tokens: &'a Tokens) -> Self {
+impl<'a> TokensView<'a> {
+    /// Without a refresh token if that goes elsewhere.
+    pub(super) fn new(tokens: &'a Tokens, refresh_token: Option<&'a str>) -> Self {
         Self {
             access_token: &tokens.access.text,
             token_type: "bearer",
             expires_in: tokens.access.lifetime.as_secs(),
-            refresh_token: &tokens.refresh.text,
+            refresh_token,
             refresh_expires_in: tokens.refresh.lifetime.as_secs(),
             session_id: tokens.session.to_string(),
         }

@@ -8,18 +8,18 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use domain::Farewell;
 
-use super::refresh::Refresh;
 use crate::Api;
-use crate::body::Body;
 use crate::caller::{Sender, bearer_token};
 use crate::problem::{Code, Problem};
+use crate::transport::{RefreshSecret, SESSION_TRANSPORT, Transport};
 
 /// What whoever logs out shows: an access token, or else a refresh token.
 pub(crate) struct Shown(Farewell);
 
 /// Log out: end this session.
 ///
-/// Send the access token, or without one a body `{"refresh_token":"…"}`.
+/// Send the access token, or without one a body `{"refresh_token":"…"}`, or the header
+/// `X-Session-Transport: cookie`, by which the cookie is used and taken away.
 #[utoipa::path(
     post,
     path = "/api/logout",
@@ -31,6 +31,7 @@ pub(crate) struct Shown(Farewell);
         (status = 400, description = "There is more than one header `Authorization`, or the body is not one JSON \
          object."),
         (status = 401, description = "There is no token, or the access token is not valid, or has expired."),
+        (status = 403, description = "The cookie was to be used, and the page that asks is of another origin."),
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),
         (status = 422, description = "A field is missing or unknown; `errors` says which."),
@@ -40,10 +41,13 @@ pub(crate) struct Shown(Farewell);
 pub(crate) async fn log_out(
     api: Data<Api>,
     Sender(origin): Sender,
+    transport: Transport,
     Shown(farewell): Shown,
 ) -> Result<HttpResponse, Problem> {
     api.auth.log_out(origin, farewell).await?;
-    Ok(HttpResponse::NoContent().finish())
+    let mut answer = HttpResponse::NoContent();
+    transport.clear(&mut answer, &api);
+    Ok(answer.finish())
 }
 
 impl FromRequest for Shown {
@@ -56,10 +60,10 @@ impl FromRequest for Shown {
             let token = bearer_token(headers).map(|token| token.to_owned().into());
             return Box::pin(async { Ok(Self(Farewell::AccessToken(token?))) });
         }
-        if !headers.contains_key(CONTENT_TYPE) {
+        if !headers.contains_key(CONTENT_TYPE) && !headers.contains_key(SESSION_TRANSPORT) {
             return Box::pin(async { Err(Problem::new(Code::MissingToken)) });
         }
-        let body = Body::<Refresh>::from_request(request, payload);
-        Box::pin(async { Ok(Self(Farewell::RefreshToken(body.await?.0.refresh_token.into_parsed()?))) })
+        let secret = RefreshSecret::from_request(request, payload);
+        Box::pin(async { Ok(Self(Farewell::RefreshToken(secret.await?.0))) })
     }
 }

@@ -4,36 +4,24 @@ use actix_web::HttpResponse;
 use actix_web::http::header::HeaderName;
 use actix_web::web::Data;
 use domain::ports::Reuse;
-use garde::Validate;
-use serde::Deserialize;
-use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
 use super::log_in::TokensView;
 use crate::Api;
-use crate::body::{Body, Field};
 use crate::caller::Sender;
 use crate::problem::Problem;
+use crate::transport::{Refresh, RefreshSecret, Transport};
 
 /// Tells a client's developer that a refresh token was shown which had been exchanged before.
 const REFRESH_REUSE: HeaderName = HeaderName::from_static("refresh-reuse");
-
-/// What is to be exchanged.
-#[derive(Deserialize, Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Refresh {
-    /// The `refresh_token` of the login, or of the last refresh.
-    #[serde(default)]
-    #[garde(dive)]
-    #[schema(value_type = String, required)]
-    pub(super) refresh_token: Field<Zeroizing<String>>,
-}
 
 /// Exchange a refresh token for the next tokens.
 ///
 /// Keep the answer's refresh token in place of the one that was sent. Several tabs may share one: whoever comes
 /// late gets the same refresh token as whoever was first, and so does a client that never got its answer. A token
 /// that is shown again long after it was exchanged has been stolen, as far as anybody can tell, and ends the session.
+///
+/// With the header `X-Session-Transport: cookie` the token comes and goes in the cookie, without a body, and only from
+/// a page of this service's own origin.
 #[utoipa::path(
     post,
     path = "/api/refresh",
@@ -48,6 +36,8 @@ pub(crate) struct Refresh {
         (status = 400, description = "The body is not one JSON object."),
         (status = 401, description = "The token is unknown, forged, expired or misused, or its session is over: \
          the answer is the same."),
+        (status = 403, description = "The cookie was to be used, and the page that asks is of another origin, or of \
+         none that is told."),
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),
         (status = 422, description = "A field is missing or unknown; `errors` says which."),
@@ -57,14 +47,16 @@ pub(crate) struct Refresh {
 pub(crate) async fn refresh(
     api: Data<Api>,
     Sender(origin): Sender,
-    Body(body): Body<Refresh>,
+    transport: Transport,
+    RefreshSecret(token): RefreshSecret,
 ) -> Result<HttpResponse, Problem> {
-    let refreshed = api.auth.refresh(origin, body.refresh_token.into_parsed()?).await?;
+    let refreshed = api.auth.refresh(origin, token).await?;
     let mut answer = HttpResponse::Ok();
     if let Some(reuse) = refreshed.reuse {
         answer.insert_header((REFRESH_REUSE, word(reuse)));
     }
-    Ok(answer.json(TokensView::from(&refreshed.tokens)))
+    let refresh_token = transport.hand_out(&mut answer, &api, &refreshed.tokens.refresh);
+    Ok(answer.json(TokensView::new(&refreshed.tokens, refresh_token)))
 }
 
 fn word(reuse: Reuse) -> &'static str {
