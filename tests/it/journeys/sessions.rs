@@ -395,3 +395,28 @@ async fn a_cookie_counts_for_nothing_without_the_header_or_from_another_origin()
     let page = as_a_page(&client, "/api/refresh", server.base_url(), &cookie, None).await;
     assert_eq!((page.status.as_u16(), page.headers.get("Refresh-Reuse")), (200, None));
 }
+
+#[tokio::test]
+async fn an_operator_sees_somebodys_sessions_and_ends_them_while_the_server_runs() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let first = logged_in(&client, "ann").await;
+    let second = client.log_in("ann", PASSWORD).await;
+    let bob = logged_in(&client, "bob").await;
+    let run = |arguments: &[&str]| server.deployment().run(arguments);
+
+    let listed = run(&["sessions", "list", "Ann", "--json"]).json();
+    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|session| session["id"].clone()).collect();
+    assert_eq!(ids, [second.json()["session_id"].clone(), first.json()["session_id"].clone()]);
+    assert!(run(&["sessions", "list", "ann"]).stdout.contains("127.0.0.1"));
+    let revoked = run(&["sessions", "revoke", "ann"]);
+    assert_eq!((revoked.code, &*revoked.stdout), (0, "ended 2 sessions of ann\n"));
+
+    for answer in [&first, &second] {
+        client.me(&answer.token()).await.assert_problem(401, "invalid_token");
+        refresh(&client, &answer.refresh_token()).await.assert_problem(401, "invalid_refresh_token");
+    }
+    assert_eq!(client.me(&bob.token()).await.status, 200);
+    assert_eq!(run(&["sessions", "list", "ann", "--json"]).json(), json!([]));
+    assert_eq!(run(&["sessions", "revoke", "nobody"]).code, 3);
+}

@@ -6,6 +6,7 @@ mod keys;
 mod migrate;
 mod output;
 mod password;
+mod sessions;
 mod users;
 
 use std::error::Error;
@@ -59,6 +60,9 @@ enum Command {
     /// machine could read them.
     #[command(subcommand)]
     Users(users::Command),
+    /// See where a user is logged in, and log them out
+    #[command(subcommand)]
+    Sessions(sessions::Command),
     /// Make the keys that sign tokens, change them, take them out of use
     ///
     /// Running servers see every change within a second.
@@ -110,6 +114,7 @@ impl Command {
                 let loaded = load(file, command.audience())?;
                 command.run(&loaded.config)
             }
+            Self::Sessions(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Keys(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Config(command) => command.run(&load(file, Audience::Caller)?),
             Self::Openapi => {

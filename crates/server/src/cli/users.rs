@@ -23,7 +23,7 @@ use crate::wiring::{Application, Purpose};
 const PAGE: u32 = 500;
 
 /// What a command's last writes may take; it has waited for them already.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -52,7 +52,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shut a user's account: it logs in no more, and its tokens open nothing here
+    /// Shut a user's account: it logs in no more, and its sessions end
     Disable {
         /// Whose
         name: String,
@@ -311,7 +311,7 @@ fn numbered(name: &str, number: u64) -> String {
     format!("{name}-{number}")
 }
 
-fn parse(name: &str) -> Result<Username, Failure> {
+pub(super) fn parse(name: &str) -> Result<Username, Failure> {
     Username::parse(name).map_err(|problem| {
         let advice = match problem {
             InvalidUsername::TooShort => format!("; it needs {MIN_USERNAME_LENGTH} characters"),
@@ -349,7 +349,7 @@ fn not_created(name: &str, error: SignUpError) -> Failure {
     }
 }
 
-fn not_done(name: &Username, error: &AdministerError) -> Failure {
+pub(super) fn not_done(name: &Username, error: &AdministerError) -> Failure {
     match error {
         AdministerError::UnknownUser => {
             Failure::new(Exit::Refused, format_args!("there is no user {}", name.as_typed()))
