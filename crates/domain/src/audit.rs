@@ -53,6 +53,12 @@ pub enum Action {
     EndSession,
     /// Ending all sessions of an account, or all but one.
     EndSessions,
+    /// Taking another name.
+    Rename,
+    /// Changing one's own password.
+    ChangePassword,
+    /// Deleting one's own account.
+    CloseAccount,
     /// An operator disables an account.
     Disable,
     /// An operator enables it again.
@@ -134,6 +140,9 @@ impl Action {
             Self::LogOut => "log_out",
             Self::EndSession => "end_session",
             Self::EndSessions => "end_sessions",
+            Self::Rename => "rename",
+            Self::ChangePassword => "change_password",
+            Self::CloseAccount => "close_account",
             Self::Disable => "disable",
             Self::Enable => "enable",
             Self::SetPassword => "set_password",

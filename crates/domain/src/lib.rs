@@ -22,8 +22,9 @@ mod username;
 
 pub use audit::{Action, Event, Origin, Outcome, Subject};
 pub use auth::{
-    AdministerError, Auth, Farewell, Holder, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed,
-    Refusal, Rules, SetPasswordError, SignUpError, WhoamiError,
+    AdministerError, Auth, ChangePasswordError, ConfirmError, Farewell, Holder, LogInError, LogOutError,
+    LoggedIn, RefreshError, Refreshed, Refusal, RenameError, Rules, SetPasswordError, SignUpError,
+    WhoamiError,
 };
 pub use network::ClientNetwork;
 pub use password::{

@@ -82,6 +82,23 @@ pub trait UserRepo: Send + Sync {
 
     /// Removes an account and everything of it. Its number is never given again.
     async fn delete(&self, name: UsernameKey) -> Result<Change, PortError>;
+
+    /// Gives an enabled account another name, or another spelling of its own, unless somebody else has it. Of many
+    /// who ask for one name at once, one gets it; the old one is free when this is done.
+    async fn rename(&self, id: UserId, name: Username, at: Timestamp) -> Result<Renaming, PortError>;
+
+    /// Keeps another password for the user of `session`, raises the credentials' epoch, ends the account's sessions
+    /// and opens this one, if the account is enabled and its credentials are still those of the session's epoch. Of
+    /// many changes that rest on one password, one is made.
+    async fn change_password(
+        &self,
+        hash: PasswordHash,
+        session: NewSession,
+    ) -> Result<ConfirmedChange, PortError>;
+
+    /// Removes an enabled account and everything of it, if its credentials are still those of this epoch. Its
+    /// number is never given again.
+    async fn close_account(&self, id: UserId, credentials_epoch: i64) -> Result<ConfirmedChange, PortError>;
 }
 
 /// Keeps sessions, by the same promise as [`UserRepo`]: every method is one transaction, and what it answers is
@@ -267,6 +284,28 @@ pub enum Change {
     Done(Account),
     /// Nobody has that name.
     UnknownUser,
+}
+
+/// How taking another name ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renaming {
+    /// This is the user after it.
+    Done(User),
+    /// Somebody else has that name, in this spelling or another.
+    UsernameTaken,
+    /// The account is gone, or disabled.
+    NoAccount,
+}
+
+/// How a change ends that rests on a password which was checked before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfirmedChange {
+    /// This is the user after it; after a removal, the user as they last were.
+    Done(User),
+    /// The password was changed since it was checked.
+    CredentialsChanged,
+    /// The account is gone, or disabled.
+    NoAccount,
 }
 
 /// A session that is about to be.

@@ -2,12 +2,16 @@
 
 mod administer;
 mod attempt;
+mod change_password;
+mod close_account;
+mod confirm;
 mod log_in;
 mod log_out;
 mod open_session;
 mod public_keys;
 mod race;
 mod refresh;
+mod rename;
 mod sessions;
 mod sign_up;
 mod sweep;
@@ -19,11 +23,14 @@ use futures_channel::oneshot;
 
 pub use self::administer::{AdministerError, SetPasswordError};
 use self::attempt::Attempt;
+pub use self::change_password::ChangePasswordError;
+pub use self::confirm::ConfirmError;
 pub use self::log_in::{LogInError, LoggedIn};
 pub use self::log_out::{Farewell, LogOutError};
 pub use self::open_session::Refusal;
 use self::race::Races;
 pub use self::refresh::{RefreshError, Refreshed};
+pub use self::rename::RenameError;
 pub use self::sign_up::SignUpError;
 use self::whoami::Marks;
 pub use self::whoami::{Holder, WhoamiError};

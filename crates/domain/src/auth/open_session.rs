@@ -46,11 +46,24 @@ impl Auth {
         origin: &Origin,
         account: &Account,
     ) -> Result<LoggedIn, OpenSessionError> {
-        let Ports { sessions, clock, entropy, .. } = &self.ports;
+        let new = self.new_session(origin, account);
+        let user = match self.ports.sessions.open(new.clone()).await? {
+            Opening::Done(user) => user,
+            Opening::UnknownUser => return Err(Refusal::UnknownUser.into()),
+            Opening::Disabled => return Err(Refusal::Disabled.into()),
+            Opening::CredentialsChanged => return Err(Refusal::CredentialsChanged.into()),
+        };
+        let tokens = self.first_tokens(&user, &new)?;
+        Ok(LoggedIn { user, tokens })
+    }
+
+    /// A session that `account` may have once the store has looked at it.
+    pub(super) fn new_session(&self, origin: &Origin, account: &Account) -> NewSession {
+        let Ports { clock, entropy, .. } = &self.ports;
         let at = clock.now();
         let ends_at = self.rules.sessions.end(at);
         let (address, user_agent) = origin.client();
-        let new = NewSession {
+        NewSession {
             id: SessionId::new(at, entropy.draw()),
             user: account.user.id,
             credentials_epoch: account.credentials_epoch,
@@ -60,17 +73,13 @@ impl Auth {
             ends_at,
             address,
             user_agent,
-        };
-        let NewSession { id, nonce, expires_at, .. } = new.clone();
-        let user = match sessions.open(new).await? {
-            Opening::Done(user) => user,
-            Opening::UnknownUser => return Err(Refusal::UnknownUser.into()),
-            Opening::Disabled => return Err(Refusal::Disabled.into()),
-            Opening::CredentialsChanged => return Err(Refusal::CredentialsChanged.into()),
-        };
-        let claim = RefreshClaim { session: id, generation: Generation::FIRST };
-        let tokens = self.issue(&user, claim, &nonce, at, expires_at)?;
-        Ok(LoggedIn { user, tokens })
+        }
+    }
+
+    /// The tokens that a session begins with.
+    pub(super) fn first_tokens(&self, user: &User, new: &NewSession) -> Result<Tokens, PortError> {
+        let claim = RefreshClaim { session: new.id, generation: Generation::FIRST };
+        self.issue(user, claim, &new.nonce, new.at, new.expires_at)
     }
 
     /// The tokens of a session that expires at `expires_at`.

@@ -45,11 +45,17 @@ pub(super) fn open(connection: &mut SqliteConnection, new: &NewSession) -> Resul
         return Ok(Opening::CredentialsChanged);
     }
     make_room(connection, new.user, new.at)?;
+    add(connection, new)?;
+    Ok(Opening::Done(account.user))
+}
+
+/// Adds a session that may be, and the network that it is opened from.
+pub(crate) fn add(connection: &mut SqliteConnection, new: &NewSession) -> Result<(), StoreError> {
     diesel::insert_into(sessions::table).values(Row::from(new)).execute(connection)?;
     if let Some(address) = new.address {
         remember(connection, new.user, ClientNetwork::of(address), new.at)?;
     }
-    Ok(Opening::Done(account.user))
+    Ok(())
 }
 
 /// Ends the oldest live sessions until there is room for one more. Not after it is there: with the clock set

@@ -1,17 +1,18 @@
 //! What the writer is asked. Every change is one conditional statement: nothing is looked up first and decided
 //! upon later, because between the two another process may have changed it.
 
-use diesel::dsl::case_when;
+use diesel::dsl::{case_when, exists};
 use diesel::prelude::*;
+use diesel::result::DatabaseErrorKind;
 use diesel::sql_types::BigInt;
-use domain::ports::{Change, Insertion, NewUser};
-use domain::{Account, EndCause, PasswordHash, UserId, UsernameKey};
+use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, Renaming};
+use domain::{Account, EndCause, PasswordHash, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
 use super::Row;
 use crate::error::StoreError;
 use crate::schema::users;
-use crate::sessions::changes::end_all;
+use crate::sessions::changes::{add, end_all};
 
 pub(super) fn insert(connection: &mut SqliteConnection, user: &NewUser) -> Result<Insertion, StoreError> {
     let at = user.at.as_microsecond();
@@ -106,6 +107,85 @@ pub(super) fn delete(connection: &mut SqliteConnection, name: &UsernameKey) -> R
         .returning(Row::as_returning())
         .get_result(connection);
     change(row)
+}
+
+pub(super) fn rename(
+    connection: &mut SqliteConnection,
+    id: UserId,
+    name: &Username,
+    at: Timestamp,
+) -> Result<Renaming, StoreError> {
+    let row: QueryResult<Row> = diesel::update(users::table.find(id.0).filter(users::disabled_at.is_null()))
+        .set((
+            users::username.eq(name.as_typed()),
+            users::username_key.eq(name.key().as_str()),
+            users::updated_at.eq(at.as_microsecond()),
+        ))
+        .returning(Row::as_returning())
+        .get_result(connection);
+    // The unique index decides here too. An update knows no `DO NOTHING`, so it speaks by an error, and one's own
+    // key, which is in the index already, is no violation.
+    if let Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) = row {
+        return Ok(Renaming::UsernameTaken);
+    }
+    match row.optional()? {
+        Some(row) => Ok(Renaming::Done(Account::try_from(row)?.user)),
+        None => Ok(Renaming::NoAccount),
+    }
+}
+
+pub(super) fn change_password(
+    connection: &mut SqliteConnection,
+    hash: &PasswordHash,
+    session: &NewSession,
+) -> Result<ConfirmedChange, StoreError> {
+    let NewSession { user: id, credentials_epoch, at, .. } = *session;
+    let row = diesel::update(users::table.find(id.0).filter(is_as_checked(credentials_epoch)))
+        .set((
+            users::password_hash.eq(hash.as_str()),
+            users::credentials_epoch.eq(users::credentials_epoch + 1),
+            users::updated_at.eq(at.as_microsecond()),
+        ))
+        .returning(Row::as_returning())
+        .get_result(connection);
+    let change = confirmed(connection, id, row)?;
+    if let ConfirmedChange::Done(user) = &change {
+        end_all(connection, user.id, None, EndCause::PasswordChanged, at)?;
+        add(connection, session)?;
+    }
+    Ok(change)
+}
+
+// Their sessions and networks go with them, by the foreign keys.
+pub(super) fn close_account(
+    connection: &mut SqliteConnection,
+    id: UserId,
+    credentials_epoch: i64,
+) -> Result<ConfirmedChange, StoreError> {
+    let row = diesel::delete(users::table.find(id.0).filter(is_as_checked(credentials_epoch)))
+        .returning(Row::as_returning())
+        .get_result(connection);
+    confirmed(connection, id, row)
+}
+
+/// Whether an account is enabled, and its password the one that was checked.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn is_as_checked(credentials_epoch: i64) -> _ {
+    users::disabled_at.is_null().and(users::credentials_epoch.eq(credentials_epoch))
+}
+
+/// What became of a change that had a condition: if it found no row, the account as it is tells why.
+fn confirmed(
+    connection: &mut SqliteConnection,
+    id: UserId,
+    row: QueryResult<Row>,
+) -> Result<ConfirmedChange, StoreError> {
+    if let Some(row) = row.optional()? {
+        return Ok(ConfirmedChange::Done(Account::try_from(row)?.user));
+    }
+    let enabled = users::table.find(id.0).filter(users::disabled_at.is_null());
+    let is_there: bool = diesel::select(exists(enabled)).get_result(connection)?;
+    Ok(if is_there { ConfirmedChange::CredentialsChanged } else { ConfirmedChange::NoAccount })
 }
 
 /// Ends the sessions of the account that was changed, so that a refresh may decide upon its session alone.

@@ -5,7 +5,7 @@ mod lookups;
 
 use async_trait::async_trait;
 use diesel::{Queryable, Selectable};
-use domain::ports::{Change, Insertion, NewUser, PortError, UserRepo};
+use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{Account, PasswordHash, User, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
@@ -54,6 +54,22 @@ impl UserRepo for SqliteStore {
 
     async fn delete(&self, name: UsernameKey) -> Result<Change, PortError> {
         Ok(self.write(move |connection| changes::delete(connection, &name)).await?)
+    }
+
+    async fn rename(&self, id: UserId, name: Username, at: Timestamp) -> Result<Renaming, PortError> {
+        Ok(self.write(move |connection| changes::rename(connection, id, &name, at)).await?)
+    }
+
+    async fn change_password(
+        &self,
+        hash: PasswordHash,
+        session: NewSession,
+    ) -> Result<ConfirmedChange, PortError> {
+        Ok(self.write(move |connection| changes::change_password(connection, &hash, &session)).await?)
+    }
+
+    async fn close_account(&self, id: UserId, credentials_epoch: i64) -> Result<ConfirmedChange, PortError> {
+        Ok(self.write(move |connection| changes::close_account(connection, id, credentials_epoch)).await?)
     }
 }
 

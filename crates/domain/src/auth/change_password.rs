@@ -1,0 +1,267 @@
+//! Changing one's own password.
+
+use thiserror::Error;
+
+use super::confirm::{ConfirmError, done};
+use super::{Auth, Holder, LoggedIn};
+use crate::ports::{HasherError, NewHash, PortError, Requester};
+use crate::{Account, Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject};
+
+/// Why a password stayed as it was.
+#[derive(Debug, Error)]
+pub enum ChangePasswordError {
+    /// The new one cannot be chosen.
+    #[error(transparent)]
+    NewPassword(#[from] PasswordProblem),
+    /// The current one does not open the account, or something failed.
+    #[error(transparent)]
+    Confirm(#[from] ConfirmError),
+}
+
+impl Auth {
+    /// Takes a new password from a holder who knows the current one, by the rules of a sign-up. Every session of
+    /// theirs ends, and they go on in a new one: a thief may have the refresh token of the one that they speak in,
+    /// and refreshing that would leave its older access tokens good.
+    pub async fn change_password(
+        &self,
+        origin: Origin,
+        holder: &Holder,
+        current: Password,
+        new: Password,
+    ) -> Result<LoggedIn, ChangePasswordError> {
+        let subject = Subject::User(holder.user.id);
+        let attempt = self.attempt(Action::ChangePassword, subject.clone(), origin.clone());
+        let (account, hash) = match self.exchange(origin.requester(), holder, current, new).await {
+            Ok(exchanged) => exchanged,
+            Err(error) => {
+                attempt.fail(error.outcome());
+                return Err(error);
+            }
+        };
+        let auth = self.clone();
+        self.finish(async move {
+            let changed = auth.keep(&origin, &account, hash).await;
+            match &changed {
+                Ok(_) => attempt.succeed(subject),
+                Err(error) => attempt.fail(error.outcome()),
+            }
+            Ok(changed?)
+        })
+        .await?
+    }
+
+    /// The account as its password was checked, and the hash of the new one. What can be seen at a glance is seen
+    /// before any work.
+    async fn exchange(
+        &self,
+        requester: Requester,
+        holder: &Holder,
+        current: Password,
+        new: Password,
+    ) -> Result<(Account, PasswordHash), ChangePasswordError> {
+        let new = self.rules.passwords.admit(new, holder.user.name.clone())?;
+        let account = self.confirm(requester, holder.user.id, current).await?;
+        match self.ports.hasher.hash_new(new, requester).await? {
+            NewHash::Done(hash) => Ok((account, hash)),
+            NewHash::Refused(problem) => Err(problem.into()),
+        }
+    }
+
+    async fn keep(
+        &self,
+        origin: &Origin,
+        account: &Account,
+        hash: PasswordHash,
+    ) -> Result<LoggedIn, ConfirmError> {
+        let session = self.new_session(origin, account);
+        // Made ahead: once the password is changed, nothing that could fail is left to do.
+        let tokens = self.first_tokens(&account.user, &session)?;
+        let user = done(self.ports.users.change_password(hash, session).await?)?;
+        Ok(LoggedIn { user, tokens })
+    }
+}
+
+impl From<HasherError> for ChangePasswordError {
+    fn from(error: HasherError) -> Self {
+        Self::Confirm(error.into())
+    }
+}
+
+impl From<PortError> for ChangePasswordError {
+    fn from(error: PortError) -> Self {
+        Self::Confirm(error.into())
+    }
+}
+
+impl ChangePasswordError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::NewPassword(_) => Outcome::Refused("password_refused"),
+            Self::Confirm(error) => error.outcome(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::ports::{ConfirmedChange, MockHasher, MockTokenIssuer, MockUserRepo, Ports, Verification};
+    use crate::testing::{
+        self, Events, ann, auth, broken, hash, origin, password, ports, session, token_ports,
+    };
+    use crate::{Refusal, SessionId};
+
+    fn holder() -> Holder {
+        Holder { user: ann().user, session: session().id }
+    }
+
+    fn hasher_who_says(verification: Verification) -> MockHasher {
+        let mut hasher = MockHasher::new();
+        hasher
+            .expect_verify()
+            .withf(|current, hash, requester| {
+                (current.expose(), hash.as_ref(), *requester)
+                    == ("current", Some(&ann().password_hash), origin().requester())
+            })
+            .returning(move |_, _, _| Ok(verification));
+        hasher.expect_hash_new().withf(|_, requester| *requester == origin().requester()).returning(
+            |new, _| Ok(new.judge().map_or_else(NewHash::Refused, |()| NewHash::Done(hash("new")))),
+        );
+        hasher
+    }
+
+    fn store_that_answers(change: ConfirmedChange) -> MockUserRepo {
+        let mut users = MockUserRepo::new();
+        users.expect_find().withf(|id| *id == ann().user.id).returning(|_| Ok(Some(ann())));
+        users
+            .expect_change_password()
+            .withf(|new, session| {
+                *new == hash("new")
+                    && (session.user, session.credentials_epoch) == (ann().user.id, ann().credentials_epoch)
+            })
+            .returning(move |_, _| Ok(change.clone()));
+        users
+    }
+
+    fn one_who_changes(users: MockUserRepo, hasher: MockHasher) -> (Auth, Events) {
+        let (tokens, refresh_tokens) = token_ports();
+        let (audit, events) = testing::audit();
+        let (users, hasher) = (Arc::new(users), Arc::new(hasher));
+        (auth(Ports { users, hasher, tokens, refresh_tokens, audit, ..ports() }), events)
+    }
+
+    async fn change(auth: &Auth, new: &str) -> Result<LoggedIn, ChangePasswordError> {
+        auth.change_password(origin(), &holder(), password("current"), password(new)).await
+    }
+
+    #[tokio::test]
+    async fn who_knows_the_current_password_gets_another_and_goes_on_in_a_new_session() {
+        for verification in [Verification::Match, Verification::MatchStale] {
+            let users = store_that_answers(ConfirmedChange::Done(ann().user));
+            let (auth, events) = one_who_changes(users, hasher_who_says(verification));
+
+            let LoggedIn { user, tokens } = change(&auth, "kq7wzmv1").await.unwrap();
+
+            assert_eq!(user, ann().user);
+            assert_eq!((&**tokens.access.text, &**tokens.refresh.text), ("access 1", "refresh 1"));
+            assert_ne!(tokens.session, holder().session);
+            assert_eq!(tokens.session, SessionId::new(testing::noon(), [0; 16]));
+            let subject = Subject::User(ann().user.id);
+            assert_eq!(events.taken(), [(Action::ChangePassword, Outcome::Success, subject)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_current_password_changes_nothing_and_a_new_one_is_not_even_hashed() {
+        for (verification, refusal) in [
+            (Verification::Mismatch, Refusal::WrongPassword),
+            (Verification::Unreadable, Refusal::UnreadableHash),
+        ] {
+            let mut users = MockUserRepo::new();
+            users.expect_find().returning(|_| Ok(Some(ann())));
+            let mut hasher = MockHasher::new();
+            hasher.expect_verify().once().returning(move |_, _, _| Ok(verification));
+            let (auth, events) = one_who_changes(users, hasher);
+
+            let error = change(&auth, "kq7wzmv1").await.unwrap_err();
+
+            let ChangePasswordError::Confirm(ConfirmError::PasswordWrong(why)) = error else {
+                panic!("{error:?}")
+            };
+            assert_eq!(why, refusal);
+            assert_eq!(events.taken()[0].1, Outcome::Refused(refusal.as_str()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_that_came_between_makes_the_checked_password_a_wrong_one() {
+        let users = store_that_answers(ConfirmedChange::CredentialsChanged);
+        let (auth, events) = one_who_changes(users, hasher_who_says(Verification::Match));
+
+        let error = change(&auth, "kq7wzmv1").await.unwrap_err();
+
+        assert!(matches!(error, ChangePasswordError::Confirm(ConfirmError::PasswordWrong(_))));
+        assert_eq!(events.taken()[0].1, Outcome::Refused("credentials_changed"));
+    }
+
+    #[tokio::test]
+    async fn an_account_that_is_gone_before_or_after_the_check_has_no_password() {
+        let mut nobody = MockUserRepo::new();
+        nobody.expect_find().returning(|_| Ok(None));
+        for users in [nobody, store_that_answers(ConfirmedChange::NoAccount)] {
+            let (auth, events) = one_who_changes(users, hasher_who_says(Verification::Match));
+
+            let error = change(&auth, "kq7wzmv1").await.unwrap_err();
+
+            assert!(matches!(error, ChangePasswordError::Confirm(ConfirmError::NoAccount)));
+            assert_eq!(events.taken()[0].1, Outcome::Refused("no_account"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_password_is_refused_before_any_work_and_a_guessable_one_after_the_check() {
+        let (auth, events) = one_who_changes(MockUserRepo::new(), MockHasher::new());
+        let short = change(&auth, "short").await.unwrap_err();
+        assert!(matches!(short, ChangePasswordError::NewPassword(PasswordProblem::TooShort { at_least: 8 })));
+        assert_eq!(events.taken()[0].1, Outcome::Refused("password_refused"));
+
+        let mut users = MockUserRepo::new();
+        users.expect_find().returning(|_| Ok(Some(ann())));
+        let (auth, _) = one_who_changes(users, hasher_who_says(Verification::Match));
+        let guessable = change(&auth, "password").await.unwrap_err();
+        assert!(matches!(guessable, ChangePasswordError::NewPassword(PasswordProblem::TooGuessable)));
+    }
+
+    #[tokio::test]
+    async fn without_tokens_to_hand_out_nothing_is_changed() {
+        let mut users = MockUserRepo::new();
+        users.expect_find().returning(|_| Ok(Some(ann())));
+        let mut tokens = MockTokenIssuer::new();
+        tokens.expect_issue().returning(|_| Err(broken()));
+        let (audit, events) = testing::audit();
+        let hasher = Arc::new(hasher_who_says(Verification::Match));
+        let tokens = Arc::new(tokens);
+        let auth = auth(Ports { users: Arc::new(users), hasher, tokens, audit, ..ports() });
+
+        let error = change(&auth, "kq7wzmv1").await.unwrap_err();
+
+        assert!(matches!(error, ChangePasswordError::Confirm(ConfirmError::Port(_))));
+        assert_eq!(events.taken()[0].1, Outcome::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_nobody_waits_for_is_made_and_on_record() {
+        let users = store_that_answers(ConfirmedChange::Done(ann().user));
+        let (auth, events) = one_who_changes(users, hasher_who_says(Verification::Match));
+
+        // The work is handed over and not begun yet when the caller leaves.
+        assert!(change(&auth, "kq7wzmv1").now_or_never().is_none());
+        tokio::task::yield_now().await;
+
+        assert_eq!(events.taken()[0].1, Outcome::Success);
+    }
+}
