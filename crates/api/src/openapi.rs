@@ -52,6 +52,9 @@ async fn document() -> Result<HttpResponse, Problem> {
         routes::sessions::end,
         routes::sessions::end_others,
         routes::me::me,
+        routes::me::rename,
+        routes::me::close,
+        routes::change_password::change_password,
         routes::jwks::jwks,
         routes::openid_configuration,
         routes::authorization_server,
@@ -95,7 +98,9 @@ impl Modify for Problems {
             .paths
             .paths
             .values_mut()
-            .flat_map(|path| [&mut path.get, &mut path.post, &mut path.delete])
+            .flat_map(|path| {
+                [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete]
+            })
             .flatten();
         for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
             let RefOr::T(response) = response else { continue };
@@ -140,6 +145,7 @@ mod tests {
             "/api/login",
             "/api/logout",
             "/api/me",
+            "/api/me/password",
             "/api/refresh",
             "/api/sessions",
             "/api/sessions/{id}",

@@ -13,8 +13,9 @@ use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use domain::ports::{HasherError, PortError};
 use domain::{
-    InvalidToken, InvalidUsername, LogInError, LogOutError, MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH,
-    MIN_USERNAME_LENGTH, PasswordProblem, RefreshError, SignUpError, WhoamiError,
+    ChangePasswordError, ConfirmError, InvalidToken, InvalidUsername, LogInError, LogOutError,
+    MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, PasswordProblem, RefreshError,
+    RenameError, SignUpError, WhoamiError,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -41,6 +42,7 @@ pub(crate) enum Code {
     InvalidToken,
     TokenExpired,
     InvalidRefreshToken,
+    PasswordWrong,
     Forbidden,
     NotFound,
     MethodNotAllowed,
@@ -121,6 +123,15 @@ impl Problem {
         Self { errors, ..Self::new(Code::ValidationFailed) }
     }
 
+    /// For a password in this field that cannot be chosen.
+    fn of_password(field: &str, error: PasswordProblem) -> Self {
+        let mut field = FieldError::new(field, error.into());
+        if let PasswordProblem::TooShort { at_least } = error {
+            field.message = format!("must have at least {at_least} characters");
+        }
+        Self::validation(vec![field])
+    }
+
     /// For a known path and a method that it has not; `allow` lists those that it has.
     pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed) }
@@ -189,13 +200,14 @@ impl Problem {
 
 impl Code {
     /// Every code, for the pages that explain them.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::MalformedRequest,
         Self::InvalidCredentials,
         Self::MissingToken,
         Self::InvalidToken,
         Self::TokenExpired,
         Self::InvalidRefreshToken,
+        Self::PasswordWrong,
         Self::Forbidden,
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -219,6 +231,7 @@ impl Code {
             Self::InvalidToken => "invalid_token",
             Self::TokenExpired => "token_expired",
             Self::InvalidRefreshToken => "invalid_refresh_token",
+            Self::PasswordWrong => "password_wrong",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -243,7 +256,7 @@ impl Code {
             | Self::InvalidToken
             | Self::TokenExpired
             | Self::InvalidRefreshToken => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::PasswordWrong | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -267,6 +280,7 @@ impl Code {
             Self::InvalidToken => "The access token is not valid",
             Self::TokenExpired => "The access token has expired",
             Self::InvalidRefreshToken => "The refresh token is not valid",
+            Self::PasswordWrong => "The password is wrong",
             Self::Forbidden => "The request is not allowed from there",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
@@ -309,6 +323,10 @@ impl Code {
                 "Log in again. The session is over: it ended, was not used for too long, or an older refresh \
                  token of it was shown, as by a thief. Keep the refresh token of each answer in place of the one \
                  before."
+            }
+            Self::PasswordWrong => {
+                "Ask for the password once more: nothing was changed, and the access token is still good. It is also \
+                 wrong if it was changed elsewhere at the same moment."
             }
             Self::Forbidden => {
                 "Ask from a page of the same origin as this service. A cookie counts for nothing from any other."
@@ -354,8 +372,9 @@ impl Code {
 
 impl FieldError {
     pub(crate) fn new(field: &str, code: FieldCode) -> Self {
+        let is_password = matches!(field, "password" | "current_password" | "new_password");
         let (shortest, longest) = match field {
-            "password" => (None, MAX_PASSWORD_LENGTH),
+            _ if is_password => (None, MAX_PASSWORD_LENGTH),
             _ => (Some(MIN_USERNAME_LENGTH), MAX_USERNAME_LENGTH),
         };
         let message = match code {
@@ -367,9 +386,7 @@ impl FieldError {
                 None => "must have more characters".to_owned(),
             },
             FieldCode::TooLong => format!("must have at most {longest} characters"),
-            FieldCode::InvalidCharacters if field == "password" => {
-                "must not contain the character NUL".to_owned()
-            }
+            FieldCode::InvalidCharacters if is_password => "must not contain the character NUL".to_owned(),
             FieldCode::InvalidCharacters => {
                 "must consist of letters and digits of one script, and of @ . _ - +".to_owned()
             }
@@ -440,11 +457,7 @@ impl From<PasswordProblem> for FieldCode {
 
 impl From<PasswordProblem> for Problem {
     fn from(error: PasswordProblem) -> Self {
-        let mut field = FieldError::new("password", error.into());
-        if let PasswordProblem::TooShort { at_least } = error {
-            field.message = format!("must have at least {at_least} characters");
-        }
-        Self::validation(vec![field])
+        Self::of_password("password", error)
     }
 }
 
@@ -494,6 +507,37 @@ impl From<LogOutError> for Problem {
         match error {
             LogOutError::Token(error) => error.into(),
             LogOutError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConfirmError> for Problem {
+    fn from(error: ConfirmError) -> Self {
+        match error {
+            // Why is nobody's business but the audit log's.
+            ConfirmError::PasswordWrong(_) => Self::new(Code::PasswordWrong),
+            ConfirmError::NoAccount => Self::new(Code::InvalidToken),
+            ConfirmError::Hasher(error) => error.into(),
+            ConfirmError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangePasswordError> for Problem {
+    fn from(error: ChangePasswordError) -> Self {
+        match error {
+            ChangePasswordError::NewPassword(error) => Self::of_password("new_password", error),
+            ChangePasswordError::Confirm(error) => error.into(),
+        }
+    }
+}
+
+impl From<RenameError> for Problem {
+    fn from(error: RenameError) -> Self {
+        match error {
+            RenameError::UsernameTaken => Self::new(Code::UsernameTaken),
+            RenameError::NoAccount => Self::new(Code::InvalidToken),
+            RenameError::Port(error) => error.into(),
         }
     }
 }

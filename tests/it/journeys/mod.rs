@@ -6,6 +6,7 @@ mod hashing;
 mod http;
 mod keys;
 mod log;
+mod own_account;
 mod pages;
 mod sessions;
 mod start_and_stop;

@@ -1,13 +1,18 @@
-//! `GET /api/me`
+//! `GET`, `PATCH` and `DELETE /api/me`
 
 use actix_web::HttpResponse;
-use domain::User;
+use actix_web::web::Data;
+use domain::{Password, User, Username};
+use garde::Validate;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::caller::Caller;
+use crate::Api;
+use crate::body::{Body, Field};
+use crate::caller::{Caller, Sender};
 use crate::problem::Problem;
+use crate::transport::Transport;
 
 /// A user, as they see themselves.
 #[derive(Serialize, ToSchema)]
@@ -27,6 +32,28 @@ pub(crate) struct UserView<'a> {
     updated_at: String,
 }
 
+/// Who wants another name.
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rename {
+    /// By the rules of a sign-up; it may be another spelling of the name that one has.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = String, required, format = "username", min_length = 3, max_length = 64, example = "mia")]
+    username: Field<Username>,
+}
+
+/// Who wants to leave.
+#[derive(Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CloseAccount {
+    /// The password of the account.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = String, required, format = Password, max_length = 256, example = "seven brown otters sing")]
+    password: Field<Password>,
+}
+
 /// Read about oneself.
 #[utoipa::path(
     get,
@@ -43,6 +70,75 @@ pub(crate) struct UserView<'a> {
 )]
 pub(crate) async fn me(Caller(holder): Caller) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(UserView::from(&holder.user)))
+}
+
+/// Take another name.
+///
+/// The old one is free at once. The number stays, and so do sessions and tokens; an access token tells the new name
+/// from the next refresh on.
+#[utoipa::path(
+    patch,
+    path = "/api/me",
+    operation_id = "rename",
+    tag = "account",
+    security(("access_token" = [])),
+    request_body = Rename,
+    responses(
+        (status = 200, description = "The user by the new name.", body = UserView),
+        (status = 400, description = "There is more than one header `Authorization`, or the body is not one JSON \
+         object."),
+        (status = 401, description = "There is no token, or it is not valid, or has expired, or its session is over."),
+        (status = 409, description = "Somebody else has that name, in this spelling or another."),
+        (status = 413, description = "The body is larger than 16 KiB."),
+        (status = 415, description = "The body is not declared as JSON."),
+        (status = 422, description = "A field is missing, unknown or breaks a rule; `errors` says which."),
+        (status = 503, description = "The store does not answer."),
+    ),
+)]
+pub(crate) async fn rename(
+    api: Data<Api>,
+    Sender(origin): Sender,
+    Caller(holder): Caller,
+    Body(body): Body<Rename>,
+) -> Result<HttpResponse, Problem> {
+    let user = api.auth.rename(origin, &holder, body.username.into_parsed()?).await?;
+    Ok(HttpResponse::Ok().json(UserView::from(&user)))
+}
+
+/// Delete one's account and everything of it.
+///
+/// The name is free at once, and the number is never given again. With the header `X-Session-Transport: cookie` the
+/// cookie is taken away.
+#[utoipa::path(
+    delete,
+    path = "/api/me",
+    operation_id = "close_account",
+    tag = "account",
+    security(("access_token" = [])),
+    request_body = CloseAccount,
+    responses(
+        (status = 204, description = "The account is gone."),
+        (status = 400, description = "There is more than one header `Authorization`, or the body is not one JSON \
+         object."),
+        (status = 401, description = "There is no token, or it is not valid, or has expired, or its session is over."),
+        (status = 403, description = "The password is wrong, or was changed meanwhile. Nothing is done."),
+        (status = 413, description = "The body is larger than 16 KiB."),
+        (status = 415, description = "The body is not declared as JSON."),
+        (status = 422, description = "A field is missing, unknown or too long; `errors` says which."),
+        (status = 503, description = "The store does not answer, or too many passwords are waiting."),
+    ),
+)]
+pub(crate) async fn close(
+    api: Data<Api>,
+    Sender(origin): Sender,
+    Caller(holder): Caller,
+    transport: Transport,
+    Body(body): Body<CloseAccount>,
+) -> Result<HttpResponse, Problem> {
+    api.auth.close_account(origin, &holder, body.password.into_parsed()?).await?;
+    let mut answer = HttpResponse::NoContent();
+    transport.clear(&mut answer, &api);
+    Ok(answer.finish())
 }
 
 impl<'a> From<&'a User> for UserView<'a> {

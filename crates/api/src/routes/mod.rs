@@ -1,5 +1,6 @@
 //! The endpoints, one file each. A handler translates and nothing else.
 
+pub(crate) mod change_password;
 mod discovery;
 mod health;
 pub(crate) mod jwks;
@@ -15,7 +16,7 @@ use actix_web::web::{self, ServiceConfig};
 pub(crate) use discovery::{__path_authorization_server, __path_openid_configuration};
 pub(crate) use health::{__path_live, __path_ready};
 
-use crate::endpoint::{delete, get, get_and_delete, post};
+use crate::endpoint::{delete, get, get_and_delete, get_patch_and_delete, post, put};
 use crate::problem::{Code, Problem};
 use crate::{Settings, openapi, pages};
 
@@ -28,7 +29,8 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
         .service(post("/api/logout", log_out::log_out))
         .service(get_and_delete("/api/sessions", sessions::list, sessions::end_others))
         .service(delete("/api/sessions/{id}", sessions::end))
-        .service(get("/api/me", me::me))
+        .service(get_patch_and_delete("/api/me", me::me, me::rename, me::close))
+        .service(put("/api/me/password", change_password::change_password))
         .service(get("/.well-known/jwks.json", jwks::jwks))
         .service(get("/.well-known/openid-configuration", discovery::openid_configuration))
         .service(get("/.well-known/oauth-authorization-server", discovery::authorization_server))
