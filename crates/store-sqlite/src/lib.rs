@@ -9,6 +9,7 @@
 //! `sessions`, where the statements are. Unix only: a file is told from its replacement by device and inode.
 
 mod connection;
+mod editions;
 mod error;
 mod file;
 pub mod migrations;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 pub use crate::error::{OpenError, OpenProblem};
 
 use crate::connection::Role;
+use crate::editions::{Concerns, Editions};
 use crate::error::StoreError;
 use crate::readers::Readers;
 use crate::readiness::LastCheck;
@@ -81,6 +83,7 @@ struct Inside {
     writer: Writer,
     readers: Readers,
     last_check: LastCheck,
+    editions: Arc<Editions>,
     clock: Arc<dyn Clock>,
 }
 
@@ -107,10 +110,12 @@ impl SqliteStore {
             Access::ReadWrite => Role::Writer,
             Access::ReadOnly => Role::Reader,
         };
-        let writer = Writer::start(connection, role, file.clone(), settings.busy_timeout, &runtime)
-            .map_err(|problem| problem.at(&settings.path))?;
+        let editions = Arc::new(Editions::new(clock.clone()));
+        let writer =
+            Writer::start(connection, role, file.clone(), settings.busy_timeout, editions.clone(), &runtime)
+                .map_err(|problem| problem.at(&settings.path))?;
         let readers = Readers::new(file, settings.busy_timeout, runtime.clone(), tasks.clone());
-        let inside = Arc::new(Inside { writer, readers, last_check: LastCheck::default(), clock });
+        let inside = Arc::new(Inside { writer, readers, last_check: LastCheck::default(), editions, clock });
         Ok(Self { inside, runtime, tasks })
     }
 
@@ -126,9 +131,10 @@ impl SqliteStore {
     /// Has the writer do `work`. Once this was polled, it happens whether or not anybody waits.
     async fn write<T: Send + 'static>(
         &self,
+        concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.inside.writer.write(self.tasks.token(), work).await
+        self.inside.writer.write(self.tasks.token(), concerns, work).await
     }
 
     /// Has a reader answer `query`.

@@ -71,6 +71,12 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    pragma_data_version (data_version) {
+        data_version -> BigInt,
+    }
+}
+
 #[diesel::declare_sql_function]
 extern "SQL" {
     fn sqlite_version() -> Text;

@@ -3,26 +3,35 @@
 //! A write is a closure. All that wait when the writer turns to them share one transaction and one sync of the
 //! disk, each in a savepoint, so that one that fails leaves its neighbours alone. Callers are answered after the
 //! commit that holds their work, and whoever stops waiting for the answer changes nothing about it.
+//!
+//! Its connection alone can tell what other processes commit from what this one does, so it also looks out for them.
 
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::connection::{self, Role};
+use crate::editions::{Concerns, Editions};
 use crate::error::{OpenProblem, StoreError};
 use crate::file::OpenFile;
+use crate::schema::pragma_data_version::dsl::{data_version, pragma_data_version};
 
 /// How many writes may wait. As many fit in one batch, so that a locked file keeps nobody waiting for longer
 /// than two busy timeouts: the batch under way, and their own.
 const QUEUE: usize = 256;
+
+/// How often to look what other processes did while there is nothing to write: twice within the second for which a
+/// look holds.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(crate) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Write>>>>,
@@ -34,12 +43,16 @@ trait Write: Send {
     /// Does it, and tells whether to keep what was done.
     fn run(&mut self, connection: &mut SqliteConnection) -> bool;
 
+    /// Whom it may concern.
+    fn concerns(&self) -> Concerns;
+
     /// Answers, once it is known what became of the transaction.
     fn answer(self: Box<Self>, transaction: &Result<(), StoreError>);
 }
 
 struct Waiting<Work, T> {
     work: Option<Work>,
+    concerns: Concerns,
     outcome: Result<T, StoreError>,
     caller: oneshot::Sender<Result<T, StoreError>>,
     _counted: TaskTrackerToken,
@@ -52,11 +65,12 @@ impl Writer {
         role: Role,
         file: Arc<OpenFile>,
         busy_timeout: Duration,
+        editions: Arc<Editions>,
         runtime: &Handle,
     ) -> Result<Self, OpenProblem> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let anchor = connection::anchor(file.url())?;
-        let desk = Desk { connection: Some(connection), role, file, busy_timeout };
+        let desk = Desk { connection: Some(connection), seen: None, role, file, busy_timeout, editions };
         let task = runtime.spawn(write_what_waits(desk, anchor, waiting));
         Ok(Self { queue: Mutex::new(Some(queue)), task: Mutex::new(Some(task)) })
     }
@@ -65,10 +79,12 @@ impl Writer {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         counted: TaskTrackerToken,
+        concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
-        let waiting = Waiting { work: Some(work), outcome: Err(not_run()), caller, _counted: counted };
+        let outcome = Err(not_run());
+        let waiting = Waiting { work: Some(work), concerns, outcome, caller, _counted: counted };
         self.enqueue(Box::new(waiting))?;
         answer.await.unwrap_or_else(|_| Err(not_run()))
     }
@@ -96,9 +112,12 @@ impl Writer {
 /// What the writer works with. It goes to the blocking side with a batch, and comes back.
 struct Desk {
     connection: Option<SqliteConnection>,
+    /// What the connection last said about the commits of others; nothing if it was not asked yet.
+    seen: Option<i64>,
     role: Role,
     file: Arc<OpenFile>,
     busy_timeout: Duration,
+    editions: Arc<Editions>,
 }
 
 async fn write_what_waits(
@@ -107,16 +126,21 @@ async fn write_what_waits(
     mut waiting: mpsc::Receiver<Box<dyn Write>>,
 ) {
     let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, QUEUE).await > 0 {
+    // When the time is up, nobody writes.
+    while timeout(LOOK_EVERY, waiting.recv_many(&mut batch, QUEUE)).await != Ok(0) {
         let writes = take(&mut batch);
         let (role, file, busy_timeout) = (desk.role, desk.file.clone(), desk.busy_timeout);
-        desk = spawn_blocking(move || {
-            desk.write(writes);
+        let editions = desk.editions.clone();
+        let worked = spawn_blocking(move || {
+            desk.work(writes);
             desk
-        })
-        .await
-        // A connection that panicked is not to be trusted; the next batch opens another.
-        .unwrap_or(Desk { connection: None, role, file, busy_timeout });
+        });
+        desk = worked.await.unwrap_or_else(|_| {
+            // A connection that panicked is not to be trusted; the next batch opens another. Nor is it known how
+            // far it came.
+            editions.count(Concerns::Everybody);
+            Desk { connection: None, seen: None, role, file, busy_timeout, editions }
+        });
     }
     let _ = spawn_blocking(move || {
         desk.close();
@@ -126,18 +150,37 @@ async fn write_what_waits(
 }
 
 impl Desk {
-    fn write(&mut self, mut batch: Vec<Box<dyn Write>>) {
-        let transaction = self.transact(&mut batch).map_err(StoreError::into_unavailable);
+    fn work(&mut self, mut batch: Vec<Box<dyn Write>>) {
+        let transaction = match &mut *batch {
+            [] => Ok(()),
+            batch => self.transact(batch).map_err(StoreError::into_unavailable),
+        };
+        // Whatever became of the transaction: one that failed may have failed after it was on disk.
+        for write in &batch {
+            self.editions.count(write.concerns());
+        }
+        self.look();
         for write in batch {
             write.answer(&transaction);
         }
     }
 
+    /// Looks whether others have changed the file.
+    fn look(&mut self) {
+        let editions = self.editions.clone();
+        editions.look(|| {
+            self.file.still_there()?;
+            let mut connection = self.take_connection()?;
+            let version = pragma_data_version.select(data_version).get_result(&mut connection);
+            self.connection = Some(connection);
+            let version = version?;
+            // What a connection says can be compared only with what the same one said before.
+            Ok::<_, StoreError>(self.seen.replace(version) != Some(version))
+        });
+    }
+
     fn transact(&mut self, batch: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.reconnect()?,
-        };
+        let mut connection = self.take_connection()?;
         if let Err(error) = connection.batch_execute("BEGIN IMMEDIATE") {
             self.connection = Some(connection);
             return Err(error.into());
@@ -151,6 +194,14 @@ impl Desk {
             self.connection = Some(connection);
         }
         done
+    }
+
+    fn take_connection(&mut self) -> Result<SqliteConnection, StoreError> {
+        if let Some(connection) = self.connection.take() {
+            return Ok(connection);
+        }
+        self.seen = None;
+        self.reconnect()
     }
 
     fn reconnect(&self) -> Result<SqliteConnection, StoreError> {
@@ -202,6 +253,10 @@ where
         self.outcome.is_ok()
     }
 
+    fn concerns(&self) -> Concerns {
+        self.concerns
+    }
+
     fn answer(self: Box<Self>, transaction: &Result<(), StoreError>) {
         // Nobody may be listening any more, and what is done is done.
         let _ = self.caller.send(transaction.clone().and(self.outcome));
@@ -224,7 +279,8 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use diesel::prelude::*;
-    use domain::ports::{Clock as _, PortError, Readiness as _, UserRepo};
+    use domain::ports::{Clock as _, PortError, Readiness as _, SessionRepo as _, UserRepo};
+    use domain::{SessionId, UserId};
     use futures_util::future::join_all;
     use futures_util::{FutureExt, poll};
 
@@ -242,7 +298,7 @@ mod tests {
         assert!(poll!(&mut writes).is_pending());
         // Last in the queue, it looks at what others see while it runs.
         let mut outsider = fixture.outsider();
-        let mut last = Box::pin(fixture.store.write(move |connection| {
+        let mut last = Box::pin(fixture.store.write(Concerns::Nobody, move |connection| {
             let count = users::table.count();
             Ok((count.get_result::<i64>(connection)?, count.get_result::<i64>(&mut outsider)?))
         }));
@@ -262,11 +318,11 @@ mod tests {
         let mut writes = Box::pin(async {
             tokio::join!(
                 fixture.store.insert(person("ann")),
-                fixture.store.write(|connection| {
+                fixture.store.write(Concerns::Nobody, |connection| {
                     insert_unfinished(connection);
                     Err::<(), _>(StoreError::failed("on purpose"))
                 }),
-                fixture.store.write(|connection| {
+                fixture.store.write(Concerns::Nobody, |connection| {
                     insert_unfinished(connection);
                     panic!("on purpose") as Result<(), StoreError>
                 }),
@@ -292,7 +348,7 @@ mod tests {
             tokio::join!(
                 fixture.store.insert(person("ann")),
                 // As SQLite does by itself on some failures.
-                fixture.store.write(|connection| Ok(connection.batch_execute("ROLLBACK")?)),
+                fixture.store.write(Concerns::Nobody, |connection| Ok(connection.batch_execute("ROLLBACK")?)),
                 fixture.store.insert(person("bob")),
             )
         });
@@ -325,7 +381,8 @@ mod tests {
         let fixture = Fixture::new();
         let release = fixture.hold_the_writer().await;
 
-        let mut writes = Box::pin(join_all((0..QUEUE).map(|_| fixture.store.write(|_| Ok(())))));
+        let mut writes =
+            Box::pin(join_all((0..QUEUE).map(|_| fixture.store.write(Concerns::Nobody, |_| Ok(())))));
         assert!(poll!(&mut writes).is_pending());
 
         assert!(is_unavailable(&fixture.store.insert(person("ann")).await));
@@ -441,16 +498,34 @@ mod tests {
             }
         }
         let fixture = Fixture::new();
+        let present = || fixture.store.edition(SessionId::from_bytes([7; 16]), UserId(1));
         let release = fixture.hold_the_writer().await;
+        let before = present();
 
         // Its caller leaves, so the answer goes off in the hands of the writer.
-        let _ = fixture.store.write(|_| Ok(Bomb)).now_or_never();
+        let _ = fixture.store.write(Concerns::Nobody, |_| Ok(Bomb)).now_or_never();
         drop(release);
         fixture.tasks.close();
         fixture.tasks.wait().await;
 
+        assert_ne!(present(), before, "nobody knows how far it came");
         assert!(is_done(&fixture.store.insert(person("ann")).await));
         assert_eq!(fixture.names(), ["ann"]);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_another_process_keeps_waiting_cannot_tell_an_edition() {
+        let fixture = Fixture::new();
+        let present = || fixture.store.edition(SessionId::from_bytes([7; 16]), UserId(1));
+        assert!(present().is_some());
+
+        let release = fixture.hold_the_writer().await;
+        fixture.clock.advance(Duration::from_secs(1));
+        assert_eq!(present(), None);
+
+        drop(release);
+        fixture.store.insert(person("ann")).await.unwrap();
+        assert!(present().is_some());
     }
 
     #[tokio::test]

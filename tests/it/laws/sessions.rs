@@ -434,6 +434,78 @@ async fn what_is_over_is_removed_in_bounded_batches_and_what_lives_is_not() {
 }
 
 #[tokio::test]
+async fn whatever_changes_a_session_or_its_account_makes_another_edition_before_it_is_answered() {
+    let store = super::fresh();
+    let ann = logged_in(&*store, "ann", 1001).await;
+    let present = || store.edition(id(1001), ann.id);
+    let mut last = present();
+    let mut is_another = || {
+        let edition = present();
+        edition.is_none() || std::mem::replace(&mut last, edition) != edition
+    };
+
+    store.mark_seen(id(1001), generation(1)).await.unwrap();
+    assert!(is_another(), "seen");
+    show(&*store, 1001, 1, 0).await;
+    assert!(is_another(), "rotated");
+    open(&*store, login(ann.id, 1002, 0)).await;
+    assert!(is_another(), "another is opened, in whose place it may have been");
+    store.end_all(ann.id, Some(id(1002)), EndCause::Revoked, time(1)).await.unwrap();
+    assert!(is_another(), "ended with all others");
+    end(&*store, 1001, ann.id, 1).await;
+    assert!(is_another(), "ended");
+    store.remove_over(time(2), 10).await.unwrap();
+    assert!(is_another(), "removed");
+    store.set_password(key("ann"), hash("changed"), time(3)).await.unwrap();
+    assert!(is_another(), "another password");
+    store.disable(key("ann"), time(3)).await.unwrap();
+    assert!(is_another(), "disabled");
+    store.enable(key("ann"), time(3)).await.unwrap();
+    assert!(is_another(), "enabled");
+    store.delete(key("ann")).await.unwrap();
+    assert!(is_another(), "deleted");
+}
+
+#[tokio::test]
+async fn what_was_looked_up_before_a_change_is_of_another_edition_than_what_is_looked_up_after_it() {
+    let store = super::fresh();
+    let ann = logged_in(&*store, "ann", 1001).await;
+
+    for round in 0..100 {
+        let (id, number) = (id(1002 + round), 1002 + round);
+        open(&*store, login(ann.id, number, 0)).await;
+        let read = async {
+            let edition = store.edition(id, ann.id);
+            (edition, store.look_up(id).await.unwrap().unwrap().0.ended_at.is_none())
+        };
+        let ((edition, live), _) = tokio::join!(read, end(&*store, number, ann.id, 1));
+
+        if live && edition.is_some() {
+            assert_ne!(store.edition(id, ann.id), edition, "{round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_elsewhere_makes_another_edition_and_is_told_from_a_change_of_something_else() {
+    let store = super::fresh();
+    let other = store.another();
+    let ann = logged_in(&*store, "ann", 1001).await;
+    let bob = logged_in(&*store, "bob", 1002).await;
+    // Whoever writes here looks what happened elsewhere, and the first look cannot tell.
+    sign_up(&*store, "eve").await;
+    let before = store.edition(id(1001), ann.id);
+
+    end(&*store, 1002, bob.id, 1).await;
+    assert_eq!(store.edition(id(1001), ann.id), before, "bob's own affair");
+    end(&*other, 1001, ann.id, 1).await;
+    sign_up(&*store, "mia").await;
+
+    let after = store.edition(id(1001), ann.id);
+    assert!(after.is_none() || after != before);
+}
+
+#[tokio::test]
 async fn a_list_has_the_live_ones_the_newest_first() {
     let store = super::fresh();
     let ann = sign_up(&*store, "ann").await;

@@ -7,30 +7,41 @@ use std::fmt::Display;
 
 use async_trait::async_trait;
 use diesel::{Insertable, Queryable, Selectable};
-use domain::ports::{Ending, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown};
+use domain::ports::{
+    Edition, Ending, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown,
+};
 use domain::{Account, EndCause, Generation, Lineage, Nonce, Session, SessionId, UserAgent, UserId};
 use jiff::Timestamp;
 
 use crate::SqliteStore;
+use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::sessions;
 
 #[async_trait]
 impl SessionRepo for SqliteStore {
     async fn open(&self, new: NewSession) -> Result<Opening, PortError> {
-        Ok(self.write(move |connection| changes::open(connection, &new)).await?)
+        // Not of the session alone: it may take the place of others.
+        let concerns = Concerns::User(new.user);
+        Ok(self.write(concerns, move |connection| changes::open(connection, &new)).await?)
     }
 
     async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError> {
         Ok(self.read(move |reader| lookups::look_up(reader, id)).await?)
     }
 
+    fn edition(&self, id: SessionId, owner: UserId) -> Option<Edition> {
+        self.inside.editions.present(id, owner)
+    }
+
     async fn rotate(&self, shown: Shown) -> Result<Rotation, PortError> {
-        Ok(self.write(move |connection| changes::rotate(connection, &shown)).await?)
+        let concerns = Concerns::Session(shown.session);
+        Ok(self.write(concerns, move |connection| changes::rotate(connection, &shown)).await?)
     }
 
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
-        Ok(self.write(move |connection| changes::mark_seen(connection, id, generation)).await?)
+        let concerns = Concerns::Session(id);
+        Ok(self.write(concerns, move |connection| changes::mark_seen(connection, id, generation)).await?)
     }
 
     async fn end(
@@ -40,7 +51,8 @@ impl SessionRepo for SqliteStore {
         cause: EndCause,
         at: Timestamp,
     ) -> Result<Ending, PortError> {
-        Ok(self.write(move |connection| changes::end(connection, id, owner, cause, at)).await?)
+        let concerns = Concerns::Session(id);
+        Ok(self.write(concerns, move |connection| changes::end(connection, id, owner, cause, at)).await?)
     }
 
     async fn end_all(
@@ -50,7 +62,10 @@ impl SessionRepo for SqliteStore {
         cause: EndCause,
         at: Timestamp,
     ) -> Result<usize, PortError> {
-        Ok(self.write(move |connection| changes::end_all(connection, owner, but, cause, at)).await?)
+        let concerns = Concerns::User(owner);
+        Ok(self
+            .write(concerns, move |connection| changes::end_all(connection, owner, but, cause, at))
+            .await?)
     }
 
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError> {
@@ -62,7 +77,9 @@ impl SessionRepo for SqliteStore {
     }
 
     async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
-        Ok(self.write(move |connection| changes::remove_over(connection, at, limit)).await?)
+        Ok(self
+            .write(Concerns::Everybody, move |connection| changes::remove_over(connection, at, limit))
+            .await?)
     }
 }
 

@@ -10,13 +10,14 @@ use domain::{Account, PasswordHash, User, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
 use crate::SqliteStore;
+use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::users;
 
 #[async_trait]
 impl UserRepo for SqliteStore {
     async fn insert(&self, user: NewUser) -> Result<Insertion, PortError> {
-        Ok(self.write(move |connection| changes::insert(connection, &user)).await?)
+        Ok(self.write(Concerns::Nobody, move |connection| changes::insert(connection, &user)).await?)
     }
 
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
@@ -32,7 +33,9 @@ impl UserRepo for SqliteStore {
     }
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
-        Ok(self.write(move |connection| changes::rehash(connection, id, &old, &new)).await?)
+        Ok(self
+            .write(Concerns::Nobody, move |connection| changes::rehash(connection, id, &old, &new))
+            .await?)
     }
 
     async fn set_password(
@@ -41,23 +44,27 @@ impl UserRepo for SqliteStore {
         hash: PasswordHash,
         at: Timestamp,
     ) -> Result<Change, PortError> {
-        Ok(self.write(move |connection| changes::set_password(connection, &name, &hash, at)).await?)
+        Ok(self
+            .write(Concerns::Everybody, move |connection| changes::set_password(connection, &name, &hash, at))
+            .await?)
     }
 
     async fn disable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError> {
-        Ok(self.write(move |connection| changes::disable(connection, &name, at)).await?)
+        Ok(self.write(Concerns::Everybody, move |connection| changes::disable(connection, &name, at)).await?)
     }
 
     async fn enable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError> {
-        Ok(self.write(move |connection| changes::enable(connection, &name, at)).await?)
+        Ok(self.write(Concerns::Everybody, move |connection| changes::enable(connection, &name, at)).await?)
     }
 
     async fn delete(&self, name: UsernameKey) -> Result<Change, PortError> {
-        Ok(self.write(move |connection| changes::delete(connection, &name)).await?)
+        Ok(self.write(Concerns::Everybody, move |connection| changes::delete(connection, &name)).await?)
     }
 
     async fn rename(&self, id: UserId, name: Username, at: Timestamp) -> Result<Renaming, PortError> {
-        Ok(self.write(move |connection| changes::rename(connection, id, &name, at)).await?)
+        Ok(self
+            .write(Concerns::User(id), move |connection| changes::rename(connection, id, &name, at))
+            .await?)
     }
 
     async fn change_password(
@@ -65,11 +72,18 @@ impl UserRepo for SqliteStore {
         hash: PasswordHash,
         session: NewSession,
     ) -> Result<ConfirmedChange, PortError> {
-        Ok(self.write(move |connection| changes::change_password(connection, &hash, &session)).await?)
+        let concerns = Concerns::User(session.user);
+        Ok(self
+            .write(concerns, move |connection| changes::change_password(connection, &hash, &session))
+            .await?)
     }
 
     async fn close_account(&self, id: UserId, credentials_epoch: i64) -> Result<ConfirmedChange, PortError> {
-        Ok(self.write(move |connection| changes::close_account(connection, id, credentials_epoch)).await?)
+        Ok(self
+            .write(Concerns::User(id), move |connection| {
+                changes::close_account(connection, id, credentials_epoch)
+            })
+            .await?)
     }
 }
 
