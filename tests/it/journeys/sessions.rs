@@ -194,6 +194,35 @@ async fn a_logout_ends_the_session_at_once_and_can_be_repeated() {
 }
 
 #[tokio::test]
+async fn what_ends_at_one_server_is_over_at_the_other_within_a_second() {
+    let deployment = Deployment::new();
+    let (one, other) = (deployment.serve(), deployment.serve());
+    let (client, elsewhere) = (Client::of(&one), Client::of(&other));
+    let leaving = logged_in(&client, "ann").await.token();
+    let banned = logged_in(&client, "eve").await.token();
+    let staying = logged_in(&client, "bob").await.token();
+    let is_over = async |token: &str| {
+        // Asking again is the only clock a client has. A second, and patience with a busy machine.
+        let asking = async { while elsewhere.me(token).await.status == 200 {} };
+        tokio::time::timeout(std::time::Duration::from_secs(4), asking).await.expect("it is over elsewhere");
+        elsewhere.me(token).await.assert_problem(401, "invalid_token");
+    };
+    for token in [&leaving, &banned, &staying] {
+        // Twice, for the first time is not remembered if the token is new.
+        for _ in 0..2 {
+            assert_eq!(elsewhere.me(token).await.status, 200);
+        }
+    }
+
+    assert_eq!(bearing(&client, "POST", "/api/logout", &leaving).await.status, 204);
+    is_over(&leaving).await;
+    assert_eq!(deployment.run(&["users", "disable", "eve"]).code, 0);
+    is_over(&banned).await;
+
+    assert_eq!(elsewhere.me(&staying).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_logout_without_a_token_or_with_a_bad_one_ends_nothing() {
     let server = Server::start();
     let client = Client::of(&server);

@@ -5,6 +5,7 @@ mod attempt;
 mod change_password;
 mod close_account;
 mod confirm;
+mod live_sessions;
 mod log_in;
 mod log_out;
 mod open_session;
@@ -25,6 +26,7 @@ pub use self::administer::{AdministerError, SetPasswordError};
 use self::attempt::Attempt;
 pub use self::change_password::ChangePasswordError;
 pub use self::confirm::ConfirmError;
+use self::live_sessions::LiveSessions;
 pub use self::log_in::{LogInError, LoggedIn};
 pub use self::log_out::{Farewell, LogOutError};
 pub use self::open_session::Refusal;
@@ -44,6 +46,7 @@ pub struct Auth {
     rules: Rules,
     races: Races,
     marks: Marks,
+    live_sessions: LiveSessions,
 }
 
 /// The choices an operator makes.
@@ -60,7 +63,8 @@ pub struct Rules {
 impl Auth {
     /// Puts the use cases on their ports.
     pub fn new(ports: Ports, rules: Rules) -> Self {
-        Self { ports, rules, races: Races::default(), marks: Marks::default() }
+        let live_sessions = LiveSessions::default();
+        Self { ports, rules, races: Races::default(), marks: Marks::default(), live_sessions }
     }
 
     /// The choices in force.

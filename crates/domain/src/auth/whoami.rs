@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
 use super::Auth;
+use super::live_sessions::LiveSession;
 use crate::ports::PortError;
-use crate::{Account, Action, Bearer, InvalidToken, Origin, Outcome, Session, SessionId, Subject, User};
+use crate::{Action, Bearer, InvalidToken, Origin, Outcome, SessionId, Subject, User};
 
 /// Whoever shows a good token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,27 +45,32 @@ impl Auth {
                 return Err(error.into());
             }
         };
-        let Some((session, account)) = self.live_session_of(&bearer).await? else {
+        let Some(session) = self.live_session_of(&bearer).await? else {
             let attempt = self.attempt(Action::ShowToken, Subject::User(bearer.user), origin);
             attempt.fail(Outcome::Refused("session_over"));
             return Err(InvalidToken::Invalid.into());
         };
-        if bearer.generation == session.lineage.generation && !session.lineage.seen {
+        if session.first_sees(&bearer) {
             self.mark_seen(bearer);
         }
-        Ok(Holder { user: account.user, session: session.id })
+        Ok(Holder { user: session.user.clone(), session: bearer.session })
     }
 
     /// The one place where a request asks whether its session is live.
-    async fn live_session_of(&self, bearer: &Bearer) -> Result<Option<(Session, Account)>, PortError> {
-        let found = self.ports.sessions.look_up(bearer.session).await?;
+    async fn live_session_of(&self, bearer: &Bearer) -> Result<Option<Arc<LiveSession>>, PortError> {
+        let Bearer { user, session: id, .. } = *bearer;
+        // Taken before the store is asked: a change that it does not see while it answers makes another edition.
+        let edition = self.ports.sessions.edition(id, user);
+        let mut live = edition.and_then(|edition| self.live_sessions.recall(id, edition));
+        if live.is_none() {
+            let found = self.ports.sessions.look_up(id).await?;
+            live = found.and_then(|(session, account)| LiveSession::of(session, account)).map(Arc::new);
+            if let (Some(edition), Some(live)) = (edition, &live) {
+                self.live_sessions.keep(id, edition, live.clone());
+            }
+        }
         let now = self.ports.clock.now();
-        Ok(found.filter(|(session, account)| {
-            session.user == bearer.user
-                && session.is_live(now)
-                && bearer.generation <= session.lineage.generation
-                && account.disabled_at.is_none()
-        }))
+        Ok(live.filter(|live| live.admits(bearer, now)))
     }
 
     /// Notes that the answer with this generation has arrived. Nobody waits for it, and if it fails, the next
@@ -100,9 +106,11 @@ impl InvalidToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::{MockSessionRepo, MockTokenIssuer, Ports};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use crate::ports::{Edition, MockClock, MockSessionRepo, MockTokenIssuer, Ports};
     use crate::testing::{self, ann, auth, broken, noon, origin, ports, session};
-    use crate::{Generation, Lineage, UserId};
+    use crate::{Account, Generation, Lineage, Session, UserId};
 
     fn bearer() -> Bearer {
         Bearer { user: ann().user.id, session: session().id, generation: session().lineage.generation }
@@ -115,8 +123,14 @@ mod tests {
     }
 
     fn sessions_with(session: Session, account: Account) -> MockSessionRepo {
-        let mut sessions = MockSessionRepo::new();
+        let mut sessions = sessions_in(None);
         sessions.expect_look_up().returning(move |_| Ok(Some((session.clone(), account.clone()))));
+        sessions
+    }
+
+    fn sessions_in(edition: Option<Edition>) -> MockSessionRepo {
+        let mut sessions = MockSessionRepo::new();
+        sessions.expect_edition().return_const(edition);
         sessions
     }
 
@@ -156,7 +170,7 @@ mod tests {
         let disabled = Account { disabled_at: Some(noon()), ..ann() };
         let stranger = Bearer { user: UserId(8), ..bearer() };
         let ahead = Bearer { generation: Generation::new(3).unwrap(), ..bearer() };
-        let mut gone = MockSessionRepo::new();
+        let mut gone = sessions_in(None);
         gone.expect_look_up().returning(|_| Ok(None));
         for (sessions, bearer) in [
             (gone, bearer()),
@@ -205,10 +219,95 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_cannot_be_asked_is_not_a_bad_token() {
-        let mut sessions = MockSessionRepo::new();
+        let mut sessions = sessions_in(Some(Edition(1)));
         sessions.expect_look_up().returning(|_| Err(broken()));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         assert!(matches!(auth.whoami(origin(), "token").await, Err(WhoamiError::Port(_))));
+    }
+    #[tokio::test]
+    async fn a_session_is_looked_up_once_while_it_stays_the_same() {
+        let mut sessions = sessions_in(Some(Edition(1)));
+        sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
+        let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
+
+        for _ in 0..3 {
+            let holder = auth.whoami(origin(), "token").await.unwrap();
+            assert_eq!(holder, Holder { user: ann().user, session: session().id });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_looked_up_every_time_while_nobody_can_tell_whether_it_stays_the_same() {
+        let mut sessions = sessions_in(None);
+        sessions.expect_look_up().times(3).returning(|_| Ok(Some((seen(), ann()))));
+        let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
+
+        for _ in 0..3 {
+            assert!(auth.whoami(origin(), "token").await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_felt_at_once_also_by_whoever_read_the_session_while_it_was_changed() {
+        // How often it is shown before it is ended: at first the ending comes between a reading and its answer.
+        for shown_before in [1, 3] {
+            let edition = Arc::new(AtomicU64::new(1));
+            let end = {
+                let edition = edition.clone();
+                move || edition.store(2, Ordering::SeqCst)
+            };
+            let told = edition.clone();
+            let mut sessions = MockSessionRepo::new();
+            sessions.expect_edition().returning(move |_, _| Some(Edition(told.load(Ordering::SeqCst))));
+            let ends_while_read = (shown_before == 1).then(|| end.clone());
+            sessions.expect_look_up().times(2).returning(move |_| {
+                if edition.load(Ordering::SeqCst) == 2 {
+                    return Ok(Some((Session { ended_at: Some(noon()), ..seen() }, ann())));
+                }
+                if let Some(end) = &ends_while_read {
+                    end();
+                }
+                Ok(Some((seen(), ann())))
+            });
+            let (audit, _) = testing::audit();
+            let sessions = Arc::new(sessions);
+            let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, audit, ..ports() });
+
+            for _ in 0..shown_before {
+                assert!(auth.whoami(origin(), "token").await.is_ok());
+            }
+            end();
+
+            let refused = auth.whoami(origin(), "token").await.unwrap_err();
+            assert!(matches!(refused, WhoamiError::Token(InvalidToken::Invalid)), "{shown_before}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_stays_the_same_is_held_against_every_token_and_the_time() {
+        let stranger = Bearer { user: UserId(8), ..bearer() };
+        let ahead = Bearer { generation: Generation::new(3).unwrap(), ..bearer() };
+        for (shown, now) in [(stranger, noon()), (ahead, noon()), (bearer(), session().expires_at)] {
+            let mut tokens = MockTokenIssuer::new();
+            tokens.expect_verify().returning(move |text| Ok(if text == "good" { bearer() } else { shown }));
+            let mut clock = MockClock::new();
+            clock.expect_now().once().returning(noon);
+            clock.expect_now().returning(move || now);
+            let mut sessions = sessions_in(Some(Edition(1)));
+            sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
+            let (audit, _) = testing::audit();
+            let auth = auth(Ports {
+                tokens: Arc::new(tokens),
+                clock: Arc::new(clock),
+                sessions: Arc::new(sessions),
+                audit,
+                ..ports()
+            });
+
+            assert!(auth.whoami(origin(), "good").await.is_ok());
+            let refused = auth.whoami(origin(), "shown").await;
+            assert!(matches!(refused, Err(WhoamiError::Token(InvalidToken::Invalid))));
+        }
     }
 }
