@@ -9,8 +9,8 @@ use domain::ports::Clock;
 use crate::computation::{Bcrypt, Digest};
 use crate::pool::{Job, Shared};
 
-/// The cost of a bcrypt that takes a few milliseconds.
-const FIRST_PACE_COST: u32 = 5;
+/// The cost of the least bcrypt that there is, of a millisecond or two: a start waits for it.
+const FIRST_PACE_COST: u32 = 4;
 
 /// What computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
