@@ -254,14 +254,18 @@ async fn of_too_many_logins_at_once_some_are_refused_and_told_when_to_come_back(
     assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
 }
 
-#[tokio::test]
-async fn a_flood_of_logins_from_one_network_leaves_places_for_another() {
-    let deployment = Deployment::new()
+/// Whose server hashes one password after the other, while a few may wait.
+fn one_at_a_time() -> Deployment {
+    Deployment::new()
         .set("AUTH_HASHING__WORKERS", "1")
         .set("AUTH_HASHING__LANES", "1")
         .set("AUTH_HASHING__QUEUE", "8")
-        .set("AUTH_PASSWORD__BCRYPT_COST", "11");
-    let server = deployment.serve();
+        .set("AUTH_PASSWORD__BCRYPT_COST", "11")
+}
+
+#[tokio::test]
+async fn a_flood_of_logins_from_one_network_leaves_places_for_another() {
+    let server = one_at_a_time().serve();
     Client::of(&server).sign_up("ann", PASSWORD).await;
     let (flooder, ann) = (Client::at(&server, [127, 0, 0, 2]), Client::at(&server, [127, 0, 0, 3]));
 
@@ -282,12 +286,7 @@ async fn a_flood_of_logins_from_one_network_leaves_places_for_another() {
 
 #[tokio::test]
 async fn whoever_hangs_up_takes_no_place_from_those_who_stay() {
-    let deployment = Deployment::new()
-        .set("AUTH_HASHING__WORKERS", "1")
-        .set("AUTH_HASHING__LANES", "1")
-        .set("AUTH_HASHING__QUEUE", "8")
-        .set("AUTH_PASSWORD__BCRYPT_COST", "11");
-    let server = deployment.serve();
+    let server = one_at_a_time().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
     let mut busy = Box::pin(client.log_in("ann", PASSWORD));
