@@ -235,7 +235,14 @@ impl Log {
     /// The first line, past or to come, that `is_it` is true of. Blocks the thread until it is there, and fails
     /// the test if it does not come.
     pub(crate) fn wait_for(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-        let found = |written: &Written| written.lines.iter().map(|line| parse(line)).find(|line| is_it(line));
+        self.wait_for_all(what, 1, is_it)
+    }
+
+    /// The last of the first `count` lines that `is_it` is true of, likewise.
+    pub(crate) fn wait_for_all(&self, what: &str, count: usize, is_it: impl Fn(&Value) -> bool) -> Value {
+        let found = |written: &Written| {
+            written.lines.iter().map(|line| parse(line)).filter(|line| is_it(line)).nth(count - 1)
+        };
         let written = self.written.lock().unwrap();
         let pending = |written: &mut Written| !written.ended && found(written).is_none();
         let (written, _) = self.grown.wait_timeout_while(written, PATIENCE, pending).unwrap();
