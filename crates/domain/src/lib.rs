@@ -20,7 +20,10 @@ mod token;
 mod user;
 mod username;
 
-pub use audit::{Action, Event, Origin, Outcome, Subject};
+pub use audit::{
+    Action, Anchor, Attempt, AuditEntry, AuditKey, AuditedClient, Conclusion, Event, Inspection, InvalidHead,
+    Link, Origin, Outcome, Seal, SealedEntry, Subject, Tampering,
+};
 pub use auth::{
     AdministerError, Auth, ChangePasswordError, ConfirmError, Farewell, Holder, LogInError, LogOutError,
     LoggedIn, RefreshError, Refreshed, Refusal, RenameError, Rules, SetPasswordError, SignUpError,

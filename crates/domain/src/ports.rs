@@ -15,9 +15,10 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    AccessToken, Account, Bearer, ClientNetwork, EndCause, Event, Generation, Grant, InvalidToken, Misuse,
-    NewPassword, Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet, RefreshClaim, Session,
-    SessionId, SessionRules, User, UserAgent, UserId, Username, UsernameKey,
+    AccessToken, Account, Attempt, AuditEntry, Bearer, ClientNetwork, EndCause, Event, Generation, Grant,
+    InvalidToken, Link, Misuse, NewPassword, Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet,
+    RefreshClaim, Session, SessionId, SessionRules, Tampering, User, UserAgent, UserId, Username,
+    UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -35,8 +36,10 @@ pub struct Ports {
     pub tokens: Arc<dyn TokenIssuer>,
     /// How refresh tokens are.
     pub refresh_tokens: Arc<dyn RefreshTokens>,
+    /// Where attempts are kept, in the same place.
+    pub audit_log: Arc<dyn AuditLog>,
     /// Who is told of every attempt.
-    pub audit: Arc<dyn AuditLog>,
+    pub audit_stream: Arc<dyn AuditStream>,
     /// Who sees work through that nobody may wait for.
     pub finisher: Arc<dyn Finisher>,
     /// What time it is.
@@ -46,12 +49,13 @@ pub struct Ports {
 }
 
 /// Keeps users. Every method is one transaction: it happened whole, or not at all, even when nobody waits for
-/// the answer any more, and what it answers is on disk.
+/// the answer any more, and what it answers is on disk. So is, by the same commit, what the attempt came to, as
+/// [`crate::Conclusion`] tells it of the answer; the attempt's time is the time of the change.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait UserRepo: Send + Sync {
     /// Takes the name for a new user, unless somebody has it. Of many who ask at once, one gets it.
-    async fn insert(&self, user: NewUser) -> Result<Insertion, PortError>;
+    async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError>;
 
     /// The account of this number.
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError>;
@@ -71,21 +75,22 @@ pub trait UserRepo: Send + Sync {
         &self,
         name: UsernameKey,
         hash: PasswordHash,
-        at: Timestamp,
+        attempt: Attempt,
     ) -> Result<Change, PortError>;
 
     /// Disables an account and ends its sessions; one that is disabled stays so since it first was.
-    async fn disable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError>;
+    async fn disable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
 
     /// Enables an account; one that is enabled stays so.
-    async fn enable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError>;
+    async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
 
-    /// Removes an account and everything of it. Its number is never given again.
-    async fn delete(&self, name: UsernameKey) -> Result<Change, PortError>;
+    /// Removes an account and everything of it; from what is on record of it goes what could point to a person. Its
+    /// number is never given again.
+    async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
 
     /// Gives an enabled account another name, or another spelling of its own, unless somebody else has it. Of many
     /// who ask for one name at once, one gets it; the old one is free when this is done.
-    async fn rename(&self, id: UserId, name: Username, at: Timestamp) -> Result<Renaming, PortError>;
+    async fn rename(&self, id: UserId, name: Username, attempt: Attempt) -> Result<Renaming, PortError>;
 
     /// Keeps another password for the user of `session`, raises the credentials' epoch, ends the account's sessions
     /// and opens this one, if the account is enabled and its credentials are still those of the session's epoch. Of
@@ -94,15 +99,20 @@ pub trait UserRepo: Send + Sync {
         &self,
         hash: PasswordHash,
         session: NewSession,
+        attempt: Attempt,
     ) -> Result<ConfirmedChange, PortError>;
 
-    /// Removes an enabled account and everything of it, if its credentials are still those of this epoch. Its
-    /// number is never given again.
-    async fn close_account(&self, id: UserId, credentials_epoch: i64) -> Result<ConfirmedChange, PortError>;
+    /// Removes an enabled account as [`UserRepo::delete`] does, if its credentials are still those of this epoch.
+    async fn close_account(
+        &self,
+        id: UserId,
+        credentials_epoch: i64,
+        attempt: Attempt,
+    ) -> Result<ConfirmedChange, PortError>;
 }
 
-/// Keeps sessions, by the same promise as [`UserRepo`]: every method is one transaction, and what it answers is
-/// on disk. Together the two keep a third: a session of an account that is disabled, deleted or has another
+/// Keeps sessions, by the same promise as [`UserRepo`]: every method is one transaction, and what it answers and
+/// what the attempt came to are on disk. Together the two keep a third: a session of an account that is disabled, deleted or has another
 /// password since the login is not live, whatever happened at once.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
@@ -110,7 +120,7 @@ pub trait SessionRepo: Send + Sync {
     /// Opens a session if the account is still as it was when its password was checked. Ends the user's oldest
     /// live ones if there would be more than [`crate::MOST_SESSIONS`], and remembers the network, of which it
     /// keeps the [`crate::MOST_KNOWN_NETWORKS`] newest.
-    async fn open(&self, new: NewSession) -> Result<Opening, PortError>;
+    async fn open(&self, new: NewSession, attempt: Attempt) -> Result<Opening, PortError>;
 
     /// The session of this identifier, live or not, and the account it belongs to. It may be removed once it is
     /// not live any more.
@@ -124,7 +134,7 @@ pub trait SessionRepo: Send + Sync {
 
     /// Does what [`crate::Lineage::present`] decides about a genuine refresh token. Of many who show one at once, one
     /// exchanges it. What ends a session is kept, as every change is.
-    async fn rotate(&self, shown: Shown) -> Result<Rotation, PortError>;
+    async fn rotate(&self, shown: Shown, attempt: Attempt) -> Result<Rotation, PortError>;
 
     /// Notes that an access token of this generation was shown, if it is the newest one.
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError>;
@@ -135,7 +145,7 @@ pub trait SessionRepo: Send + Sync {
         id: SessionId,
         owner: UserId,
         cause: EndCause,
-        at: Timestamp,
+        attempt: Attempt,
     ) -> Result<Ending, PortError>;
 
     /// Ends the sessions of this user, or all but one, and tells how many had not been ended before.
@@ -144,8 +154,8 @@ pub trait SessionRepo: Send + Sync {
         owner: UserId,
         but: Option<SessionId>,
         cause: EndCause,
-        at: Timestamp,
-    ) -> Result<usize, PortError>;
+        attempt: Attempt,
+    ) -> Result<EndingAll, PortError>;
 
     /// The live sessions of this user, the newest first.
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError>;
@@ -215,11 +225,38 @@ pub trait RefreshTokens: Send + Sync {
     fn is_genuine(&self, text: &str, nonce: &Nonce) -> bool;
 }
 
-/// Is told of every attempt.
+/// Keeps attempts, sealed against change, by the same promise as [`UserRepo`].
 #[cfg_attr(test, mockall::automock)]
+#[async_trait]
 pub trait AuditLog: Send + Sync {
-    /// Records one. Cannot fail, because no attempt may hang on it.
-    fn record(&self, event: Event);
+    /// Keeps events that no change goes with.
+    async fn append(&self, events: Vec<Event>) -> Result<(), PortError>;
+
+    /// Up to `limit` of the events that `query` is about with numbers above `after`, by number.
+    async fn list_events(
+        &self,
+        query: AuditQuery,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<ListedEvent>, PortError>;
+
+    /// Looks at the whole log as it is at one moment, as [`crate::Inspection`] does. Tells its head, which is
+    /// `expected` or comes after it if that is given, or what is wrong.
+    async fn inspect(&self, expected: Option<Link>) -> Result<Result<Link, Tampering>, PortError>;
+
+    /// The place of the last event.
+    async fn head(&self) -> Result<Link, PortError>;
+
+    /// Removes up to `limit` of the oldest events if they were decided before `at` and so were all before them;
+    /// tells how many. What is left can be inspected as before.
+    async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<usize, PortError>;
+}
+
+/// Is told of every attempt as it ends.
+#[cfg_attr(test, mockall::automock)]
+pub trait AuditStream: Send + Sync {
+    /// Tells of one. Cannot fail, because no attempt may hang on it.
+    fn publish(&self, event: Event);
 }
 
 /// Sees work through.
@@ -396,6 +433,30 @@ pub enum Ending {
     Done,
     /// This user has no such live session.
     Unknown,
+}
+
+/// How ending all sessions, or all but one, ends: so many had not been ended before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndingAll(pub usize);
+
+/// What somebody wants to see of the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Only what is about whoever has this name, or about the name itself.
+    pub name: Option<UsernameKey>,
+    /// Only what was decided then or later.
+    pub since: Option<Timestamp>,
+}
+
+/// An event as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedEvent {
+    /// Its number.
+    pub number: i64,
+    /// The event.
+    pub entry: AuditEntry,
+    /// The present name of the account that it is about.
+    pub username: Option<Username>,
 }
 
 /// A network from which somebody has logged in.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::ports::{
-    Finisher, MockAuditLog, MockClock, MockEntropy, MockHasher, MockReadiness, MockRefreshTokens,
-    MockSessionRepo, MockTokenIssuer, MockUserRepo, PortError, Ports,
+    Finisher, MockAuditLog, MockAuditStream, MockClock, MockEntropy, MockHasher, MockReadiness,
+    MockRefreshTokens, MockSessionRepo, MockTokenIssuer, MockUserRepo, PortError, Ports,
 };
 use crate::{
-    AccessToken, Account, Action, Auth, Generation, Lineage, Nonce, Origin, Outcome, Password, PasswordHash,
-    PasswordPolicy, Rules, Session, SessionId, SessionRules, Subject, User, UserId, Username,
+    AccessToken, Account, Action, Attempt, Auth, Generation, Lineage, Nonce, Origin, Outcome, Password,
+    PasswordHash, PasswordPolicy, Rules, Session, SessionId, SessionRules, Subject, User, UserId, Username,
 };
 
 pub(crate) const SESSION_RULES: SessionRules = SessionRules {
@@ -22,12 +22,16 @@ pub(crate) const SESSION_RULES: SessionRules = SessionRules {
     grace: Duration::from_secs(10),
 };
 
-/// Ports for a test that overrides the ones it is about. Only the time and chance may be asked.
+pub(crate) const AUDIT_KEEP: Duration = Duration::from_hours(400 * 24);
+
+/// Ports for a test that overrides the ones it is about. Only the time and chance may be asked, and events be kept.
 pub(crate) fn ports() -> Ports {
     let mut clock = MockClock::new();
     clock.expect_now().returning(noon);
     let mut entropy = MockEntropy::new();
     entropy.expect_draw().returning(|| [0; 16]);
+    let mut audit_log = MockAuditLog::new();
+    audit_log.expect_append().returning(|_| Ok(()));
     Ports {
         users: Arc::new(MockUserRepo::new()),
         sessions: Arc::new(MockSessionRepo::new()),
@@ -35,7 +39,8 @@ pub(crate) fn ports() -> Ports {
         hasher: Arc::new(MockHasher::new()),
         tokens: Arc::new(MockTokenIssuer::new()),
         refresh_tokens: Arc::new(MockRefreshTokens::new()),
-        audit: Arc::new(MockAuditLog::new()),
+        audit_log: Arc::new(audit_log),
+        audit_stream: Arc::new(MockAuditStream::new()),
         finisher: Arc::new(Spawning),
         clock: Arc::new(clock),
         entropy: Arc::new(entropy),
@@ -53,10 +58,11 @@ impl Finisher for Spawning {
 
 pub(crate) fn auth(ports: Ports) -> Auth {
     let passwords = PasswordPolicy::new(8).unwrap();
-    Auth::new(ports, Rules { passwords, access_ttl: Duration::from_mins(15), sessions: SESSION_RULES })
+    let access_ttl = Duration::from_mins(15);
+    Auth::new(ports, Rules { passwords, access_ttl, sessions: SESSION_RULES, audit_keep: AUDIT_KEEP })
 }
 
-/// What an audit log was told.
+/// What those who listen were told.
 pub(crate) struct Events(Arc<Mutex<Vec<(Action, Outcome, Subject)>>>);
 
 impl Events {
@@ -65,15 +71,21 @@ impl Events {
     }
 }
 
-/// An audit log, and what it will have been told.
-pub(crate) fn audit() -> (Arc<MockAuditLog>, Events) {
+/// Whoever listens to attempts, and what they will have been told.
+pub(crate) fn audit_stream() -> (Arc<MockAuditStream>, Events) {
     let events = Arc::new(Mutex::new(Vec::new()));
-    let mut audit = MockAuditLog::new();
+    let mut stream = MockAuditStream::new();
     let told = events.clone();
-    audit.expect_record().returning(move |event| {
-        told.lock().unwrap().push((event.action, event.outcome, event.subject));
+    stream.expect_publish().returning(move |event| {
+        told.lock().unwrap().push((event.attempt.action, event.outcome, event.attempt.subject));
     });
-    (Arc::new(audit), Events(events))
+    (Arc::new(stream), Events(events))
+}
+
+/// Somebody's attempt at noon.
+pub(crate) fn attempt() -> Attempt {
+    let subject = Subject::User(ann().user.id);
+    Attempt { action: Action::LogIn, subject, origin: origin(), at: noon(), salt: [0; 16] }
 }
 
 pub(crate) fn origin() -> Origin {

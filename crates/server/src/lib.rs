@@ -6,7 +6,7 @@
 //!
 //! Start reading at `cli`, which everything begins with; then `config`, `wiring` and `lifecycle`.
 
-mod audit_log;
+mod audit_lines;
 mod cli;
 pub mod config;
 mod lifecycle;

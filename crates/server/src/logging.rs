@@ -18,7 +18,7 @@ use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::audit_log;
+use crate::audit_lines;
 use crate::config::{Log, LogFormat};
 
 /// Our crates. Others speak up from a warning on, whatever the level.
@@ -62,7 +62,7 @@ fn filter(log: Log, audience: Audience) -> Targets {
     Targets::new()
         .with_default(others)
         .with_targets(OURS.map(|name| (name, ours)))
-        .with_target(audit_log::TARGET, audit)
+        .with_target(audit_lines::TARGET, audit)
 }
 
 /// A format whose every line has one end, and no control character before it.
@@ -212,9 +212,9 @@ mod tests {
         let shown = |audience, target: &str, level| filter(log, audience).would_enable(target, &level);
 
         assert!(!shown(Audience::Operator, "api", Level::WARN));
-        assert!(shown(Audience::Operator, audit_log::TARGET, Level::INFO));
-        assert!(shown(Audience::Caller, audit_log::TARGET, Level::INFO));
-        assert!(!shown(Audience::Watcher, audit_log::TARGET, Level::INFO));
+        assert!(shown(Audience::Operator, audit_lines::TARGET, Level::INFO));
+        assert!(shown(Audience::Caller, audit_lines::TARGET, Level::INFO));
+        assert!(!shown(Audience::Watcher, audit_lines::TARGET, Level::INFO));
 
         let log = Log { level: Level::TRACE, format: LogFormat::Json };
         let shown = |target: &str, level| filter(log, Audience::Operator).would_enable(target, &level);

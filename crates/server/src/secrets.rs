@@ -1,4 +1,4 @@
-//! What signs tokens and what refresh tokens are made with: what was given, or in development what was made here
+//! What signs tokens, what refresh tokens are made with and what seals the audit log: what was given, or in development what was made here
 //! once.
 
 use std::fmt::Write as _;
@@ -15,12 +15,14 @@ use zeroize::Zeroizing;
 use crate::config::{Config, Environment, Secret, Warning, WeakSecret};
 use crate::line_end;
 
-/// Both secrets.
+/// All of them.
 pub(crate) struct Secrets {
     /// What signs access tokens.
     pub(crate) signing: Secret,
     /// What refresh tokens are made with.
     pub(crate) refresh: Secret,
+    /// What the audit log is sealed with.
+    pub(crate) audit: Secret,
 }
 
 /// One of them: the key that sets it, and where development keeps the one it made.
@@ -82,7 +84,9 @@ impl Secrets {
             None => place.made(Path::new(place.file), entropy),
         };
         let signing = take(&config.token.secret, &SIGNING)?;
-        Ok(Self { signing, refresh: take(&config.session.refresh_key, &REFRESH)? })
+        let refresh = take(&config.session.refresh_key, &REFRESH)?;
+        let audit = config.audit.key.clone().unwrap_or_else(|| refresh.clone());
+        Ok(Self { signing, refresh, audit })
     }
 }
 
@@ -96,7 +100,12 @@ pub fn check(config: &Config) -> Result<(), SecretError> {
     let signing = find(&config.token.secret, &SIGNING)?;
     let refresh = find(&config.session.refresh_key, &REFRESH)?;
     let previous = config.session.previous_refresh_key.clone();
-    for (key, other) in [(REFRESH.key, refresh), ("AUTH_SESSION__REFRESH_KEY_PREVIOUS", previous)] {
+    let others = [
+        (REFRESH.key, refresh),
+        ("AUTH_SESSION__REFRESH_KEY_PREVIOUS", previous),
+        ("AUTH_AUDIT__KEY", config.audit.key.clone()),
+    ];
+    for (key, other) in others {
         let is_shared =
             matches!((&signing, &other), (Some(one), Some(other)) if one.expose() == other.expose());
         if is_shared {

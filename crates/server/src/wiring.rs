@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::{Clock, Entropy, Finisher, Ports};
-use domain::{Auth, Rules};
+use domain::{AuditKey, Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
 use store_sqlite::{Access, SqliteStore};
 use thiserror::Error;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::audit_log::LineLog;
+use crate::audit_lines::{self, AuditLines};
 use crate::config::{self, Config, Secret};
 use crate::secrets::{SecretError, Secrets};
 use crate::signing_keys::{self, KeysError};
@@ -29,6 +29,9 @@ const STORE_THREADS: usize = 2;
 
 /// How long what is left of the runtime may take once the store is closed and nobody waits for it any more.
 const LAST_THREADS: Duration = Duration::from_secs(1);
+
+/// How often attempts that were only counted are kept. A crash loses as much of them.
+const KEEP_COUNTS_EVERY: Duration = Duration::from_secs(10);
 
 /// How often what is over is removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
@@ -71,8 +74,8 @@ pub(crate) struct Application {
     pub(crate) runtime: Runtime,
     store: Arc<SqliteStore>,
     tasks: TaskTracker,
-    /// Only a server sweeps.
-    sweeper: Option<JoinHandle<()>>,
+    /// What a server does without being asked.
+    housekeeping: Vec<JoinHandle<()>>,
 }
 
 /// Sees work through on the store's runtime; a stop waits for it.
@@ -131,7 +134,9 @@ impl Application {
             migrate: config.database.migrate_on_start,
             ..store_sqlite::Settings::new(&config.database.path)
         };
-        let store = SqliteStore::open(&settings, runtime.handle().clone(), tasks.clone(), clock.clone())?;
+        let audit_key = AuditKey::new(secrets.audit.expose());
+        let handle = runtime.handle().clone();
+        let store = SqliteStore::open(&settings, audit_key.clone(), handle, tasks.clone(), clock.clone())?;
         let store = Arc::new(store);
 
         let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
@@ -157,7 +162,8 @@ impl Application {
             hasher: Arc::new(hasher),
             tokens: tokens.clone(),
             refresh_tokens: Arc::new(refresh_tokens),
-            audit: Arc::new(LineLog::new(&secrets.signing)),
+            audit_log: store.clone(),
+            audit_stream: Arc::new(AuditLines::new(audit_key)),
             finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -166,21 +172,29 @@ impl Application {
             passwords: config.passwords,
             access_ttl: config.token.access_ttl,
             sessions: config.session.rules,
+            audit_keep: config.audit.keep,
         };
         let auth = Auth::new(ports, rules);
-        let sweeper = (purpose == Purpose::Serve).then(|| runtime.spawn(sweep(auth.clone())));
-        Ok(Self { auth, tokens, clock, entropy, runtime, store, tasks, sweeper })
+        let housekeeping = match purpose {
+            Purpose::Serve => {
+                vec![runtime.spawn(sweep(auth.clone())), runtime.spawn(keep_counts(auth.clone()))]
+            }
+            Purpose::Command(_) => Vec::new(),
+        };
+        Ok(Self { auth, tokens, clock, entropy, runtime, store, tasks, housekeeping })
     }
 
     /// Takes everything down once nobody asks for anything any more: lets the store finish within `patience`
     /// what callers may have stopped waiting for, then the hasher what it has begun, then closes the store.
     pub(crate) fn stop(self, patience: Duration) -> Result<(), Unfinished> {
         // A batch that has begun is the store's, which finishes it.
-        if let Some(sweeper) = &self.sweeper {
-            sweeper.abort();
-        }
+        self.housekeeping.iter().for_each(JoinHandle::abort);
         self.tasks.close();
         let waited = self.runtime.block_on(async { tokio::time::timeout(patience, self.tasks.wait()).await });
+        self.runtime.block_on(keep_counts_once(&self.auth));
+        if !self.housekeeping.is_empty() {
+            self.runtime.block_on(tell_head(&self.auth));
+        }
         drop(self.auth);
         self.runtime.block_on(self.store.close());
         self.runtime.shutdown_timeout(LAST_THREADS);
@@ -188,9 +202,11 @@ impl Application {
     }
 }
 
-/// Removes what is over, at the start and then every hour. What fails is tried again the next time.
+/// Removes what is over and tells how far the audit log has come, at the start and then every hour. What fails is
+/// tried again the next time.
 async fn sweep(auth: Auth) {
     loop {
+        tell_head(&auth).await;
         match auth.sweep().await {
             Ok(0) => {}
             Ok(count) => info!(count, "removed what is over"),
@@ -200,5 +216,29 @@ async fn sweep(auth: Auth) {
             }
         }
         tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+async fn keep_counts(auth: Auth) {
+    loop {
+        tokio::time::sleep(KEEP_COUNTS_EVERY).await;
+        keep_counts_once(&auth).await;
+    }
+}
+
+async fn keep_counts_once(auth: &Auth) {
+    if let Err(error) = auth.keep_counted_attempts().await {
+        let cause = error.source().map(ToString::to_string);
+        warn!(cause, "cannot keep attempts that were counted");
+    }
+}
+
+async fn tell_head(auth: &Auth) {
+    match auth.audit_head().await {
+        Ok(head) => audit_lines::tell_head(head),
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string);
+            warn!(cause, "cannot read the audit log");
+        }
     }
 }

@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::Settings;
-    use crate::testing::{Fixture, is_done, is_unavailable, key, open, person, settings};
+    use crate::testing::{Fixture, attempt, is_done, is_unavailable, key, open, person, settings};
 
     #[test]
     fn a_folder_that_is_made_is_for_its_owner_only() {
@@ -181,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn files_that_are_made_are_for_their_owner_only() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         for path in [fixture.path(), fixture.log_path(), fixture.path().with_extension("db-shm")] {
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
@@ -242,43 +242,45 @@ mod tests {
     #[tokio::test]
     async fn a_deleted_file_takes_no_more_writes_and_answers_no_more() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
 
         fs::remove_file(fixture.path()).unwrap();
 
-        assert!(is_unavailable(&fixture.store.insert(person("bob")).await));
+        assert!(is_unavailable(&fixture.store.insert(person("bob"), attempt()).await));
         assert!(is_unavailable(&fixture.store.find_by_name(key("ann")).await));
     }
 
     #[tokio::test]
     async fn a_file_in_the_place_of_another_is_neither_read_nor_written_until_that_one_is_back() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         let other = Fixture::new();
-        other.store.insert(person("eve")).await.unwrap();
+        other.store.insert(person("eve"), attempt()).await.unwrap();
         other.store.close().await;
         let (path, aside) = (fixture.path(), fixture.folder.join("aside"));
         fs::rename(&path, &aside).unwrap();
         fs::copy(other.path(), &path).unwrap();
         let before = fs::read(&path).unwrap();
 
-        let answers =
-            (fixture.store.insert(person("bob")).await, fixture.store.find_by_name(key("eve")).await);
+        let answers = (
+            fixture.store.insert(person("bob"), attempt()).await,
+            fixture.store.find_by_name(key("eve")).await,
+        );
         assert!(is_unavailable(&answers.0) && is_unavailable(&answers.1), "{answers:?}");
         assert_eq!(fs::read(&path).unwrap(), before);
 
         fs::rename(&aside, &path).unwrap();
-        assert!(is_done(&fixture.store.insert(person("bob")).await));
+        assert!(is_done(&fixture.store.insert(person("bob"), attempt()).await));
         assert_eq!(fixture.names(), ["ann", "bob"]);
     }
 
     #[tokio::test]
     async fn a_deleted_log_stops_writes_and_loses_none_once_the_store_is_closed() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
 
         fs::remove_file(fixture.log_path()).unwrap();
-        assert!(is_unavailable(&fixture.store.insert(person("bob")).await));
+        assert!(is_unavailable(&fixture.store.insert(person("bob"), attempt()).await));
         fixture.store.close().await;
 
         assert_eq!(fixture.names(), ["ann"]);

@@ -1,13 +1,14 @@
-//! Keeps users and their sessions in one SQLite file.
+//! Keeps users, their sessions and what was attempted in one SQLite file.
 //!
 //! This crate promises that what it answers is on disk, that a caller who stops waiting leaves nothing half
 //! done, and that a file which is locked, full, read-only, gone or not ours gives an error and loses nothing.
 //! Several processes may share one file. It refuses to know what a name, a password or a hash may look like:
 //! the domain has decided that before it comes here.
 //!
-//! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users` and
-//! `sessions`, where the statements are. Unix only: a file is told from its replacement by device and inode.
+//! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users`,
+//! `sessions` and `audit`, where the statements are. Unix only: a file is told from its replacement by device and inode.
 
+mod audit;
 mod connection;
 mod editions;
 mod error;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use diesel::SqliteConnection;
 use domain::ports::Clock;
+use domain::{Attempt, AuditKey, Conclusion};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -84,6 +86,7 @@ struct Inside {
     readers: Readers,
     last_check: LastCheck,
     editions: Arc<Editions>,
+    audit_key: AuditKey,
     clock: Arc<dyn Clock>,
 }
 
@@ -97,9 +100,10 @@ impl Settings {
 impl SqliteStore {
     /// Opens the file, and brings its schema up to date if that is wanted. Blocks while it does.
     ///
-    /// `runtime` is a multi-thread runtime; `tasks` counts the calls that are under way on it.
+    /// Events are sealed with `audit_key`. `runtime` is a multi-thread runtime; `tasks` counts the calls that are under way on it.
     pub fn open(
         settings: &Settings,
+        audit_key: AuditKey,
         runtime: Handle,
         tasks: TaskTracker,
         clock: Arc<dyn Clock>,
@@ -115,7 +119,8 @@ impl SqliteStore {
             Writer::start(connection, role, file.clone(), settings.busy_timeout, editions.clone(), &runtime)
                 .map_err(|problem| problem.at(&settings.path))?;
         let readers = Readers::new(file, settings.busy_timeout, runtime.clone(), tasks.clone());
-        let inside = Arc::new(Inside { writer, readers, last_check: LastCheck::default(), editions, clock });
+        let last_check = LastCheck::default();
+        let inside = Arc::new(Inside { writer, readers, last_check, editions, audit_key, clock });
         Ok(Self { inside, runtime, tasks })
     }
 
@@ -135,6 +140,22 @@ impl SqliteStore {
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.inside.writer.write(self.tasks.token(), concerns, work).await
+    }
+
+    /// Has the writer do `work`, which is what `attempt` comes to, and keep that by the same commit.
+    async fn make<T: Conclusion + Send + 'static>(
+        &self,
+        attempt: Attempt,
+        concerns: Concerns,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let key = self.inside.audit_key.clone();
+        let recorded = move |connection: &mut SqliteConnection| {
+            let done = work(connection)?;
+            audit::record(connection, &key, attempt, &done)?;
+            Ok(done)
+        };
+        self.write(concerns, recorded).await
     }
 
     /// Has a reader answer `query`.

@@ -293,9 +293,10 @@ mod tests {
 
     use super::*;
     use crate::SqliteStore;
-    use crate::schema::sessions;
+    use crate::schema::{audit_events, sessions};
     use crate::testing::{
-        Fixture, handed, is_unavailable, key, login, open, person, run_alone, settings, without_power,
+        Fixture, attempt, audit_key, handed, is_unavailable, key, login, open, person, run_alone, settings,
+        without_power,
     };
 
     #[test]
@@ -356,8 +357,8 @@ mod tests {
     #[tokio::test]
     async fn a_redo_leaves_the_schema_and_empties_what_the_newest_migration_made() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
-        fixture.store.open(login(UserId(1))).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
+        fixture.store.open(login(UserId(1)), attempt()).await.unwrap();
         fixture.store.close().await;
         let before = schema(&fixture.path());
 
@@ -366,7 +367,8 @@ mod tests {
         assert_eq!(redone.as_ref(), known().unwrap().last().map(Migration::of).as_ref());
         assert_eq!(schema(&fixture.path()), before);
         assert_eq!(fixture.names(), ["ann"]);
-        assert_eq!(sessions::table.count().get_result(&mut fixture.outsider()), Ok(0));
+        assert_eq!(sessions::table.count().get_result(&mut fixture.outsider()), Ok(1));
+        assert_eq!(audit_events::table.count().get_result(&mut fixture.outsider()), Ok(0));
     }
 
     #[test]
@@ -506,17 +508,17 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn whoever_only_reads_waits_for_no_writer_and_cannot_write() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         let mut outsider = fixture.outsider();
         outsider.batch_execute("BEGIN IMMEDIATE").unwrap();
         let log = fs::read(fixture.log_path()).unwrap();
 
         let settings = Settings { access: Access::ReadOnly, ..Settings::new(fixture.path()) };
         let (tasks, clock) = (fixture.tasks.clone(), fixture.clock.clone());
-        let reading = SqliteStore::open(&settings, Handle::current(), tasks, clock).unwrap();
+        let reading = SqliteStore::open(&settings, audit_key(), Handle::current(), tasks, clock).unwrap();
 
         assert!(reading.find_by_name(key("ann")).await.unwrap().is_some());
-        assert!(is_unavailable(&reading.insert(person("bob")).await));
+        assert!(is_unavailable(&reading.insert(person("bob"), attempt()).await));
         outsider.batch_execute("ROLLBACK").unwrap();
         reading.close().await;
         assert_eq!(fs::read(fixture.log_path()).unwrap(), log, "folding it in would take the write lock");

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use crate::file::Location;
     use crate::schema::users;
-    use crate::testing::{Fixture, key, person};
+    use crate::testing::{Fixture, attempt, key, person};
 
     #[tokio::test]
     async fn a_reader_that_cannot_be_had_is_said_why_once() {
@@ -142,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn a_query_that_panics_is_an_error_and_the_next_one_is_answered() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
 
         for _ in 0..2 * READERS {
             assert!(fixture.store.read(|_| -> Result<(), _> { panic!("on purpose") }).await.is_err());

@@ -69,7 +69,7 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::testing::{Fixture, is_done, is_unavailable, key, person, settings};
+    use crate::testing::{Fixture, attempt, is_done, is_unavailable, key, person, settings};
 
     /// A page and its header, in the log.
     const FRAME: u64 = 4096 + 24;
@@ -129,27 +129,27 @@ mod tests {
     #[tokio::test]
     async fn a_schema_taken_back_is_unavailable_and_stays_unmarked_until_it_is_there_again() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         fixture.store.check().await.unwrap();
 
         while migrations::down(&fixture.path()).unwrap().is_some() {}
         fixture.clock.advance(HOLDS);
 
         assert!(is_unavailable(&fixture.store.check().await));
-        assert!(is_unavailable(&fixture.store.insert(person("bob")).await));
+        assert!(is_unavailable(&fixture.store.insert(person("bob"), attempt()).await));
         assert!(is_unavailable(&fixture.store.find_by_name(key("ann")).await));
         assert_eq!(migrations::is_marked(&mut fixture.outsider()), Ok(false));
 
         migrations::up(&fixture.path()).unwrap();
         fixture.clock.advance(HOLDS);
         assert!(fixture.store.check().await.is_ok());
-        assert!(is_done(&fixture.store.insert(person("bob")).await));
+        assert!(is_done(&fixture.store.insert(person("bob"), attempt()).await));
     }
 
     #[tokio::test]
     async fn a_damaged_file_is_not_ready() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         fixture.store.close().await;
         let path = settings(&fixture.folder).path;
         let page = fixture.first_page_of("users") * 4096;

@@ -41,8 +41,37 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    audit_events (number) {
+        number -> BigInt,
+        at -> BigInt,
+        event -> Text,
+        outcome -> Text,
+        reason -> Nullable<Text>,
+        count -> BigInt,
+        user_id -> Nullable<BigInt>,
+        name_digest -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        salt -> Nullable<Binary>,
+        address -> Nullable<Text>,
+        user_agent -> Nullable<Text>,
+        client_digest -> Nullable<Binary>,
+        seal -> Binary,
+    }
+}
+
+diesel::table! {
+    audit_anchor (only_row) {
+        only_row -> Integer,
+        number -> BigInt,
+        seal -> Binary,
+        proof -> Binary,
+    }
+}
+
 diesel::joinable!(sessions -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(sessions, users);
+diesel::allow_tables_to_appear_in_same_query!(audit_events, users);
 
 // diesel's own record of what has been applied. Its harness makes the table when it is asked what is in it,
 // which is more than a look at somebody else's file may do.

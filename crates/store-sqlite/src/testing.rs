@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use domain::ports::{Clock, Insertion, NewSession, NewUser, PortError};
-use domain::{Nonce, PasswordHash, SessionId, UserId, Username, UsernameKey};
+use domain::{
+    Action, Attempt, AuditKey, Nonce, Origin, PasswordHash, SessionId, Subject, UserId, Username, UsernameKey,
+};
 use futures_util::poll;
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -52,7 +54,8 @@ impl Fixture {
         let (clock, tasks) = (Arc::new(StillClock::default()), TaskTracker::new());
         let settings = settings(folder);
         let store =
-            SqliteStore::open(&settings, runtime.handle().clone(), tasks.clone(), clock.clone()).unwrap();
+            SqliteStore::open(&settings, audit_key(), runtime.handle().clone(), tasks.clone(), clock.clone())
+                .unwrap();
         Self { store, clock, tasks, folder: folder.to_owned(), runtime: Some(runtime), kept: None }
     }
 
@@ -142,9 +145,25 @@ pub(crate) fn settings(folder: impl AsRef<Path>) -> Settings {
 pub(crate) fn open(settings: &Settings) -> Result<(), OpenError> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let clock = Arc::new(StillClock::default());
-    let store = SqliteStore::open(settings, runtime.handle().clone(), TaskTracker::new(), clock)?;
+    let handle = runtime.handle().clone();
+    let store = SqliteStore::open(settings, audit_key(), handle, TaskTracker::new(), clock)?;
     runtime.block_on(store.close());
     Ok(())
+}
+
+pub(crate) fn audit_key() -> AuditKey {
+    AuditKey::new(b"the audit key of the tests, which seals nothing else")
+}
+
+/// What is attempted matters here no more than who does.
+pub(crate) fn attempt() -> Attempt {
+    Attempt {
+        action: Action::LogIn,
+        subject: Subject::Unknown,
+        origin: Origin::CommandLine,
+        at: Timestamp::UNIX_EPOCH,
+        salt: [0; 16],
+    }
 }
 
 pub(crate) fn person(text: &str) -> NewUser {

@@ -286,7 +286,7 @@ mod tests {
 
     use super::*;
     use crate::schema::users;
-    use crate::testing::{Fixture, is_done, is_unavailable, person};
+    use crate::testing::{Fixture, attempt, is_done, is_unavailable, person};
 
     #[tokio::test]
     async fn writes_that_wait_together_are_committed_together() {
@@ -294,7 +294,8 @@ mod tests {
         let release = fixture.hold_the_writer().await;
 
         let names: Vec<_> = (0..100).map(|n| format!("user{n}")).collect();
-        let mut writes = Box::pin(join_all(names.iter().map(|name| fixture.store.insert(person(name)))));
+        let mut writes =
+            Box::pin(join_all(names.iter().map(|name| fixture.store.insert(person(name), attempt()))));
         assert!(poll!(&mut writes).is_pending());
         // Last in the queue, it looks at what others see while it runs.
         let mut outsider = fixture.outsider();
@@ -317,7 +318,7 @@ mod tests {
 
         let mut writes = Box::pin(async {
             tokio::join!(
-                fixture.store.insert(person("ann")),
+                fixture.store.insert(person("ann"), attempt()),
                 fixture.store.write(Concerns::Nobody, |connection| {
                     insert_unfinished(connection);
                     Err::<(), _>(StoreError::failed("on purpose"))
@@ -326,7 +327,7 @@ mod tests {
                     insert_unfinished(connection);
                     panic!("on purpose") as Result<(), StoreError>
                 }),
-                fixture.store.insert(person("bob")),
+                fixture.store.insert(person("bob"), attempt()),
             )
         });
         assert!(poll!(&mut writes).is_pending());
@@ -346,10 +347,10 @@ mod tests {
 
         let mut writes = Box::pin(async {
             tokio::join!(
-                fixture.store.insert(person("ann")),
+                fixture.store.insert(person("ann"), attempt()),
                 // As SQLite does by itself on some failures.
                 fixture.store.write(Concerns::Nobody, |connection| Ok(connection.batch_execute("ROLLBACK")?)),
-                fixture.store.insert(person("bob")),
+                fixture.store.insert(person("bob"), attempt()),
             )
         });
         assert!(poll!(&mut writes).is_pending());
@@ -359,7 +360,7 @@ mod tests {
         assert!(is_unavailable(&ann) && is_unavailable(&bob));
         assert!(matches!(PortError::from(rollback.unwrap_err()), PortError::Unavailable(_)));
         assert_eq!(fixture.names(), [""; 0]);
-        assert!(is_done(&fixture.store.insert(person("eve")).await));
+        assert!(is_done(&fixture.store.insert(person("eve"), attempt()).await));
     }
 
     #[tokio::test]
@@ -368,9 +369,9 @@ mod tests {
 
         for round in 0..5 {
             for n in 0..100 {
-                let _ = fixture.store.insert(person(&format!("user{round}.{n}"))).now_or_never();
+                let _ = fixture.store.insert(person(&format!("user{round}.{n}")), attempt()).now_or_never();
             }
-            assert!(is_done(&fixture.store.insert(person(&format!("stayed{round}"))).await));
+            assert!(is_done(&fixture.store.insert(person(&format!("stayed{round}")), attempt()).await));
         }
 
         assert_eq!(fixture.names().len(), 505);
@@ -385,10 +386,10 @@ mod tests {
             Box::pin(join_all((0..QUEUE).map(|_| fixture.store.write(Concerns::Nobody, |_| Ok(())))));
         assert!(poll!(&mut writes).is_pending());
 
-        assert!(is_unavailable(&fixture.store.insert(person("ann")).await));
+        assert!(is_unavailable(&fixture.store.insert(person("ann"), attempt()).await));
         drop(release);
         assert!(writes.await.iter().all(Result::is_ok));
-        assert!(is_done(&fixture.store.insert(person("ann")).await));
+        assert!(is_done(&fixture.store.insert(person("ann"), attempt()).await));
     }
 
     #[tokio::test]
@@ -397,13 +398,13 @@ mod tests {
         let mut outsider = fixture.outsider();
 
         outsider.batch_execute("BEGIN IMMEDIATE").unwrap();
-        let locked = fixture.store.insert(person("ann")).await;
+        let locked = fixture.store.insert(person("ann"), attempt()).await;
         let read = fixture.store.find_by_name(crate::testing::key("ann")).await;
         outsider.batch_execute("ROLLBACK").unwrap();
 
         assert!(is_unavailable(&locked));
         assert!(matches!(read, Ok(None)), "readers do not wait for writers");
-        assert!(is_done(&fixture.store.insert(person("ann")).await));
+        assert!(is_done(&fixture.store.insert(person("ann"), attempt()).await));
     }
 
     #[tokio::test]
@@ -414,7 +415,7 @@ mod tests {
         let mut acknowledged = Vec::new();
         let refused = loop {
             let name = format!("user{}", acknowledged.len());
-            let answer = fixture.store.insert(person(&name)).await;
+            let answer = fixture.store.insert(person(&name), attempt()).await;
             if !is_done(&answer) {
                 break answer;
             }
@@ -424,7 +425,7 @@ mod tests {
         assert_eq!(fixture.names(), acknowledged);
 
         fixture.tamper("PRAGMA max_page_count = 1000000").await;
-        assert!(is_done(&fixture.store.insert(person("ann")).await));
+        assert!(is_done(&fixture.store.insert(person("ann"), attempt()).await));
     }
 
     #[test]
@@ -433,7 +434,7 @@ mod tests {
         // No file of this process may grow beyond the limit, and the signal about it is not to kill it. Nobody
         // needs to be root for that, as for a small disk.
         let mut child = Command::new("sh")
-            .args(["-c", "trap '' XFSZ; ulimit -f 300; exec \"$@\"", "sh"])
+            .args(["-c", "trap '' XFSZ; ulimit -f 500; exec \"$@\"", "sh"])
             .arg(std::env::current_exe().unwrap())
             .args(["--exact", "writer::tests::somebody_on_a_disk_that_fills_up", "--ignored", "--nocapture"])
             .stdin(Stdio::piped())
@@ -461,7 +462,7 @@ mod tests {
             return;
         }
         let fixture = Fixture::at(Path::new(&folder));
-        let insert = async |n| fixture.store.insert(person(&format!("user{n}"))).await;
+        let insert = async |n| fixture.store.insert(person(&format!("user{n}")), attempt()).await;
 
         let mut n = 0;
         while is_done(&insert(n).await) {
@@ -485,7 +486,7 @@ mod tests {
         let fixture = Fixture::new();
         fixture.tamper("PRAGMA query_only = ON").await;
 
-        assert!(is_unavailable(&fixture.store.insert(person("ann")).await));
+        assert!(is_unavailable(&fixture.store.insert(person("ann"), attempt()).await));
         assert_eq!(fixture.names(), [""; 0]);
     }
 
@@ -509,7 +510,7 @@ mod tests {
         fixture.tasks.wait().await;
 
         assert_ne!(present(), before, "nobody knows how far it came");
-        assert!(is_done(&fixture.store.insert(person("ann")).await));
+        assert!(is_done(&fixture.store.insert(person("ann"), attempt()).await));
         assert_eq!(fixture.names(), ["ann"]);
     }
 
@@ -524,7 +525,7 @@ mod tests {
         assert_eq!(present(), None);
 
         drop(release);
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         assert!(present().is_some());
     }
 
@@ -532,12 +533,12 @@ mod tests {
     async fn closing_finishes_what_waits_and_lets_nothing_more_in() {
         let fixture = Fixture::new();
         let release = fixture.hold_the_writer().await;
-        let mut waiting = Box::pin(fixture.store.insert(person("ann")));
+        let mut waiting = Box::pin(fixture.store.insert(person("ann"), attempt()));
         assert!(poll!(&mut waiting).is_pending());
 
         let mut closed = Box::pin(fixture.store.close());
         assert!(poll!(&mut closed).is_pending());
-        let late = fixture.store.insert(person("bob")).await;
+        let late = fixture.store.insert(person("bob"), attempt()).await;
         drop(release);
         closed.await;
 
@@ -552,7 +553,7 @@ mod tests {
     #[tokio::test]
     async fn closing_folds_the_log_in_also_while_another_process_stays() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         let mut outsider = fixture.outsider();
         assert_eq!(users::table.count().get_result(&mut outsider), Ok(1_i64));
 
@@ -565,7 +566,7 @@ mod tests {
     async fn a_write_that_waits_counts_as_a_task() {
         let fixture = Fixture::new();
         let release = fixture.hold_the_writer().await;
-        let _ = fixture.store.insert(person("ann")).now_or_never();
+        let _ = fixture.store.insert(person("ann"), attempt()).now_or_never();
         fixture.tasks.close();
 
         let mut tasks = Box::pin(fixture.tasks.wait());

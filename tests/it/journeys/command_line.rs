@@ -5,8 +5,10 @@ use std::process::Stdio;
 use domain::ports::{NewUser, UserRepo};
 use domain::{PasswordHash, Username};
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::support::attempts::tried;
 use crate::support::lock::Lock;
 use crate::support::server::{Deployment, Finished, Server};
 use crate::support::sqlite;
@@ -265,7 +267,8 @@ async fn a_list_is_whole_however_long_it_is() {
     };
     // As many at once as the store lets wait.
     for numbers in (1..=1001).collect::<Vec<_>>().chunks(100) {
-        let inserted = join_all(numbers.iter().map(|number| store.insert(new(*number)))).await;
+        let insert = |number: &u32| store.insert(new(*number), tried(Timestamp::UNIX_EPOCH));
+        let inserted = join_all(numbers.iter().map(insert)).await;
         assert!(inserted.iter().all(Result::is_ok));
     }
 
@@ -312,8 +315,9 @@ fn the_schema_goes_up_and_down_and_says_where_it_is() {
     assert!(run("up").starts_with("applied 0001_users"));
     assert!(applied());
     assert_eq!(run("up"), "nothing to apply\n");
-    assert!(run("redo").contains("0002_sessions"));
+    assert!(run("redo").contains("0003_audit_events"));
     assert!(run("status").contains("yes"));
+    assert!(run("down").contains("0003_audit_events"));
     assert!(run("down").contains("0002_sessions"));
     assert!(run("down").contains("0001_users"));
     assert!(!applied());

@@ -1,5 +1,6 @@
 //! What holds for every store, whatever it is made of: each sentence of the ports that can be false.
 
+mod audit;
 mod readiness;
 mod sessions;
 mod users;

@@ -2,7 +2,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use domain::ports::{
-    Ending, Insertion, NewSession, NewUser, Opening, PortError, Reuse, Rotation, SessionRepo, Shown, UserRepo,
+    Ending, EndingAll, Insertion, NewSession, NewUser, Opening, PortError, Reuse, Rotation, SessionRepo,
+    Shown, UserRepo,
 };
 use domain::{
     ClientNetwork, EndCause, Generation, Lineage, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Misuse, Nonce,
@@ -10,6 +11,8 @@ use domain::{
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
+
+use crate::support::attempts::tried;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -30,7 +33,7 @@ async fn a_new_session_is_found_as_it_was_opened_with_its_account() {
         ..login(ann.id, 1, 0)
     };
 
-    assert_eq!(store.open(new.clone()).await.unwrap(), Opening::Done(ann.clone()));
+    assert_eq!(store.open(new.clone(), tried(time(0))).await.unwrap(), Opening::Done(ann.clone()));
 
     let expected = Session {
         id: new.id,
@@ -57,20 +60,20 @@ async fn an_account_that_changed_since_its_password_was_checked_gets_no_session(
     let ann = sign_up(&*store, "ann").await;
     let bob = sign_up(&*store, "bob").await;
     let eve = sign_up(&*store, "eve").await;
-    store.set_password(key("ann"), hash("changed"), time(1)).await.unwrap();
-    store.disable(key("bob"), time(1)).await.unwrap();
-    store.delete(key("eve")).await.unwrap();
+    store.set_password(key("ann"), hash("changed"), tried(time(1))).await.unwrap();
+    store.disable(key("bob"), tried(time(1))).await.unwrap();
+    store.delete(key("eve"), tried(time(0))).await.unwrap();
 
-    assert_eq!(store.open(login(ann.id, 1, 2)).await.unwrap(), Opening::CredentialsChanged);
-    assert_eq!(store.open(login(bob.id, 2, 2)).await.unwrap(), Opening::Disabled);
-    assert_eq!(store.open(login(eve.id, 3, 2)).await.unwrap(), Opening::UnknownUser);
+    assert_eq!(store.open(login(ann.id, 1, 2), tried(time(0))).await.unwrap(), Opening::CredentialsChanged);
+    assert_eq!(store.open(login(bob.id, 2, 2), tried(time(0))).await.unwrap(), Opening::Disabled);
+    assert_eq!(store.open(login(eve.id, 3, 2), tried(time(0))).await.unwrap(), Opening::UnknownUser);
 
     for number in 1..=3 {
         assert_eq!(store.look_up(id(number)).await.unwrap(), None);
     }
     assert_eq!(store.known_networks(ann.id).await.unwrap(), []);
     let fresh = NewSession { credentials_epoch: 1, ..login(ann.id, 4, 2) };
-    assert!(matches!(store.open(fresh).await.unwrap(), Opening::Done(_)));
+    assert!(matches!(store.open(fresh, tried(time(0))).await.unwrap(), Opening::Done(_)));
 }
 
 #[tokio::test]
@@ -265,12 +268,12 @@ async fn all_sessions_but_one_are_ended_and_nobody_elses() {
     open(&*store, login(ann.id, 2, 0)).await;
     open(&*store, login(ann.id, 3, 0)).await;
     let bob = logged_in(&*store, "bob", 4).await;
-    let end_all = |but| store.end_all(ann.id, but, EndCause::Revoked, time(1));
+    let end_all = |but| store.end_all(ann.id, but, EndCause::Revoked, tried(time(1)));
 
-    assert_eq!(end_all(Some(id(2))).await.unwrap(), 2);
+    assert_eq!(end_all(Some(id(2))).await.unwrap(), EndingAll(2));
     assert_eq!(live(&*store, ann.id).await, [id(2)]);
-    assert_eq!(end_all(Some(id(4))).await.unwrap(), 1);
-    assert_eq!(end_all(None).await.unwrap(), 0);
+    assert_eq!(end_all(Some(id(4))).await.unwrap(), EndingAll(1));
+    assert_eq!(end_all(None).await.unwrap(), EndingAll(0));
     assert_eq!(live(&*store, bob.id).await, [id(4)]);
 }
 
@@ -320,15 +323,15 @@ async fn disabling_deleting_and_another_password_end_every_session_at_once() {
         logged_in(&*store, name, number).await;
     }
 
-    store.disable(key("ann"), time(1)).await.unwrap();
-    store.set_password(key("bob"), hash("changed"), time(1)).await.unwrap();
-    store.delete(key("eve")).await.unwrap();
+    store.disable(key("ann"), tried(time(1))).await.unwrap();
+    store.set_password(key("bob"), hash("changed"), tried(time(1))).await.unwrap();
+    store.delete(key("eve"), tried(time(0))).await.unwrap();
 
     for number in [1, 2, 3] {
         assert_eq!(show(&*store, number, 1, 1).await, Rotation::Over, "{number}");
     }
     assert_eq!(store.look_up(id(3)).await.unwrap(), None);
-    store.enable(key("ann"), time(2)).await.unwrap();
+    store.enable(key("ann"), tried(time(2))).await.unwrap();
     assert_eq!(show(&*store, 1, 1, 2).await, Rotation::Over);
     assert!(matches!(show(&*store, 4, 1, 1).await, Rotation::Rotated(_)));
 }
@@ -344,16 +347,16 @@ async fn nothing_is_alive_after_an_ending_that_raced_with_a_refresh_or_a_login()
         let at = time(1);
         let ending = async {
             match round % 4 {
-                0 => _ = other.end(id(2 * round + 1), user.id, EndCause::LoggedOut, at).await.unwrap(),
-                1 => _ = other.disable(key(&name), at).await.unwrap(),
-                2 => _ = other.delete(key(&name)).await.unwrap(),
-                _ => _ = other.set_password(key(&name), hash("changed"), at).await.unwrap(),
+                0 => _ = other.end(id(2 * round + 1), user.id, EndCause::LoggedOut, tried(at)).await.unwrap(),
+                1 => _ = other.disable(key(&name), tried(at)).await.unwrap(),
+                2 => _ = other.delete(key(&name), tried(time(0))).await.unwrap(),
+                _ => _ = other.set_password(key(&name), hash("changed"), tried(at)).await.unwrap(),
             }
         };
         let second = login(user.id, 2 * round + 2, 1);
         let log_in = async {
             if round % 4 != 0 {
-                store.open(second).await.unwrap();
+                store.open(second, tried(time(0))).await.unwrap();
             }
         };
         tokio::join!(show(&*store, 2 * round + 1, 1, 1), ending, log_in, show(&*other, 2 * round + 1, 1, 1));
@@ -400,7 +403,7 @@ async fn the_networks_of_the_last_logins_are_known_and_no_more_than_there_may_be
     assert_eq!(known.iter().map(|it| it.network).collect::<Vec<_>>(), expected);
     assert_eq!((known[0].last_login_at, known[1].last_login_at), (time(22), time(20)));
     assert_eq!(store.known_networks(bob.id).await.unwrap().len(), 1);
-    store.delete(key("ann")).await.unwrap();
+    store.delete(key("ann"), tried(time(0))).await.unwrap();
     assert_eq!(store.known_networks(ann.id).await.unwrap(), []);
 }
 
@@ -450,19 +453,19 @@ async fn whatever_changes_a_session_or_its_account_makes_another_edition_before_
     assert!(is_another(), "rotated");
     open(&*store, login(ann.id, 1002, 0)).await;
     assert!(is_another(), "another is opened, in whose place it may have been");
-    store.end_all(ann.id, Some(id(1002)), EndCause::Revoked, time(1)).await.unwrap();
+    store.end_all(ann.id, Some(id(1002)), EndCause::Revoked, tried(time(1))).await.unwrap();
     assert!(is_another(), "ended with all others");
     end(&*store, 1001, ann.id, 1).await;
     assert!(is_another(), "ended");
     store.remove_over(time(2), 10).await.unwrap();
     assert!(is_another(), "removed");
-    store.set_password(key("ann"), hash("changed"), time(3)).await.unwrap();
+    store.set_password(key("ann"), hash("changed"), tried(time(3))).await.unwrap();
     assert!(is_another(), "another password");
-    store.disable(key("ann"), time(3)).await.unwrap();
+    store.disable(key("ann"), tried(time(3))).await.unwrap();
     assert!(is_another(), "disabled");
-    store.enable(key("ann"), time(3)).await.unwrap();
+    store.enable(key("ann"), tried(time(3))).await.unwrap();
     assert!(is_another(), "enabled");
-    store.delete(key("ann")).await.unwrap();
+    store.delete(key("ann"), tried(time(0))).await.unwrap();
     assert!(is_another(), "deleted");
 }
 
@@ -524,7 +527,7 @@ async fn a_store_that_is_taken_away_refreshes_nothing() {
     logged_in(&*store, "ann", 1).await;
 
     store.take_away();
-    let shown = store.rotate(shown(1, 1, 1)).await;
+    let shown = store.rotate(shown(1, 1, 1), tried(time(0))).await;
     store.bring_back();
 
     assert!(matches!(shown, Err(PortError::Unavailable(_))));
@@ -539,22 +542,22 @@ async fn logged_in<S: UserRepo + SessionRepo>(store: &S, name: &str, number: u64
 
 async fn sign_up(store: &impl UserRepo, name: &str) -> User {
     let new = NewUser { name: Username::parse(name).unwrap(), password_hash: hash("kept"), at: time(0) };
-    match store.insert(new).await.unwrap() {
+    match store.insert(new, tried(time(0))).await.unwrap() {
         Insertion::Done(user) => user,
         Insertion::UsernameTaken => panic!("{name} is taken"),
     }
 }
 
 async fn open(store: &impl SessionRepo, new: NewSession) {
-    assert!(matches!(store.open(new).await.unwrap(), Opening::Done(_)));
+    assert!(matches!(store.open(new, tried(time(0))).await.unwrap(), Opening::Done(_)));
 }
 
 async fn show(store: &impl SessionRepo, session: u64, number: i64, second: i64) -> Rotation {
-    store.rotate(shown(session, number, second)).await.unwrap()
+    store.rotate(shown(session, number, second), tried(time(0))).await.unwrap()
 }
 
 async fn end(store: &impl SessionRepo, session: u64, owner: UserId, second: i64) -> Ending {
-    store.end(id(session), owner, EndCause::LoggedOut, time(second)).await.unwrap()
+    store.end(id(session), owner, EndCause::LoggedOut, tried(time(second))).await.unwrap()
 }
 
 async fn live(store: &impl SessionRepo, owner: UserId) -> Vec<SessionId> {

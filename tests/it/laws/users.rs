@@ -9,6 +9,8 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+use crate::support::attempts::tried;
+
 #[tokio::test]
 async fn a_new_user_is_found_by_number_and_by_name() {
     let store = super::fresh();
@@ -42,7 +44,11 @@ async fn a_taken_name_is_taken_in_every_spelling() {
     let zoe = insert(&*store, "Zo\u{e9}").await;
 
     for spelling in ["Zo\u{e9}", "zo\u{e9}", "ZOE\u{301}", "Ｚｏ\u{e9}"] {
-        assert_eq!(store.insert(person(spelling)).await.unwrap(), Insertion::UsernameTaken, "{spelling}");
+        assert_eq!(
+            store.insert(person(spelling), tried(time(0))).await.unwrap(),
+            Insertion::UsernameTaken,
+            "{spelling}"
+        );
     }
 
     assert_eq!(account(&*store, "zo\u{e9}").await.user, zoe);
@@ -53,7 +59,10 @@ async fn names_that_differ_are_different_however_alike() {
     let store = super::fresh();
 
     for one in ["a_b", "axb", "a-b", "a.b", "a+b", "aab", "zoe", "zo\u{e9}", "stra\u{df}e", "strasse"] {
-        assert!(matches!(store.insert(person(one)).await.unwrap(), Insertion::Done(_)), "{one}");
+        assert!(
+            matches!(store.insert(person(one), tried(time(0))).await.unwrap(), Insertion::Done(_)),
+            "{one}"
+        );
     }
 }
 
@@ -61,7 +70,7 @@ async fn names_that_differ_are_different_however_alike() {
 async fn of_ten_people_racing_for_one_name_one_gets_in() {
     let store = super::fresh();
 
-    let answers = join_all((0..10).map(|_| store.insert(person("ann")))).await;
+    let answers = join_all((0..10).map(|_| store.insert(person("ann"), tried(time(0))))).await;
 
     assert_eq!(one_got_in(answers), account(&*store, "ann").await.user);
 }
@@ -74,7 +83,7 @@ async fn of_fifty_people_racing_for_one_name_at_two_stores_one_gets_in() {
     let spellings = ["ann", "Ann", "ANN", "aNN", "ａｎｎ"];
     let answers = join_all((0..50).map(|n| {
         let store = if n % 2 == 0 { &store } else { &other };
-        store.insert(person(spellings[n % spellings.len()]))
+        store.insert(person(spellings[n % spellings.len()]), tried(time(0)))
     }))
     .await;
 
@@ -89,7 +98,7 @@ async fn everybody_with_a_name_of_their_own_gets_in_at_once() {
 
     let answers = join_all(names.iter().enumerate().map(|(n, name)| {
         let store = if n % 2 == 0 { &store } else { &other };
-        store.insert(person(name))
+        store.insert(person(name), tried(time(0)))
     }))
     .await;
 
@@ -123,7 +132,7 @@ async fn text_comes_back_letter_for_letter() {
     {
         let name = Username::from_stored(text.to_owned(), format!("{n}{text}"));
         let new = NewUser { name: name.clone(), password_hash: hash(text), at: time(0) };
-        assert!(matches!(store.insert(new).await.unwrap(), Insertion::Done(_)), "{text:?}");
+        assert!(matches!(store.insert(new, tried(time(0))).await.unwrap(), Insertion::Done(_)), "{text:?}");
 
         let kept = store.find_by_name(name.key().clone()).await.unwrap().unwrap();
         assert_eq!((kept.user.name, kept.password_hash), (name, hash(text)));
@@ -141,7 +150,7 @@ async fn times_come_back_to_the_microsecond() {
     {
         let at: Timestamp = text.parse().unwrap();
         let new = NewUser { at, ..person(&format!("user{n}")) };
-        let Insertion::Done(user) = store.insert(new).await.unwrap() else { panic!("taken") };
+        let Insertion::Done(user) = store.insert(new, tried(time(0))).await.unwrap() else { panic!("taken") };
         assert_eq!((user.created_at, user.updated_at), (at, at));
         assert_eq!(store.find(user.id).await.unwrap().unwrap().user, user);
     }
@@ -153,7 +162,7 @@ async fn a_list_goes_by_number_and_page() {
     for one in ["mia", "zoe", "ann", "bob", "eve"] {
         insert(&*store, one).await;
     }
-    store.disable(key("ann"), time(1)).await.unwrap();
+    store.disable(key("ann"), tried(time(1))).await.unwrap();
 
     let first = store.list(UserId(0), 2).await.unwrap();
     let second = store.list(first[1].user.id, 2).await.unwrap();
@@ -198,7 +207,7 @@ async fn a_rehash_changes_the_hash_and_nothing_else() {
 async fn a_rehash_of_a_hash_that_is_gone_does_nothing() {
     let store = super::fresh();
     let user = insert(&*store, "ann").await;
-    store.set_password(key("ann"), hash("changed"), time(1)).await.unwrap();
+    store.set_password(key("ann"), hash("changed"), tried(time(1))).await.unwrap();
     let before = account(&*store, "ann").await;
 
     store.rehash(user.id, hash("ann's"), hash("stronger")).await.unwrap();
@@ -218,7 +227,7 @@ async fn of_two_rehashes_and_a_change_of_password_the_change_remains() {
         let old = hash(&format!("{name}'s"));
         let (first, change, second) = tokio::join!(
             store.rehash(id, old.clone(), hash("stronger")),
-            other.set_password(key(&name), hash("changed"), time(1)),
+            other.set_password(key(&name), hash("changed"), tried(time(1))),
             other.rehash(id, old, hash("strongest")),
         );
         first.and(second).unwrap();
@@ -232,10 +241,10 @@ async fn a_new_password_raises_the_epoch_and_leaves_the_rest() {
     let store = super::fresh();
     insert(&*store, "ann").await;
     insert(&*store, "bob").await;
-    store.disable(key("ann"), time(1)).await.unwrap();
+    store.disable(key("ann"), tried(time(1))).await.unwrap();
     let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
 
-    let change = store.set_password(key("ann"), hash("changed"), time(2)).await.unwrap();
+    let change = store.set_password(key("ann"), hash("changed"), tried(time(2))).await.unwrap();
 
     let changed = Account {
         password_hash: hash("changed"),
@@ -256,7 +265,7 @@ async fn no_change_of_password_is_lost_among_many() {
 
     let changes = join_all((0..20).map(|n| {
         let store = if n % 2 == 0 { &store } else { &other };
-        store.set_password(key("ann"), hash(&n.to_string()), time(1))
+        store.set_password(key("ann"), hash(&n.to_string()), tried(time(1)))
     }))
     .await;
 
@@ -274,8 +283,8 @@ async fn a_disabled_account_is_disabled_since_it_first_was() {
     insert(&*store, "bob").await;
     let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
 
-    let first = store.disable(key("ann"), time(1)).await.unwrap();
-    let second = store.disable(key("ann"), time(2)).await.unwrap();
+    let first = store.disable(key("ann"), tried(time(1))).await.unwrap();
+    let second = store.disable(key("ann"), tried(time(2))).await.unwrap();
 
     let disabled =
         Account { disabled_at: Some(time(1)), user: User { updated_at: time(1), ..ann.user }, ..ann };
@@ -291,7 +300,7 @@ async fn an_enabled_account_stays_as_it_is() {
     insert(&*store, "ann").await;
     let before = account(&*store, "ann").await;
 
-    let change = store.enable(key("ann"), time(1)).await.unwrap();
+    let change = store.enable(key("ann"), tried(time(1))).await.unwrap();
 
     assert_eq!(change, Change::Done(before.clone()));
     assert_eq!(account(&*store, "ann").await, before);
@@ -301,10 +310,10 @@ async fn an_enabled_account_stays_as_it_is() {
 async fn a_disabled_account_can_be_enabled_and_disabled_anew() {
     let store = super::fresh();
     insert(&*store, "ann").await;
-    store.disable(key("ann"), time(1)).await.unwrap();
+    store.disable(key("ann"), tried(time(1))).await.unwrap();
 
-    let enabled = done(store.enable(key("ann"), time(2)).await.unwrap());
-    let disabled = done(store.disable(key("ann"), time(3)).await.unwrap());
+    let enabled = done(store.enable(key("ann"), tried(time(2))).await.unwrap());
+    let disabled = done(store.disable(key("ann"), tried(time(3))).await.unwrap());
 
     assert_eq!((enabled.disabled_at, enabled.user.updated_at), (None, time(2)));
     assert_eq!((disabled.disabled_at, disabled.user.updated_at), (Some(time(3)), time(3)));
@@ -316,10 +325,10 @@ async fn a_deleted_account_is_answered_as_it_last_was_and_gone() {
     let store = super::fresh();
     let user = insert(&*store, "ann").await;
     insert(&*store, "bob").await;
-    store.disable(key("ann"), time(1)).await.unwrap();
+    store.disable(key("ann"), tried(time(1))).await.unwrap();
     let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
 
-    assert_eq!(store.delete(key("ann")).await.unwrap(), Change::Done(ann));
+    assert_eq!(store.delete(key("ann"), tried(time(0))).await.unwrap(), Change::Done(ann));
 
     assert_eq!(store.find(user.id).await.unwrap(), None);
     assert_eq!(store.find_by_name(key("ann")).await.unwrap(), None);
@@ -332,7 +341,7 @@ async fn a_deleted_name_is_free_and_its_number_is_not() {
     let mut numbers = vec![insert(&*store, "ann").await.id];
 
     for _ in 0..3 {
-        store.delete(key("ann")).await.unwrap();
+        store.delete(key("ann"), tried(time(0))).await.unwrap();
         numbers.push(insert(&*store, "ann").await.id);
     }
 
@@ -344,7 +353,7 @@ async fn of_ten_who_delete_one_account_one_does() {
     let store = super::fresh();
     insert(&*store, "ann").await;
 
-    let changes = join_all((0..10).map(|_| store.delete(key("ann")))).await;
+    let changes = join_all((0..10).map(|_| store.delete(key("ann"), tried(time(0))))).await;
 
     let done = changes.iter().filter(|change| matches!(change, Ok(Change::Done(_)))).count();
     let late = changes.iter().filter(|change| matches!(change, Ok(Change::UnknownUser))).count();
@@ -357,10 +366,10 @@ async fn an_account_that_nobody_has_cannot_be_changed() {
     insert(&*store, "ann").await;
     let before = all(&*store).await;
 
-    assert_eq!(store.set_password(key("bob"), hash("x"), time(1)).await.unwrap(), Change::UnknownUser);
-    assert_eq!(store.disable(key("bob"), time(1)).await.unwrap(), Change::UnknownUser);
-    assert_eq!(store.enable(key("bob"), time(1)).await.unwrap(), Change::UnknownUser);
-    assert_eq!(store.delete(key("bob")).await.unwrap(), Change::UnknownUser);
+    assert_eq!(store.set_password(key("bob"), hash("x"), tried(time(1))).await.unwrap(), Change::UnknownUser);
+    assert_eq!(store.disable(key("bob"), tried(time(1))).await.unwrap(), Change::UnknownUser);
+    assert_eq!(store.enable(key("bob"), tried(time(1))).await.unwrap(), Change::UnknownUser);
+    assert_eq!(store.delete(key("bob"), tried(time(0))).await.unwrap(), Change::UnknownUser);
 
     assert_eq!(all(&*store).await, before);
 }
@@ -373,7 +382,7 @@ async fn another_name_is_the_only_one_and_the_rest_stays() {
     insert(&*store, "bob").await;
     let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
 
-    let renaming = store.rename(user.id, name("Mia"), time(1)).await.unwrap();
+    let renaming = store.rename(user.id, name("Mia"), tried(time(1))).await.unwrap();
 
     let renamed = User { name: name("Mia"), updated_at: time(1), ..user };
     assert_eq!(renaming, Renaming::Done(renamed.clone()));
@@ -393,11 +402,11 @@ async fn ones_own_name_can_be_spelt_anew_and_anybody_elses_in_no_spelling() {
     let before = account(&*store, "bob").await;
 
     for spelling in ["ANN", "ａｎｎ", "Ann", "Ann"] {
-        let renaming = store.rename(ann.id, name(spelling), time(1)).await.unwrap();
+        let renaming = store.rename(ann.id, name(spelling), tried(time(1))).await.unwrap();
         assert!(matches!(renaming, Renaming::Done(user) if user.name == name(spelling)), "{spelling}");
     }
     for spelling in ["bob", "Bob", "ＢＯＢ"] {
-        let renaming = store.rename(ann.id, name(spelling), time(2)).await.unwrap();
+        let renaming = store.rename(ann.id, name(spelling), tried(time(2))).await.unwrap();
         assert_eq!(renaming, Renaming::UsernameTaken, "{spelling}");
     }
 
@@ -418,9 +427,9 @@ async fn of_many_who_want_one_name_by_sign_up_and_renaming_one_gets_it() {
 
         let renamings = join_all(owners.iter().enumerate().map(|(n, owner)| {
             let store = if n % 2 == 0 { &store } else { &other };
-            store.rename(owner.id, name(&wanted), time(1))
+            store.rename(owner.id, name(&wanted), tried(time(1)))
         }));
-        let insertions = join_all((0..3).map(|_| other.insert(person(&wanted))));
+        let insertions = join_all((0..3).map(|_| other.insert(person(&wanted), tried(time(0)))));
         let (renamings, insertions) = tokio::join!(renamings, insertions);
 
         let mut got_it = Vec::new();
@@ -447,8 +456,10 @@ async fn two_who_swap_their_names_at_once_both_keep_one() {
     let store = super::fresh();
     let (ann, bob) = (insert(&*store, "ann").await, insert(&*store, "bob").await);
 
-    let (one, other) =
-        tokio::join!(store.rename(ann.id, name("bob"), time(1)), store.rename(bob.id, name("ann"), time(1)));
+    let (one, other) = tokio::join!(
+        store.rename(ann.id, name("bob"), tried(time(1))),
+        store.rename(bob.id, name("ann"), tried(time(1)))
+    );
 
     assert_eq!((one.unwrap(), other.unwrap()), (Renaming::UsernameTaken, Renaming::UsernameTaken));
     assert_eq!(account(&*store, "ann").await.user, ann);
@@ -465,7 +476,7 @@ async fn a_confirmed_change_of_password_ends_every_session_but_the_one_it_opens(
     open(&*store, login(bob.id, 9, 0)).await;
     let (ann, before) = (account(&*store, "ann").await, account(&*store, "bob").await);
 
-    let change = store.change_password(hash("changed"), login(user.id, 4, 1)).await.unwrap();
+    let change = store.change_password(hash("changed"), login(user.id, 4, 1), tried(time(0))).await.unwrap();
 
     let changed = Account {
         password_hash: hash("changed"),
@@ -488,7 +499,7 @@ async fn of_many_changes_that_rest_on_one_password_one_is_made() {
 
     let changes = join_all((1..=20).map(|number| {
         let store = if number % 2 == 0 { &store } else { &other };
-        store.change_password(hash(&number.to_string()), login(user.id, number, 1))
+        store.change_password(hash(&number.to_string()), login(user.id, number, 1), tried(time(0)))
     }))
     .await;
 
@@ -506,13 +517,13 @@ async fn of_many_changes_that_rest_on_one_password_one_is_made() {
 async fn what_rests_on_a_password_that_an_operator_replaced_changes_nothing() {
     let store = super::fresh();
     let user = insert(&*store, "ann").await;
-    store.set_password(key("ann"), hash("set"), time(1)).await.unwrap();
+    store.set_password(key("ann"), hash("set"), tried(time(1))).await.unwrap();
     // The same hash again is another password all the same: its epoch is another.
-    store.set_password(key("ann"), hash("ann's"), time(2)).await.unwrap();
+    store.set_password(key("ann"), hash("ann's"), tried(time(2))).await.unwrap();
     let before = all(&*store).await;
 
-    let change = store.change_password(hash("changed"), login(user.id, 1, 3)).await.unwrap();
-    let closing = store.close_account(user.id, 0).await.unwrap();
+    let change = store.change_password(hash("changed"), login(user.id, 1, 3), tried(time(0))).await.unwrap();
+    let closing = store.close_account(user.id, 0, tried(time(0))).await.unwrap();
 
     assert_eq!(
         (&change, &closing),
@@ -527,11 +538,14 @@ async fn a_rehash_stands_in_the_way_of_no_change() {
     let user = insert(&*store, "ann").await;
     store.rehash(user.id, hash("ann's"), hash("stronger")).await.unwrap();
 
-    let change = store.change_password(hash("changed"), login(user.id, 1, 1)).await.unwrap();
+    let change = store.change_password(hash("changed"), login(user.id, 1, 1), tried(time(0))).await.unwrap();
     assert!(matches!(change, ConfirmedChange::Done(_)));
 
     store.rehash(user.id, hash("changed"), hash("strongest")).await.unwrap();
-    assert!(matches!(store.close_account(user.id, 1).await.unwrap(), ConfirmedChange::Done(_)));
+    assert!(matches!(
+        store.close_account(user.id, 1, tried(time(0))).await.unwrap(),
+        ConfirmedChange::Done(_)
+    ));
 }
 
 #[tokio::test]
@@ -541,16 +555,22 @@ async fn a_closed_account_is_gone_with_its_sessions_and_its_number() {
     open(&*store, login(user.id, 1, 0)).await;
     insert(&*store, "bob").await;
     let bob = account(&*store, "bob").await;
-    store.close_account(bob.user.id, 1).await.unwrap();
+    store.close_account(bob.user.id, 1, tried(time(0))).await.unwrap();
 
-    assert_eq!(store.close_account(user.id, 0).await.unwrap(), ConfirmedChange::Done(user.clone()));
+    assert_eq!(
+        store.close_account(user.id, 0, tried(time(0))).await.unwrap(),
+        ConfirmedChange::Done(user.clone())
+    );
 
     assert_eq!(all(&*store).await, std::slice::from_ref(&bob));
     assert_eq!(store.look_up(id(1)).await.unwrap(), None);
     assert_eq!(store.known_networks(user.id).await.unwrap(), []);
-    assert_eq!(store.close_account(user.id, 0).await.unwrap(), ConfirmedChange::NoAccount);
+    assert_eq!(store.close_account(user.id, 0, tried(time(0))).await.unwrap(), ConfirmedChange::NoAccount);
     // The last number of all, too.
-    assert!(matches!(store.close_account(bob.user.id, 0).await.unwrap(), ConfirmedChange::Done(_)));
+    assert!(matches!(
+        store.close_account(bob.user.id, 0, tried(time(0))).await.unwrap(),
+        ConfirmedChange::Done(_)
+    ));
     assert!(insert(&*store, "ann").await.id > bob.user.id);
 }
 
@@ -562,8 +582,8 @@ async fn of_a_change_and_a_closing_that_rest_on_one_password_one_is_made() {
         let user = insert(&*store, &format!("user{n}")).await;
 
         let (change, closing) = tokio::join!(
-            store.change_password(hash("changed"), login(user.id, n, 1)),
-            other.close_account(user.id, 0)
+            store.change_password(hash("changed"), login(user.id, n, 1), tried(time(0))),
+            other.close_account(user.id, 0, tried(time(0)))
         );
 
         match (change.unwrap(), closing.unwrap()) {
@@ -582,13 +602,13 @@ async fn of_a_change_and_a_closing_that_rest_on_one_password_one_is_made() {
 async fn the_owner_of_a_disabled_account_changes_nothing_of_it() {
     let store = super::fresh();
     let user = insert(&*store, "ann").await;
-    store.disable(key("ann"), time(1)).await.unwrap();
+    store.disable(key("ann"), tried(time(1))).await.unwrap();
     let before = all(&*store).await;
 
-    assert_eq!(store.rename(user.id, name("mia"), time(2)).await.unwrap(), Renaming::NoAccount);
-    let change = store.change_password(hash("changed"), login(user.id, 1, 2)).await.unwrap();
+    assert_eq!(store.rename(user.id, name("mia"), tried(time(2))).await.unwrap(), Renaming::NoAccount);
+    let change = store.change_password(hash("changed"), login(user.id, 1, 2), tried(time(0))).await.unwrap();
     assert_eq!(change, ConfirmedChange::NoAccount);
-    assert_eq!(store.close_account(user.id, 0).await.unwrap(), ConfirmedChange::NoAccount);
+    assert_eq!(store.close_account(user.id, 0, tried(time(0))).await.unwrap(), ConfirmedChange::NoAccount);
 
     assert_eq!(all(&*store).await, before);
     assert_eq!(live(&*store, user.id).await, []);
@@ -604,9 +624,9 @@ async fn callers_who_leave_hold_nothing_up() {
         for n in 0..50 {
             // Each is polled once, and dropped without its answer.
             let name = format!("user{round}.{n}");
-            let _ = store.insert(person(&name)).now_or_never();
+            let _ = store.insert(person(&name), tried(time(0))).now_or_never();
             let _ = store.find_by_name(key("ann")).now_or_never();
-            let _ = store.set_password(key("ann"), hash(&name), time(n)).now_or_never();
+            let _ = store.set_password(key("ann"), hash(&name), tried(time(n))).now_or_never();
             let _ = store.list(UserId(0), 10).now_or_never();
         }
         let stayed = insert(&*store, &format!("stayed{round}")).await;
@@ -621,7 +641,7 @@ async fn a_store_that_is_taken_away_is_unavailable_and_has_lost_nothing_when_it_
     let before = all(&*store).await;
 
     store.take_away();
-    let write = store.insert(person("bob")).await;
+    let write = store.insert(person("bob"), tried(time(0))).await;
     let read = store.find_by_name(key("ann")).await;
     store.bring_back();
 
@@ -650,7 +670,7 @@ fn done(change: Change) -> Account {
 }
 
 async fn insert(store: &impl UserRepo, text: &str) -> User {
-    match store.insert(person(text)).await.unwrap() {
+    match store.insert(person(text), tried(time(0))).await.unwrap() {
         Insertion::Done(user) => user,
         Insertion::UsernameTaken => panic!("{text} is taken"),
     }
@@ -665,7 +685,7 @@ async fn all(store: &impl UserRepo) -> Vec<Account> {
 }
 
 async fn open(store: &impl SessionRepo, new: NewSession) {
-    assert!(matches!(store.open(new).await.unwrap(), Opening::Done(_)));
+    assert!(matches!(store.open(new, tried(time(0))).await.unwrap(), Opening::Done(_)));
 }
 
 async fn live(store: &impl SessionRepo, owner: UserId) -> Vec<SessionId> {

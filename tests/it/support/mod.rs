@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod attempts;
 pub(crate) mod browser;
 pub(crate) mod client;
 mod clock;

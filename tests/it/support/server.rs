@@ -226,10 +226,10 @@ impl Log {
         self.written.lock().unwrap().lines.clone()
     }
 
-    /// The lines so far that are about authentication, parsed.
+    /// The lines so far that are about an attempt, parsed.
     pub(crate) fn audit(&self) -> Vec<Value> {
         let lines = self.lines().into_iter().map(|line| parse(&line));
-        lines.filter(|line| line["target"] == "audit").collect()
+        lines.filter(|line| line["target"] == "audit" && line["event"].is_string()).collect()
     }
 
     /// The first line, past or to come, that `is_it` is true of. Blocks the thread until it is there, and fails

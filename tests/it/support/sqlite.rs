@@ -1,14 +1,17 @@
 use std::fs;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
 use store_sqlite::{Settings, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::TaskTracker;
 
+use super::attempts::audit_key;
 use super::clock::StillClock;
 
 /// A store, and the folder that goes with the last store on it.
@@ -51,6 +54,11 @@ impl Store {
         fs::rename(self.path().with_extension("away"), self.path()).unwrap();
     }
 
+    /// Does to the database what somebody can who may write to it.
+    pub(crate) fn tamper(&self, sql: &str) {
+        tamper(&self.path(), sql);
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         path(&self.folder)
     }
@@ -72,13 +80,18 @@ impl Drop for Store {
     }
 }
 
+fn tamper(path: &Path, sql: &str) {
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    connection.batch_execute(sql).unwrap();
+}
+
 /// The tests' own runtime has one thread, like a worker of actix, so the store is given another.
 fn open(folder: Arc<TempDir>) -> Store {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let clock = Arc::new(StillClock::default());
-    let settings = Settings::new(path(&folder));
+    let (settings, handle) = (Settings::new(path(&folder)), runtime.handle().clone());
     let opened =
-        SqliteStore::open(&settings, runtime.handle().clone(), TaskTracker::new(), clock.clone()).unwrap();
+        SqliteStore::open(&settings, audit_key(), handle, TaskTracker::new(), clock.clone()).unwrap();
     Store { opened, clock, folder, runtime: Some(runtime) }
 }
 

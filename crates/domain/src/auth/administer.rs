@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use thiserror::Error;
 
 use super::Auth;
-use super::attempt::Attempt;
+use super::attempt::UnderWay;
 use crate::ports::{Change, HasherError, NewHash, PortError, Requester, UserRepo};
 use crate::{
-    Account, Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject, UserId, Username,
+    Account, Action, Attempt, Origin, Outcome, Password, PasswordHash, PasswordProblem, UserId, Username,
     UsernameKey,
 };
 
@@ -53,19 +52,19 @@ impl Auth {
     /// Shuts an account: it logs in no more, and its tokens open nothing here from now on.
     pub async fn disable(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
         let attempt = self.attempt(Action::Disable, name, origin);
-        self.change(attempt, name, |users, name, at| async move { users.disable(name, at).await }).await
+        self.change(attempt, name, async |users, name, attempt| users.disable(name, attempt).await).await
     }
 
     /// Opens an account again.
     pub async fn enable(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
         let attempt = self.attempt(Action::Enable, name, origin);
-        self.change(attempt, name, |users, name, at| async move { users.enable(name, at).await }).await
+        self.change(attempt, name, async |users, name, attempt| users.enable(name, attempt).await).await
     }
 
     /// Removes an account and everything of it.
     pub async fn delete(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
         let attempt = self.attempt(Action::Delete, name, origin);
-        self.change(attempt, name, |users, name, _| async move { users.delete(name).await }).await
+        self.change(attempt, name, async |users, name, attempt| users.delete(name, attempt).await).await
     }
 
     /// Sets a password without asking for the old one, by the rules of a sign-up.
@@ -84,8 +83,9 @@ impl Auth {
                 return Err(error);
             }
         };
-        let set =
-            |users: Arc<dyn UserRepo>, name, at| async move { users.set_password(name, hash, at).await };
+        let set = async move |users: Arc<dyn UserRepo>, name, attempt| {
+            users.set_password(name, hash, attempt).await
+        };
         Ok(self.change(attempt, name, set).await?)
     }
 
@@ -104,31 +104,18 @@ impl Auth {
 
     async fn change<F>(
         &self,
-        attempt: Attempt,
+        attempt: UnderWay,
         name: &Username,
-        change: impl FnOnce(Arc<dyn UserRepo>, UsernameKey, Timestamp) -> F,
+        change: impl FnOnce(Arc<dyn UserRepo>, UsernameKey, Attempt) -> F + Send + 'static,
     ) -> Result<Account, AdministerError>
     where
         F: Future<Output = Result<Change, PortError>> + Send + 'static,
     {
-        let change = change(self.ports.users.clone(), name.key().clone(), self.ports.clock.now());
-        self.finish(async move {
-            match change.await {
-                Ok(Change::Done(account)) => {
-                    attempt.succeed(Subject::User(account.user.id));
-                    Ok(account)
-                }
-                Ok(Change::UnknownUser) => {
-                    attempt.fail(Outcome::Refused("unknown_user"));
-                    Err(AdministerError::UnknownUser)
-                }
-                Err(error) => {
-                    attempt.fail(Outcome::Failed);
-                    Err(error.into())
-                }
-            }
-        })
-        .await?
+        let (users, name) = (self.ports.users.clone(), name.key().clone());
+        match self.finish(attempt.make(|attempt| change(users, name, attempt))).await?? {
+            Change::Done(account) => Ok(account),
+            Change::UnknownUser => Err(AdministerError::UnknownUser),
+        }
     }
 }
 
@@ -136,9 +123,9 @@ impl SetPasswordError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Password(_) => Outcome::Refused("password_refused"),
-            Self::Hasher(HasherError::Overloaded { .. }) => Outcome::Refused("overloaded"),
+            Self::Hasher(error) => error.outcome(),
             Self::Account(AdministerError::UnknownUser) => Outcome::Refused("unknown_user"),
-            Self::Hasher(HasherError::Port(_)) | Self::Account(AdministerError::Port(_)) => Outcome::Failed,
+            Self::Account(AdministerError::Port(_)) => Outcome::Failed,
         }
     }
 }
@@ -146,6 +133,7 @@ impl SetPasswordError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Subject;
     use crate::ports::{MockHasher, MockUserRepo, Ports};
     use crate::testing::{self, ann, auth, hash, noon, password, ports, username};
 
@@ -154,10 +142,10 @@ mod tests {
         let mut users = MockUserRepo::new();
         users
             .expect_disable()
-            .withf(|name, at| name.as_str() == "ann" && *at == noon())
-            .returning(|_, at| Ok(Change::Done(Account { disabled_at: Some(at), ..ann() })));
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), audit, ..ports() });
+            .withf(|name, attempt| name.as_str() == "ann" && attempt.at == noon())
+            .returning(|_, Attempt { at, .. }| Ok(Change::Done(Account { disabled_at: Some(at), ..ann() })));
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), audit_stream, ..ports() });
 
         let account = auth.disable(Origin::CommandLine, &username("Ann")).await.unwrap();
 
@@ -169,10 +157,10 @@ mod tests {
     async fn nobody_is_told_from_somebody() {
         let mut users = MockUserRepo::new();
         users.expect_enable().returning(|_, _| Ok(Change::UnknownUser));
-        users.expect_delete().returning(|_| Ok(Change::UnknownUser));
+        users.expect_delete().returning(|_, _| Ok(Change::UnknownUser));
         users.expect_find_by_name().returning(|_| Ok(None));
-        let (audit, _) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), audit, ..ports() });
+        let (audit_stream, _) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), audit_stream, ..ports() });
 
         let answers = [
             auth.enable(Origin::CommandLine, &username("ann")).await,
@@ -195,8 +183,8 @@ mod tests {
             .withf(|_, new, _| *new == hash("set"))
             .once()
             .returning(|_, _, _| Ok(Change::Done(ann())));
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() });
 
         let set = |text| auth.set_password(Origin::CommandLine, &ANN, password(text));
 

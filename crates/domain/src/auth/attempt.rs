@@ -1,44 +1,133 @@
-//! One attempt, from its beginning to its line in the audit log.
+//! One attempt, from its beginning to the audit log.
 
 use std::sync::Arc;
 
-use crate::ports::AuditLog;
-use crate::{Action, Event, Origin, Outcome, Subject};
+use super::tally::Tally;
+use crate::ports::{AuditLog, AuditStream, Clock, Entropy, PortError, Ports};
+use crate::{Action, Attempt, Conclusion, Event, Origin, Outcome, Subject, UserId};
 
-/// An attempt that is under way. It is recorded once, however it ends; when whoever made it goes away before
-/// it is decided, that is how it ended.
-pub(super) struct Attempt {
-    audit: Arc<dyn AuditLog>,
-    event: Option<Event>,
+/// Where attempts go when they end.
+#[derive(Clone)]
+pub(super) struct Record {
+    log: Arc<dyn AuditLog>,
+    stream: Arc<dyn AuditStream>,
+    tally: Tally,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
-impl Attempt {
-    pub(super) fn begin(audit: Arc<dyn AuditLog>, action: Action, subject: Subject, origin: Origin) -> Self {
-        Self { audit, event: Some(Event { action, outcome: Outcome::Abandoned, subject, origin }) }
+/// An attempt that is under way. It is told of once, however it ends; when whoever made it goes away before it is
+/// decided, that is how it ended.
+///
+/// What took work to decide is kept, event by event, before it is answered. What anybody can attempt as often as
+/// they like is counted first, or they would fill the disk with it.
+pub(super) struct UnderWay {
+    action: Action,
+    subject: Subject,
+    origin: Origin,
+    is_open: bool,
+    record: Record,
+}
+
+impl Record {
+    pub(super) fn new(ports: &Ports) -> Self {
+        Self {
+            log: ports.audit_log.clone(),
+            stream: ports.audit_stream.clone(),
+            tally: Tally::default(),
+            clock: ports.clock.clone(),
+            entropy: ports.entropy.clone(),
+        }
     }
 
-    /// It succeeded, and this is whom it was about.
-    pub(super) fn succeed(self, subject: Subject) {
-        self.end(Outcome::Success, Some(subject));
+    pub(super) fn begin(&self, action: Action, subject: Subject, origin: Origin) -> UnderWay {
+        UnderWay { action, subject, origin, is_open: true, record: self.clone() }
     }
 
-    /// It did not.
-    pub(super) fn fail(self, outcome: Outcome) {
-        self.end(outcome, None);
+    /// Keeps what was counted. What cannot be kept is counted on.
+    pub(super) async fn keep_counts(&self) -> Result<(), PortError> {
+        let events = self.tally.take();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let kept = self.log.append(events.clone()).await;
+        if kept.is_err() {
+            for event in events {
+                self.tally.count(event);
+            }
+        }
+        kept
     }
 
-    fn end(mut self, outcome: Outcome, subject: Option<Subject>) {
-        if let Some(event) = &mut self.event {
-            event.outcome = outcome;
-            event.subject = subject.unwrap_or_else(|| event.subject.clone());
+    fn count(&self, event: Event) {
+        self.stream.publish(event.clone());
+        self.tally.count(event);
+    }
+}
+
+impl UnderWay {
+    /// It turned out whose account it is about.
+    pub(super) fn is_about(&mut self, user: UserId) {
+        self.subject = Subject::User(user);
+    }
+
+    /// Has a store make the change, which keeps by the same commit what came of it.
+    pub(super) async fn make<T, Change>(
+        mut self,
+        change: impl FnOnce(Attempt) -> Change,
+    ) -> Result<T, PortError>
+    where
+        T: Conclusion,
+        Change: Future<Output = Result<T, PortError>>,
+    {
+        let attempt = self.decided();
+        let made = change(attempt.clone()).await;
+        self.is_open = false;
+        match &made {
+            Ok(done) => {
+                if let Some(event) = done.conclude(attempt) {
+                    self.record.stream.publish(event);
+                }
+            }
+            Err(_) => self.record.count(attempt.ended(Outcome::Failed)),
+        }
+        made
+    }
+
+    /// It was refused after work was done for it. When that cannot be kept, whoever made the attempt is not to
+    /// learn how it ended.
+    pub(super) async fn refuse(mut self, reason: &'static str) -> Result<(), PortError> {
+        let event = self.decided().ended(Outcome::Refused(reason));
+        self.is_open = false;
+        self.record.stream.publish(event.clone());
+        self.record.log.append(vec![event]).await
+    }
+
+    /// It ended before much was done for it.
+    pub(super) fn fail(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.is_open = false;
+        self.record.count(self.decided().ended(outcome));
+    }
+
+    fn decided(&self) -> Attempt {
+        Attempt {
+            action: self.action,
+            subject: self.subject.clone(),
+            origin: self.origin.clone(),
+            at: self.record.clock.now(),
+            salt: self.record.entropy.draw(),
         }
     }
 }
 
-impl Drop for Attempt {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            self.audit.record(event);
+        if self.is_open {
+            self.end(Outcome::Abandoned);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::attempt::UnderWay;
 use super::confirm::{ConfirmError, done};
 use super::{Auth, Holder, LoggedIn};
 use crate::ports::{HasherError, NewHash, PortError, Requester};
@@ -30,24 +31,21 @@ impl Auth {
         new: Password,
     ) -> Result<LoggedIn, ChangePasswordError> {
         let subject = Subject::User(holder.user.id);
-        let attempt = self.attempt(Action::ChangePassword, subject.clone(), origin.clone());
+        let attempt = self.attempt(Action::ChangePassword, subject, origin.clone());
         let (account, hash) = match self.exchange(origin.requester(), holder, current, new).await {
             Ok(exchanged) => exchanged,
-            Err(error) => {
-                attempt.fail(error.outcome());
-                return Err(error);
-            }
+            Err(error) => return Err(error.told_of(attempt).await),
         };
-        let auth = self.clone();
-        self.finish(async move {
-            let changed = auth.keep(&origin, &account, hash).await;
-            match &changed {
-                Ok(_) => attempt.succeed(subject),
-                Err(error) => attempt.fail(error.outcome()),
-            }
-            Ok(changed?)
-        })
-        .await?
+        let session = self.new_session(&origin, &account);
+        // Made ahead: once the password is changed, nothing that could fail is left to do.
+        let tokens = match self.first_tokens(&account.user, &session) {
+            Ok(tokens) => tokens,
+            Err(error) => return Err(ChangePasswordError::from(error).told_of(attempt).await),
+        };
+        let users = self.ports.users.clone();
+        let change = async move |attempt| users.change_password(hash, session, attempt).await;
+        let user = done(self.finish(attempt.make(change)).await??)?;
+        Ok(LoggedIn { user, tokens })
     }
 
     /// The account as its password was checked, and the hash of the new one. What can be seen at a glance is seen
@@ -66,19 +64,6 @@ impl Auth {
             NewHash::Refused(problem) => Err(problem.into()),
         }
     }
-
-    async fn keep(
-        &self,
-        origin: &Origin,
-        account: &Account,
-        hash: PasswordHash,
-    ) -> Result<LoggedIn, ConfirmError> {
-        let session = self.new_session(origin, account);
-        // Made ahead: once the password is changed, nothing that could fail is left to do.
-        let tokens = self.first_tokens(&account.user, &session)?;
-        let user = done(self.ports.users.change_password(hash, session).await?)?;
-        Ok(LoggedIn { user, tokens })
-    }
 }
 
 impl From<HasherError> for ChangePasswordError {
@@ -94,10 +79,14 @@ impl From<PortError> for ChangePasswordError {
 }
 
 impl ChangePasswordError {
-    fn outcome(&self) -> Outcome {
+    /// Ends an attempt by it.
+    async fn told_of(self, attempt: UnderWay) -> Self {
         match self {
-            Self::NewPassword(_) => Outcome::Refused("password_refused"),
-            Self::Confirm(error) => error.outcome(),
+            Self::NewPassword(_) => {
+                attempt.fail(Outcome::Refused("password_refused"));
+                self
+            }
+            Self::Confirm(error) => Self::Confirm(error.told_of(attempt).await),
         }
     }
 }
@@ -139,19 +128,19 @@ mod tests {
         users.expect_find().withf(|id| *id == ann().user.id).returning(|_| Ok(Some(ann())));
         users
             .expect_change_password()
-            .withf(|new, session| {
+            .withf(|new, session, _| {
                 *new == hash("new")
                     && (session.user, session.credentials_epoch) == (ann().user.id, ann().credentials_epoch)
             })
-            .returning(move |_, _| Ok(change.clone()));
+            .returning(move |_, _, _| Ok(change.clone()));
         users
     }
 
     fn one_who_changes(users: MockUserRepo, hasher: MockHasher) -> (Auth, Events) {
         let (tokens, refresh_tokens) = token_ports();
-        let (audit, events) = testing::audit();
+        let (audit_stream, events) = testing::audit_stream();
         let (users, hasher) = (Arc::new(users), Arc::new(hasher));
-        (auth(Ports { users, hasher, tokens, refresh_tokens, audit, ..ports() }), events)
+        (auth(Ports { users, hasher, tokens, refresh_tokens, audit_stream, ..ports() }), events)
     }
 
     async fn change(auth: &Auth, new: &str) -> Result<LoggedIn, ChangePasswordError> {
@@ -242,10 +231,10 @@ mod tests {
         users.expect_find().returning(|_| Ok(Some(ann())));
         let mut tokens = MockTokenIssuer::new();
         tokens.expect_issue().returning(|_| Err(broken()));
-        let (audit, events) = testing::audit();
+        let (audit_stream, events) = testing::audit_stream();
         let hasher = Arc::new(hasher_who_says(Verification::Match));
         let tokens = Arc::new(tokens);
-        let auth = auth(Ports { users: Arc::new(users), hasher, tokens, audit, ..ports() });
+        let auth = auth(Ports { users: Arc::new(users), hasher, tokens, audit_stream, ..ports() });
 
         let error = change(&auth, "kq7wzmv1").await.unwrap_err();
 

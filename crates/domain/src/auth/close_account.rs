@@ -16,22 +16,12 @@ impl Auth {
         let attempt = self.attempt(Action::CloseAccount, Subject::User(id), origin);
         let Account { credentials_epoch, .. } = match self.confirm(requester, id, password).await {
             Ok(account) => account,
-            Err(error) => {
-                attempt.fail(error.outcome());
-                return Err(error);
-            }
+            Err(error) => return Err(error.told_of(attempt).await),
         };
         let users = self.ports.users.clone();
-        self.finish(async move {
-            let closed =
-                users.close_account(id, credentials_epoch).await.map_err(ConfirmError::from).and_then(done);
-            match &closed {
-                Ok(_) => attempt.succeed(Subject::User(id)),
-                Err(error) => attempt.fail(error.outcome()),
-            }
-            closed.map(drop)
-        })
-        .await?
+        let close = async move |attempt| users.close_account(id, credentials_epoch, attempt).await;
+        let closed = self.finish(attempt.make(close)).await??;
+        done(closed).map(drop)
     }
 }
 
@@ -61,12 +51,12 @@ mod tests {
         if let Some(change) = change {
             users
                 .expect_close_account()
-                .withf(|id, epoch| (*id, *epoch) == (ann().user.id, ann().credentials_epoch))
+                .withf(|id, epoch, _| (*id, *epoch) == (ann().user.id, ann().credentials_epoch))
                 .once()
-                .returning(move |_, _| Ok(change.clone()));
+                .returning(move |_, _, _| Ok(change.clone()));
         }
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() });
         let holder = Holder { user: ann().user, session: session().id };
         (auth.close_account(origin(), &holder, password("tried")).await, events)
     }

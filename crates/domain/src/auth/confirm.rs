@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::attempt::UnderWay;
 use super::{Auth, Refusal};
 use crate::ports::{ConfirmedChange, HasherError, PortError, Requester, Verification};
 use crate::{Account, Outcome, Password, User, UserId};
@@ -44,13 +45,19 @@ impl Auth {
 }
 
 impl ConfirmError {
-    pub(super) fn outcome(&self) -> Outcome {
-        match self {
-            Self::PasswordWrong(refusal) => Outcome::Refused(refusal.as_str()),
-            Self::NoAccount => Outcome::Refused("no_account"),
-            Self::Hasher(HasherError::Overloaded { .. }) => Outcome::Refused("overloaded"),
-            Self::Hasher(HasherError::Port(_)) | Self::Port(_) => Outcome::Failed,
+    /// Ends an attempt by it.
+    pub(super) async fn told_of(self, attempt: UnderWay) -> Self {
+        match &self {
+            Self::PasswordWrong(refusal) => {
+                if let Err(error) = attempt.refuse(refusal.as_str()).await {
+                    return error.into();
+                }
+            }
+            Self::NoAccount => attempt.fail(Outcome::Refused("no_account")),
+            Self::Hasher(error) => attempt.fail(error.outcome()),
+            Self::Port(_) => attempt.fail(Outcome::Failed),
         }
+        self
     }
 }
 

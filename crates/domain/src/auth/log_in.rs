@@ -3,9 +3,10 @@
 use thiserror::Error;
 
 use super::Auth;
+use super::attempt::UnderWay;
 use super::open_session::{OpenSessionError, Refusal};
 use crate::ports::{HasherError, PortError, Ports, Requester, Verification};
-use crate::{Account, Action, LoginName, Origin, Outcome, Password, Subject, Tokens, User};
+use crate::{Account, Action, LoginName, Origin, Outcome, Password, Tokens, User};
 
 /// What a login hands out.
 #[derive(Debug)]
@@ -39,21 +40,15 @@ impl Auth {
         name: LoginName,
         password: Password,
     ) -> Result<LoggedIn, LogInError> {
-        let attempt = self.attempt(Action::LogIn, &name, origin.clone());
-        let (account, stale) = match self.authenticate(origin.requester(), name, password.clone()).await {
+        let mut attempt = self.attempt(Action::LogIn, &name, origin.clone());
+        let authenticated = self.authenticate(&mut attempt, origin.requester(), name, password.clone()).await;
+        let (account, stale) = match authenticated {
             Ok(authenticated) => authenticated,
-            Err(error) => {
-                attempt.fail(error.outcome());
-                return Err(error);
-            }
+            Err(error) => return Err(error.told_of(attempt).await),
         };
         let auth = self.clone();
         let opened = self.finish(async move {
-            let opened = auth.open_session(&origin, &account).await.map_err(LogInError::from);
-            match &opened {
-                Ok(logged_in) => attempt.succeed(Subject::User(logged_in.user.id)),
-                Err(error) => attempt.fail(error.outcome()),
-            }
+            let opened = auth.open_session(&origin, &account, attempt).await.map_err(LogInError::from);
             if opened.is_ok() && stale {
                 auth.rehash(&account, password);
             }
@@ -65,6 +60,7 @@ impl Auth {
     /// The account whose password this is, and whether its hash is stale.
     async fn authenticate(
         &self,
+        attempt: &mut UnderWay,
         requester: Requester,
         name: LoginName,
         password: Password,
@@ -73,6 +69,9 @@ impl Auth {
             LoginName::Possible(name) => self.ports.users.find_by_name(name.key().clone()).await?,
             LoginName::Impossible(_) => None,
         };
+        if let Some(account) = &account {
+            attempt.is_about(account.user.id);
+        }
         let hash = account.as_ref().map(|account| account.password_hash.clone());
         let verification = self.ports.hasher.verify(password, hash, requester).await?;
 
@@ -99,12 +98,18 @@ impl Auth {
 }
 
 impl LogInError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::InvalidCredentials(refusal) => Outcome::Refused(refusal.as_str()),
-            Self::Hasher(HasherError::Overloaded { .. }) => Outcome::Refused("overloaded"),
-            Self::Hasher(HasherError::Port(_)) | Self::Port(_) => Outcome::Failed,
+    /// Ends an attempt by it.
+    async fn told_of(self, attempt: UnderWay) -> Self {
+        match &self {
+            Self::InvalidCredentials(refusal) => {
+                if let Err(error) = attempt.refuse(refusal.as_str()).await {
+                    return error.into();
+                }
+            }
+            Self::Hasher(error) => attempt.fail(error.outcome()),
+            Self::Port(_) => attempt.fail(Outcome::Failed),
         }
+        self
     }
 }
 
@@ -129,8 +134,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::ports::{MockHasher, MockSessionRepo, MockUserRepo, NewSession, Opening};
+    use crate::ports::{MockAuditLog, MockHasher, MockSessionRepo, MockUserRepo, NewSession, Opening};
     use crate::testing::{self, Events, ann, auth, broken, hash, origin, password, ports, token_ports};
+    use crate::{Attempt, Subject};
 
     fn typed(name: &str) -> LoginName {
         LoginName::from_typed(name)
@@ -153,25 +159,25 @@ mod tests {
     }
 
     fn one_who_logs_in(users: MockUserRepo, hasher: MockHasher) -> (Auth, Events) {
-        one_with_a_door_that(|_| Ok(Opening::Done(ann().user)), users, hasher)
+        one_with_a_door_that(|_, _| Ok(Opening::Done(ann().user)), users, hasher)
     }
 
     fn one_with_a_door_that(
-        opens: fn(NewSession) -> Result<Opening, PortError>,
+        opens: fn(NewSession, Attempt) -> Result<Opening, PortError>,
         users: MockUserRepo,
         hasher: MockHasher,
     ) -> (Auth, Events) {
         let mut sessions = MockSessionRepo::new();
         sessions.expect_open().returning(opens);
         let (tokens, refresh_tokens) = token_ports();
-        let (audit, events) = testing::audit();
+        let (audit_stream, events) = testing::audit_stream();
         let auth = auth(Ports {
             users: Arc::new(users),
             hasher: Arc::new(hasher),
             sessions: Arc::new(sessions),
             tokens,
             refresh_tokens,
-            audit,
+            audit_stream,
             ..ports()
         });
         (auth, events)
@@ -202,7 +208,7 @@ mod tests {
         ];
         for (name, account, verification, reason) in cases {
             let (auth, events) = one_with_a_door_that(
-                |_| Ok(Opening::Disabled),
+                |_, _| Ok(Opening::Disabled),
                 store_with(account),
                 hasher_who_says(verification),
             );
@@ -245,6 +251,67 @@ mod tests {
             assert!(auth.log_in(origin(), typed("ann"), password("right")).await.is_ok());
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_kept_before_it_is_answered_and_says_whose_account_was_tried() {
+        for (account, subject) in [
+            (Some(ann()), Subject::User(ann().user.id)),
+            (None, Subject::from(&LoginName::from_typed("Ann"))),
+        ] {
+            let mut audit_log = MockAuditLog::new();
+            audit_log
+                .expect_append()
+                .withf(move |events| matches!(&**events, [one] if one.attempt.subject == subject))
+                .once()
+                .returning(|_| Err(broken()));
+            let (audit_stream, events) = testing::audit_stream();
+            let auth = auth(Ports {
+                users: Arc::new(store_with(account)),
+                hasher: Arc::new(hasher_who_says(Verification::Mismatch)),
+                audit_log: Arc::new(audit_log),
+                audit_stream,
+                ..ports()
+            });
+
+            let error = auth.log_in(origin(), typed("Ann"), password("tried")).await.unwrap_err();
+
+            assert!(matches!(error, LogInError::Port(_)), "{error:?}");
+            assert_eq!(events.taken().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn logins_that_nobody_had_time_for_are_counted_and_kept_together() {
+        let mut hasher = MockHasher::new();
+        let retry_after = Duration::from_secs(1);
+        hasher.expect_verify().returning(move |_, _, _| Err(HasherError::Overloaded { retry_after }));
+        let mut audit_log = MockAuditLog::new();
+        let overloaded = Outcome::Refused("overloaded");
+        audit_log.expect_append().once().returning(|_| Err(broken()));
+        audit_log
+            .expect_append()
+            .withf(move |events| matches!(&**events, [one] if (one.outcome, one.count) == (overloaded, 5)))
+            .once()
+            .returning(|_| Ok(()));
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports {
+            users: Arc::new(store_with(Some(ann()))),
+            hasher: Arc::new(hasher),
+            audit_log: Arc::new(audit_log),
+            audit_stream,
+            ..ports()
+        });
+
+        for _ in 0..5 {
+            auth.log_in(origin(), typed("ann"), password("tried")).await.unwrap_err();
+        }
+
+        assert_eq!(events.taken().len(), 5);
+        // What could not be kept is kept the next time, once.
+        assert!(auth.keep_counted_attempts().await.is_err());
+        assert!(auth.keep_counted_attempts().await.is_ok());
+        assert!(auth.keep_counted_attempts().await.is_ok());
     }
 
     #[tokio::test]

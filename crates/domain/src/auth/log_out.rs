@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::Auth;
 use crate::ports::{Ending, PortError};
-use crate::{Action, EndCause, InvalidToken, Origin, Outcome, SessionId, Subject, UserId};
+use crate::{Action, EndCause, InvalidToken, Origin, SessionId, Subject, UserId};
 
 /// What somebody shows who logs out.
 #[derive(Debug)]
@@ -58,17 +58,9 @@ impl Auth {
         cause: EndCause,
     ) -> Result<Ending, PortError> {
         let attempt = self.attempt(action, Subject::User(owner), origin);
-        let (sessions, at) = (self.ports.sessions.clone(), self.ports.clock.now());
-        self.finish(async move {
-            let ending = sessions.end(session, owner, cause, at).await;
-            match &ending {
-                Ok(Ending::Done) => attempt.succeed(Subject::User(owner)),
-                Ok(Ending::Unknown) => attempt.fail(Outcome::Refused("no_live_session")),
-                Err(_) => attempt.fail(Outcome::Failed),
-            }
-            ending
-        })
-        .await?
+        let sessions = self.ports.sessions.clone();
+        let end = async move |attempt| sessions.end(session, owner, cause, attempt).await;
+        self.finish(attempt.make(end)).await?
     }
 }
 
@@ -79,14 +71,15 @@ mod tests {
     use super::*;
     use crate::ports::{MockRefreshTokens, MockSessionRepo, MockTokenIssuer, Ports};
     use crate::testing::{self, ann, auth, broken, noon, origin, ports, session};
-    use crate::{Bearer, Generation, RefreshClaim, Session};
+    use crate::{Bearer, Generation, Outcome, RefreshClaim, Session};
 
     fn sessions_that_end(ending: fn() -> Result<Ending, PortError>) -> MockSessionRepo {
         let mut sessions = MockSessionRepo::new();
         sessions
             .expect_end()
-            .withf(|id, owner, cause, at| {
-                (*id, *owner, *cause, *at) == (session().id, ann().user.id, EndCause::LoggedOut, noon())
+            .withf(|id, owner, cause, attempt| {
+                let logged_out = (session().id, ann().user.id, EndCause::LoggedOut, noon());
+                (*id, *owner, *cause, attempt.at) == logged_out
             })
             .once()
             .returning(move |_, _, _, _| ending());
@@ -113,9 +106,10 @@ mod tests {
             ((|| Ok(Ending::Done)) as fn() -> _, Outcome::Success),
             (|| Ok(Ending::Unknown), Outcome::Refused("no_live_session")),
         ] {
-            let (audit, events) = testing::audit();
+            let (audit_stream, events) = testing::audit_stream();
             let sessions = Arc::new(sessions_that_end(ending));
-            let auth = auth(Ports { sessions, tokens: issuer_who_says(Ok(bearer())), audit, ..ports() });
+            let auth =
+                auth(Ports { sessions, tokens: issuer_who_says(Ok(bearer())), audit_stream, ..ports() });
 
             auth.log_out(origin(), access_token()).await.unwrap();
 
@@ -125,11 +119,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_access_token_is_refused_and_a_broken_store_is_not_a_logout() {
-        let (audit, _) = testing::audit();
-        let refused = auth(Ports { tokens: issuer_who_says(Err(InvalidToken::Expired)), audit, ..ports() });
-        let (audit, _) = testing::audit();
+        let (audit_stream, _) = testing::audit_stream();
+        let refused =
+            auth(Ports { tokens: issuer_who_says(Err(InvalidToken::Expired)), audit_stream, ..ports() });
+        let (audit_stream, _) = testing::audit_stream();
         let sessions = Arc::new(sessions_that_end(|| Err(broken())));
-        let broken = auth(Ports { sessions, tokens: issuer_who_says(Ok(bearer())), audit, ..ports() });
+        let broken = auth(Ports { sessions, tokens: issuer_who_says(Ok(bearer())), audit_stream, ..ports() });
 
         let refused = refused.log_out(origin(), access_token()).await;
         let failed = broken.log_out(origin(), access_token()).await;
@@ -146,7 +141,7 @@ mod tests {
             ("forged", None, false),
             ("malformed", None, false),
         ] {
-            let (audit, events) = testing::audit();
+            let (audit_stream, events) = testing::audit_stream();
             let mut refresh_tokens = MockRefreshTokens::new();
             refresh_tokens.expect_read().returning(|text| {
                 let claim = RefreshClaim { session: session().id, generation: Generation::FIRST };
@@ -160,7 +155,7 @@ mod tests {
             let auth = auth(Ports {
                 sessions: Arc::new(sessions),
                 refresh_tokens: Arc::new(refresh_tokens),
-                audit,
+                audit_stream,
                 ..ports()
             });
 

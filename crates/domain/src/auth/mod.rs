@@ -2,6 +2,7 @@
 
 mod administer;
 mod attempt;
+mod audit_log;
 mod change_password;
 mod close_account;
 mod confirm;
@@ -16,6 +17,7 @@ mod rename;
 mod sessions;
 mod sign_up;
 mod sweep;
+mod tally;
 mod whoami;
 
 use std::time::Duration;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 pub use self::administer::{AdministerError, SetPasswordError};
-use self::attempt::Attempt;
+use self::attempt::{Record, UnderWay};
 pub use self::change_password::ChangePasswordError;
 pub use self::confirm::ConfirmError;
 use self::live_sessions::LiveSessions;
@@ -36,8 +38,8 @@ pub use self::rename::RenameError;
 pub use self::sign_up::SignUpError;
 use self::whoami::Marks;
 pub use self::whoami::{Holder, WhoamiError};
-use crate::ports::{PortError, Ports};
-use crate::{Action, Origin, PasswordPolicy, SessionRules, Subject};
+use crate::ports::{HasherError, PortError, Ports};
+use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject};
 
 /// What people can do here.
 #[derive(Clone)]
@@ -47,6 +49,7 @@ pub struct Auth {
     races: Races,
     marks: Marks,
     live_sessions: LiveSessions,
+    record: Record,
 }
 
 /// The choices an operator makes.
@@ -58,13 +61,16 @@ pub struct Rules {
     pub access_ttl: Duration,
     /// How long sessions live.
     pub sessions: SessionRules,
+    /// How long attempts are kept.
+    pub audit_keep: Duration,
 }
 
 impl Auth {
     /// Puts the use cases on their ports.
     pub fn new(ports: Ports, rules: Rules) -> Self {
         let live_sessions = LiveSessions::default();
-        Self { ports, rules, races: Races::default(), marks: Marks::default(), live_sessions }
+        let record = Record::new(&ports);
+        Self { ports, rules, races: Races::default(), marks: Marks::default(), live_sessions, record }
     }
 
     /// The choices in force.
@@ -77,8 +83,8 @@ impl Auth {
         self.ports.readiness.check().await
     }
 
-    fn attempt(&self, action: Action, subject: impl Into<Subject>, origin: Origin) -> Attempt {
-        Attempt::begin(self.ports.audit.clone(), action, subject.into(), origin)
+    fn attempt(&self, action: Action, subject: impl Into<Subject>, origin: Origin) -> UnderWay {
+        self.record.begin(action, subject.into(), origin)
     }
 
     /// Does `work` to its end, though whoever waits for it goes away. What changes something is done in here
@@ -93,5 +99,14 @@ impl Auth {
             let _ = answer.send(work.await);
         }));
         answered.await.map_err(|canceled| PortError::Failed(Box::new(canceled)))
+    }
+}
+
+impl HasherError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Overloaded { .. } => Outcome::Refused("overloaded"),
+            Self::Port(_) => Outcome::Failed,
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use super::attempt::UnderWay;
 use super::{Auth, LoggedIn};
 use crate::ports::{NewSession, Opening, PortError, Ports};
 use crate::{Account, Generation, Grant, Nonce, Origin, RefreshClaim, RefreshToken, SessionId, Tokens, User};
@@ -45,9 +46,11 @@ impl Auth {
         &self,
         origin: &Origin,
         account: &Account,
+        attempt: UnderWay,
     ) -> Result<LoggedIn, OpenSessionError> {
         let new = self.new_session(origin, account);
-        let user = match self.ports.sessions.open(new.clone()).await? {
+        let opened = attempt.make(|attempt| self.ports.sessions.open(new.clone(), attempt)).await?;
+        let user = match opened {
             Opening::Done(user) => user,
             Opening::UnknownUser => return Err(Refusal::UnknownUser.into()),
             Opening::Disabled => return Err(Refusal::Disabled.into()),
@@ -139,11 +142,12 @@ mod tests {
 
     use super::*;
     use crate::ports::{MockEntropy, MockSessionRepo};
-    use crate::testing::{SESSION_RULES, ann, auth, noon, origin, ports, token_ports};
+    use crate::testing::{self, SESSION_RULES, ann, auth, noon, origin, ports, token_ports};
+    use crate::{Action, Subject};
 
     fn sessions_who_answer(opening: Opening) -> Arc<MockSessionRepo> {
         let mut sessions = MockSessionRepo::new();
-        sessions.expect_open().returning(move |_| Ok(opening.clone()));
+        sessions.expect_open().returning(move |_, _| Ok(opening.clone()));
         Arc::new(sessions)
     }
 
@@ -154,9 +158,11 @@ mod tests {
             (Opening::CredentialsChanged, Refusal::CredentialsChanged),
             (Opening::UnknownUser, Refusal::UnknownUser),
         ] {
-            let auth = auth(Ports { sessions: sessions_who_answer(opening), ..ports() });
+            let audit_stream = testing::audit_stream().0;
+            let auth = auth(Ports { sessions: sessions_who_answer(opening), audit_stream, ..ports() });
+            let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
 
-            let refused = auth.open_session(&origin(), &ann()).await.unwrap_err();
+            let refused = auth.open_session(&origin(), &ann(), attempt).await.unwrap_err();
 
             assert!(matches!(refused, OpenSessionError::Refused(refusal) if refusal == expected));
         }
@@ -167,16 +173,19 @@ mod tests {
         let mut sessions = MockSessionRepo::new();
         sessions
             .expect_open()
-            .withf(|new| {
+            .withf(|new, _| {
                 (new.user, new.credentials_epoch) == (ann().user.id, ann().credentials_epoch)
                     && (new.at, new.ends_at) == (noon(), SESSION_RULES.end(noon()))
                     && (new.address, &new.user_agent) == (origin().client().0, &None)
             })
-            .returning(|_| Ok(Opening::Done(ann().user)));
+            .returning(|_, _| Ok(Opening::Done(ann().user)));
         let (tokens, refresh_tokens) = token_ports();
-        let auth = auth(Ports { sessions: Arc::new(sessions), tokens, refresh_tokens, ..ports() });
+        let sessions = Arc::new(sessions);
+        let audit_stream = testing::audit_stream().0;
+        let auth = auth(Ports { sessions, tokens, refresh_tokens, audit_stream, ..ports() });
+        let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
 
-        let LoggedIn { user, tokens } = auth.open_session(&origin(), &ann()).await.unwrap();
+        let LoggedIn { user, tokens } = auth.open_session(&origin(), &ann(), attempt).await.unwrap();
 
         assert_eq!(user, ann().user);
         assert_eq!((&**tokens.access.text, &**tokens.refresh.text), ("access 1", "refresh 1"));

@@ -70,23 +70,15 @@ impl Auth {
         session: &Session,
         user: &User,
     ) -> Result<Refreshed, RefreshError> {
-        let subject = Subject::User(user.id);
+        let attempt = self.attempt(Action::Refresh, Subject::User(user.id), origin);
         let at = self.ports.clock.now();
         let RefreshClaim { session: id, generation } = claim;
         let shown = Shown { session: id, generation, at, rules: self.rules.sessions };
-        let turned_away = |reason| {
-            self.attempt(Action::Refresh, subject.clone(), origin.clone()).fail(Outcome::Refused(reason));
-            Err(RefreshError::InvalidToken)
-        };
-        let (now, reuse) = match self.ports.sessions.rotate(shown).await? {
+        let (now, reuse) = match attempt.make(|attempt| self.ports.sessions.rotate(shown, attempt)).await? {
             Rotation::Rotated(now) => (now, None),
             Rotation::Again(now, reuse) => (now, Some(reuse)),
-            Rotation::Ended(misuse) => return turned_away(misuse.as_str()),
-            Rotation::Over => return turned_away("session_over"),
+            Rotation::Ended(_) | Rotation::Over => return Err(RefreshError::InvalidToken),
         };
-        if reuse == Some(Reuse::Recovered) {
-            self.attempt(Action::RecoverRefresh, subject.clone(), origin.clone()).succeed(subject.clone());
-        }
         let claim = RefreshClaim { session: id, generation: now.lineage.generation };
         let tokens = self.issue(user, claim, &session.nonce, at, now.expires_at)?;
         Ok(Refreshed { tokens, reuse })
@@ -126,12 +118,12 @@ mod tests {
     }
 
     fn one_who_refreshes(sessions: MockSessionRepo, genuine: bool) -> (Auth, Events) {
-        let (audit, events) = testing::audit();
+        let (audit_stream, events) = testing::audit_stream();
         let ports = Ports {
             sessions: Arc::new(sessions),
             tokens: token_ports().0,
             refresh_tokens: Arc::new(refresh_tokens(genuine)),
-            audit,
+            audit_stream,
             ..ports()
         };
         (auth(ports), events)
@@ -141,9 +133,9 @@ mod tests {
         let mut sessions = sessions_with(Some((session(), ann())));
         sessions
             .expect_rotate()
-            .withf(|shown| (shown.generation, shown.at) == (session().lineage.generation, noon()))
+            .withf(|shown, _| (shown.generation, shown.at) == (session().lineage.generation, noon()))
             .once()
-            .returning(move |_| Ok(rotation.clone()));
+            .returning(move |_, _| Ok(rotation.clone()));
         one_who_refreshes(sessions, true)
     }
 
@@ -216,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_cannot_be_asked_is_not_a_bad_token() {
         let mut sessions = sessions_with(Some((session(), ann())));
-        sessions.expect_rotate().returning(|_| Err(broken()));
+        sessions.expect_rotate().returning(|_, _| Err(broken()));
         let (auth, _) = one_who_refreshes(sessions, true);
 
         assert!(matches!(refresh(&auth, "good").await, Err(RefreshError::Port(_))));

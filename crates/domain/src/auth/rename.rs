@@ -1,11 +1,10 @@
 //! Taking another name.
 
-use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{Auth, Holder};
-use crate::ports::{PortError, Renaming, UserRepo};
-use crate::{Action, Origin, Outcome, Subject, User, UserId, Username};
+use crate::ports::{PortError, Renaming};
+use crate::{Action, Origin, Subject, User, Username};
 
 /// Why a name stayed as it was.
 #[derive(Debug, Error)]
@@ -27,38 +26,12 @@ impl Auth {
     pub async fn rename(&self, origin: Origin, holder: &Holder, name: Username) -> Result<User, RenameError> {
         let id = holder.user.id;
         let attempt = self.attempt(Action::Rename, Subject::User(id), origin);
-        let (users, at) = (self.ports.users.clone(), self.ports.clock.now());
-        self.finish(async move {
-            let renamed = rename(&*users, id, name, at).await;
-            match &renamed {
-                Ok(_) => attempt.succeed(Subject::User(id)),
-                Err(error) => attempt.fail(error.outcome()),
-            }
-            renamed
-        })
-        .await?
-    }
-}
-
-async fn rename(
-    users: &dyn UserRepo,
-    id: UserId,
-    name: Username,
-    at: Timestamp,
-) -> Result<User, RenameError> {
-    match users.rename(id, name, at).await? {
-        Renaming::Done(user) => Ok(user),
-        Renaming::UsernameTaken => Err(RenameError::UsernameTaken),
-        Renaming::NoAccount => Err(RenameError::NoAccount),
-    }
-}
-
-impl RenameError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::UsernameTaken => Outcome::Refused("username_taken"),
-            Self::NoAccount => Outcome::Refused("no_account"),
-            Self::Port(_) => Outcome::Failed,
+        let users = self.ports.users.clone();
+        let rename = async move |attempt| users.rename(id, name, attempt).await;
+        match self.finish(attempt.make(rename)).await?? {
+            Renaming::Done(user) => Ok(user),
+            Renaming::UsernameTaken => Err(RenameError::UsernameTaken),
+            Renaming::NoAccount => Err(RenameError::NoAccount),
         }
     }
 }
@@ -68,6 +41,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::Outcome;
     use crate::ports::{MockUserRepo, Ports};
     use crate::testing::{self, Events, ann, auth, broken, noon, origin, ports, session, username};
 
@@ -77,11 +51,11 @@ mod tests {
         let mut users = MockUserRepo::new();
         users
             .expect_rename()
-            .withf(|id, name, at| (*id, name, *at) == (ann().user.id, &username("Mia"), noon()))
+            .withf(|id, name, attempt| (*id, name, attempt.at) == (ann().user.id, &username("Mia"), noon()))
             .once()
             .returning(move |_, _, _| answer());
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), audit, ..ports() });
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), audit_stream, ..ports() });
         let holder = Holder { user: ann().user, session: session().id };
         (auth.rename(origin(), &holder, username("Mia")).await, events)
     }

@@ -1,8 +1,8 @@
 //! Looking at one's sessions, and ending them.
 
 use super::{AdministerError, Auth, Holder};
-use crate::ports::{Ending, PortError};
-use crate::{Action, EndCause, Origin, Outcome, Session, SessionId, Subject, UserId, Username};
+use crate::ports::{Ending, EndingAll, PortError};
+use crate::{Action, EndCause, Origin, Session, SessionId, Subject, UserId, Username};
 
 impl Auth {
     /// The holder's live sessions, the newest first.
@@ -49,16 +49,10 @@ impl Auth {
         cause: EndCause,
     ) -> Result<usize, PortError> {
         let attempt = self.attempt(Action::EndSessions, Subject::User(owner), origin);
-        let (sessions, at) = (self.ports.sessions.clone(), self.ports.clock.now());
-        self.finish(async move {
-            let ended = sessions.end_all(owner, but, cause, at).await;
-            match &ended {
-                Ok(_) => attempt.succeed(Subject::User(owner)),
-                Err(_) => attempt.fail(Outcome::Failed),
-            }
-            ended
-        })
-        .await?
+        let sessions = self.ports.sessions.clone();
+        let end = async move |attempt| sessions.end_all(owner, but, cause, attempt).await;
+        let EndingAll(count) = self.finish(attempt.make(end)).await??;
+        Ok(count)
     }
 }
 
@@ -67,6 +61,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::Outcome;
     use crate::ports::{MockSessionRepo, Ports};
     use crate::testing::{self, ann, auth, noon, origin, ports, session};
 
@@ -82,12 +77,12 @@ mod tests {
             let mut sessions = MockSessionRepo::new();
             sessions
                 .expect_end()
-                .withf(|_, owner, cause, at| {
-                    (*owner, *cause, *at) == (ann().user.id, EndCause::Revoked, noon())
+                .withf(|_, owner, cause, attempt| {
+                    (*owner, *cause, attempt.at) == (ann().user.id, EndCause::Revoked, noon())
                 })
                 .returning(move |_, _, _, _| Ok(ending));
-            let (audit, events) = testing::audit();
-            let auth = auth(Ports { sessions: Arc::new(sessions), audit, ..ports() });
+            let (audit_stream, events) = testing::audit_stream();
+            let auth = auth(Ports { sessions: Arc::new(sessions), audit_stream, ..ports() });
 
             assert_eq!(auth.end_session(origin(), &holder(), session().id).await.unwrap(), ending);
 
@@ -101,9 +96,9 @@ mod tests {
         sessions
             .expect_end_all()
             .withf(|owner, but, _, _| (*owner, *but) == (ann().user.id, Some(session().id)))
-            .returning(|_, _, _, _| Ok(3));
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { sessions: Arc::new(sessions), audit, ..ports() });
+            .returning(|_, _, _, _| Ok(EndingAll(3)));
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { sessions: Arc::new(sessions), audit_stream, ..ports() });
 
         assert_eq!(auth.end_other_sessions(origin(), &holder()).await.unwrap(), 3);
 

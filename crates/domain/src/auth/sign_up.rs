@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::Auth;
 use super::race::Race;
-use crate::ports::{HasherError, Insertion, NewHash, NewUser, PortError, Requester, UserRepo};
-use crate::{Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject, User, Username};
+use crate::ports::{HasherError, Insertion, NewHash, NewUser, PortError, Requester};
+use crate::{Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, User, Username};
 
 /// Why there is no new account.
 #[derive(Debug, Error)]
@@ -46,15 +46,13 @@ impl Auth {
         let new = NewUser { name, password_hash, at: self.ports.clock.now() };
         let users = self.ports.users.clone();
         self.finish(async move {
-            let result = insert(&*users, new).await;
-            match &result {
-                Ok(user) => {
-                    attempt.succeed(Subject::User(user.id));
+            match attempt.make(|attempt| users.insert(new, attempt)).await? {
+                Insertion::Done(user) => {
                     race.win();
+                    Ok(user)
                 }
-                Err(error) => attempt.fail(error.outcome()),
+                Insertion::UsernameTaken => Err(SignUpError::UsernameTaken),
             }
-            result
         })
         .await?
     }
@@ -78,20 +76,13 @@ impl Auth {
     }
 }
 
-async fn insert(users: &dyn UserRepo, new: NewUser) -> Result<User, SignUpError> {
-    match users.insert(new).await? {
-        Insertion::Done(user) => Ok(user),
-        Insertion::UsernameTaken => Err(SignUpError::UsernameTaken),
-    }
-}
-
 impl SignUpError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::UsernameTaken => Outcome::Refused("username_taken"),
             Self::Password(_) => Outcome::Refused("password_refused"),
-            Self::Hasher(HasherError::Overloaded { .. }) => Outcome::Refused("overloaded"),
-            Self::Hasher(HasherError::Port(_)) | Self::Port(_) => Outcome::Failed,
+            Self::Hasher(error) => error.outcome(),
+            Self::Port(_) => Outcome::Failed,
         }
     }
 }
@@ -107,9 +98,9 @@ mod tests {
     use futures_util::future::join;
 
     use super::*;
-    use crate::NewPassword;
     use crate::ports::{Hasher, MockHasher, MockUserRepo, Ports, Verification};
     use crate::testing::{self, ann, auth, broken, hash, noon, origin, password, ports, username};
+    use crate::{NewPassword, Subject};
 
     #[tokio::test]
     async fn a_new_name_and_a_good_password_make_a_user() {
@@ -118,10 +109,10 @@ mod tests {
         let mut users = MockUserRepo::new();
         users
             .expect_insert()
-            .withf(|new| *new == NewUser { name: username("ann"), password_hash: hash("new"), at: noon() })
-            .returning(|_| Ok(Insertion::Done(ann().user)));
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
+            .withf(|new, _| *new == NewUser { name: username("ann"), password_hash: hash("new"), at: noon() })
+            .returning(|_, _| Ok(Insertion::Done(ann().user)));
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() });
 
         let user = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).await.unwrap();
 
@@ -134,9 +125,9 @@ mod tests {
         let mut hasher = MockHasher::new();
         hasher.expect_hash_new().returning(|_, _| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
-        users.expect_insert().returning(|_| Ok(Insertion::UsernameTaken));
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
+        users.expect_insert().returning(|_, _| Ok(Insertion::UsernameTaken));
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() });
 
         let error = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).await.unwrap_err();
 
@@ -175,10 +166,10 @@ mod tests {
     #[tokio::test]
     async fn who_waits_for_the_hasher_while_a_rival_gets_the_name_waits_no_longer() {
         let mut users = MockUserRepo::new();
-        users.expect_insert().once().returning(|_| Ok(Insertion::Done(ann().user)));
-        let (audit, _) = testing::audit();
+        users.expect_insert().once().returning(|_, _| Ok(Insertion::Done(ann().user)));
+        let (audit_stream, _) = testing::audit_stream();
         let hasher = Arc::new(BusyHasher(AtomicBool::new(false)));
-        let auth = auth(Ports { users: Arc::new(users), hasher, audit, ..ports() });
+        let auth = auth(Ports { users: Arc::new(users), hasher, audit_stream, ..ports() });
 
         let sign_up = |name| auth.sign_up(origin(), username(name), password("kq7wzmv1"));
         // Without the race this would wait for ever.
@@ -191,10 +182,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_short_password_is_refused_before_any_work_and_a_guessable_one_by_the_hasher() {
-        let (audit, events) = testing::audit();
+        let (audit_stream, events) = testing::audit_stream();
         let mut hasher = MockHasher::new();
         hasher.expect_hash_new().once().returning(|new, _| Ok(NewHash::Refused(new.judge().unwrap_err())));
-        let auth = auth(Ports { hasher: Arc::new(hasher), audit, ..ports() });
+        let auth = auth(Ports { hasher: Arc::new(hasher), audit_stream, ..ports() });
 
         let sign_up = |text| auth.sign_up(origin(), username("annabelle"), password(text));
 
@@ -209,9 +200,9 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_goes_away_before_the_store_is_asked_is_recorded_as_gone() {
-        let (audit, events) = testing::audit();
+        let (audit_stream, events) = testing::audit_stream();
         let hasher = Arc::new(BusyHasher(AtomicBool::new(true)));
-        let auth = auth(Ports { hasher, audit, ..ports() });
+        let auth = auth(Ports { hasher, audit_stream, ..ports() });
 
         let gone = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).now_or_never();
 
@@ -224,9 +215,9 @@ mod tests {
         let mut hasher = MockHasher::new();
         hasher.expect_hash_new().returning(|_, _| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
-        users.expect_insert().once().returning(|_| Ok(Insertion::Done(ann().user)));
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
+        users.expect_insert().once().returning(|_, _| Ok(Insertion::Done(ann().user)));
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() });
 
         // The work is handed over and not begun yet when the caller leaves.
         let gone = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).now_or_never();
@@ -238,14 +229,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_overloaded_hasher_and_a_broken_store_are_told_apart() {
-        let (audit, events) = testing::audit();
+        let (audit_stream, events) = testing::audit_stream();
         let mut hasher = MockHasher::new();
         let retry_after = Duration::from_secs(3);
         hasher.expect_hash_new().once().returning(move |_, _| Err(HasherError::Overloaded { retry_after }));
         hasher.expect_hash_new().returning(|_, _| Ok(NewHash::Done(hash("new"))));
         let mut users = MockUserRepo::new();
-        users.expect_insert().returning(|_| Err(broken()));
-        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit, ..ports() });
+        users.expect_insert().returning(|_, _| Err(broken()));
+        let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() });
 
         let late = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).await.unwrap_err();
         let lost = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).await.unwrap_err();

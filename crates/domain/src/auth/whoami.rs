@@ -151,10 +151,10 @@ mod tests {
     #[tokio::test]
     async fn a_refused_token_is_refused_without_asking_the_store_and_put_on_record() {
         for (error, reason) in [(InvalidToken::Expired, "expired"), (InvalidToken::Invalid, "invalid")] {
-            let (audit, events) = testing::audit();
+            let (audit_stream, events) = testing::audit_stream();
             let mut tokens = MockTokenIssuer::new();
             tokens.expect_verify().returning(move |_| Err(error));
-            let auth = auth(Ports { tokens: Arc::new(tokens), audit, ..ports() });
+            let auth = auth(Ports { tokens: Arc::new(tokens), audit_stream, ..ports() });
 
             let refused = auth.whoami(origin(), "token").await.unwrap_err();
 
@@ -180,9 +180,9 @@ mod tests {
             (sessions_with(seen(), ann()), stranger),
             (sessions_with(seen(), ann()), ahead),
         ] {
-            let (audit, events) = testing::audit();
+            let (audit_stream, events) = testing::audit_stream();
             let sessions = Arc::new(sessions);
-            let auth = auth(Ports { tokens: issuer_of(bearer), sessions, audit, ..ports() });
+            let auth = auth(Ports { tokens: issuer_of(bearer), sessions, audit_stream, ..ports() });
 
             let refused = auth.whoami(origin(), "token").await.unwrap_err();
 
@@ -270,9 +270,9 @@ mod tests {
                 }
                 Ok(Some((seen(), ann())))
             });
-            let (audit, _) = testing::audit();
+            let (audit_stream, _) = testing::audit_stream();
             let sessions = Arc::new(sessions);
-            let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, audit, ..ports() });
+            let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, audit_stream, ..ports() });
 
             for _ in 0..shown_before {
                 assert!(auth.whoami(origin(), "token").await.is_ok());
@@ -296,12 +296,12 @@ mod tests {
             clock.expect_now().returning(move || now);
             let mut sessions = sessions_in(Some(Edition(1)));
             sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
-            let (audit, _) = testing::audit();
+            let (audit_stream, _) = testing::audit_stream();
             let auth = auth(Ports {
                 tokens: Arc::new(tokens),
                 clock: Arc::new(clock),
                 sessions: Arc::new(sessions),
-                audit,
+                audit_stream,
                 ..ports()
             });
 

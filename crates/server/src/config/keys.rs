@@ -79,7 +79,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 33] = [
+pub static KEYS: [&Key; 36] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -110,6 +110,9 @@ pub static KEYS: [&Key; 33] = [
     &SESSION_REFRESH_KEY_FILE,
     &SESSION_REFRESH_KEY_PREVIOUS.key,
     &SESSION_REFRESH_KEY_PREVIOUS_FILE,
+    &AUDIT_KEEP.key,
+    &AUDIT_KEY.key,
+    &AUDIT_KEY_FILE,
     &LOG_LEVEL.key,
     &LOG_FORMAT.key,
     &DOCS_ENABLED.key,
@@ -368,6 +371,29 @@ static SESSION_REFRESH_KEY_PREVIOUS_FILE: Key = Key::text(
     DefaultValue::Unset,
     "a file to read AUTH_SESSION__REFRESH_KEY_PREVIOUS from",
 );
+
+pub(super) static AUDIT_KEEP: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_AUDIT__KEEP",
+        DefaultValue::Text("400d"),
+        "how long the audit log keeps what was attempted",
+    ),
+    read: readers::audit_keep,
+};
+
+pub(super) static AUDIT_KEY: Setting<Secret> = Setting {
+    key: Key {
+        name: "AUTH_AUDIT__KEY",
+        default: DefaultValue::Depends("AUTH_SESSION__REFRESH_KEY"),
+        shape: Shape::Text,
+        is_secret: true,
+        meaning: "what the audit log is sealed with, to be kept as long as the log, not the secret that signs",
+    },
+    read: readers::secret,
+};
+
+static AUDIT_KEY_FILE: Key =
+    Key::text("AUTH_AUDIT__KEY_FILE", DefaultValue::Unset, "a file to read AUTH_AUDIT__KEY from");
 
 pub(super) static LOG_LEVEL: Setting<tracing::Level> = Setting {
     key: Key::text("AUTH_LOG__LEVEL", DefaultValue::Text("info"), "error, warn, info, debug or trace"),

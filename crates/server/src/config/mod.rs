@@ -41,6 +41,8 @@ pub struct Config {
     pub token: Token,
     /// How long sessions live, and what their refresh tokens are made with.
     pub session: Session,
+    /// How the audit log is kept.
+    pub audit: Audit,
     /// What the log shows.
     pub log: Log,
     /// Whether the documentation is served.
@@ -146,6 +148,15 @@ pub struct Session {
     pub previous_refresh_key: Option<Secret>,
 }
 
+/// How the audit log is kept.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// For how long.
+    pub keep: Duration,
+    /// What it is sealed with, if that was given.
+    pub key: Option<Secret>,
+}
+
 /// What the log shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Log {
@@ -224,6 +235,8 @@ impl Config {
         let hashing = reading.hashing();
         let token = reading.token();
         let session = reading.session();
+        let audit_keep = reading.read(&keys::AUDIT_KEEP);
+        let audit_key = reading.read(&keys::AUDIT_KEY);
         let log = reading.log(environment);
         let docs = reading.read(&keys::DOCS_ENABLED);
         Some(Self {
@@ -234,6 +247,7 @@ impl Config {
             hashing: hashing?,
             token: token?,
             session: session?,
+            audit: Audit { keep: audit_keep?, key: audit_key },
             log: log?,
             docs: docs?,
         })

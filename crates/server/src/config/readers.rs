@@ -70,6 +70,12 @@ pub(super) fn session_ttl(text: &str) -> Result<Duration, Wrong> {
         .or_else(|()| wrong("must be a time in whole seconds such as 14d, from 1s to 3650d"))
 }
 
+/// How long attempts are kept.
+pub(super) fn audit_keep(text: &str) -> Result<Duration, Wrong> {
+    whole_seconds(text, DAY, 36_500 * DAY)
+        .or_else(|()| wrong("must be a time in whole seconds such as 400d, from 1d to 36500d"))
+}
+
 /// How far tabs may be apart. Whoever steals a refresh token goes unnoticed for as long.
 pub(super) fn session_grace(text: &str) -> Result<Duration, Wrong> {
     duration(text, Duration::ZERO, 60 * SECOND)

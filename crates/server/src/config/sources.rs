@@ -24,11 +24,12 @@ const DOTENV_FILE: &str = ".env";
 const LARGEST_FILE: u64 = 64 * 1024;
 
 /// The keys that a file can be named for instead, by their own name and `_FILE`.
-const FROM_FILES: [&str; 4] = [
+const FROM_FILES: [&str; 5] = [
     "AUTH_DATABASE__URL",
     "AUTH_TOKEN__SECRET",
     "AUTH_SESSION__REFRESH_KEY",
     "AUTH_SESSION__REFRESH_KEY_PREVIOUS",
+    "AUTH_AUDIT__KEY",
 ];
 
 /// The text of every key that has one, and who set it. Any of them may be a secret, if only by mistake, so what is

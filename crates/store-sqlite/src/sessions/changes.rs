@@ -5,7 +5,7 @@
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
-use domain::ports::{Ending, NewSession, Opening, Reuse, Rotation, Shown};
+use domain::ports::{Ending, EndingAll, NewSession, Opening, Reuse, Rotation, Shown};
 use domain::{
     Account, ClientNetwork, Decision, EndCause, Generation, KNOWN_NETWORK_TTL, Lineage, MOST_KNOWN_NETWORKS,
     MOST_SESSIONS, Session, SessionId, UserId,
@@ -189,7 +189,7 @@ pub(crate) fn end_all(
     but: Option<SessionId>,
     cause: EndCause,
     at: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<EndingAll, StoreError> {
     // Those that have expired as well: a clock that is set back would wake them.
     let theirs = sessions::user_id.eq(owner.0).and(sessions::ended_at.is_null());
     // No session has an empty identifier.
@@ -197,7 +197,7 @@ pub(crate) fn end_all(
     let ended = diesel::update(sessions::table.filter(theirs).filter(sessions::id.ne(but)))
         .set(Changes::end(cause, at))
         .execute(connection)?;
-    Ok(ended)
+    Ok(EndingAll(ended))
 }
 
 pub(super) fn remove_over(

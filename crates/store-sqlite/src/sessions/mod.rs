@@ -6,11 +6,11 @@ mod lookups;
 use std::fmt::Display;
 
 use async_trait::async_trait;
-use diesel::{Insertable, Queryable, Selectable};
+use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
 use domain::ports::{
-    Edition, Ending, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown,
+    Edition, Ending, EndingAll, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown,
 };
-use domain::{Account, EndCause, Generation, Lineage, Nonce, Session, SessionId, UserAgent, UserId};
+use domain::{Account, Attempt, EndCause, Generation, Lineage, Nonce, Session, SessionId, UserAgent, UserId};
 use jiff::Timestamp;
 
 use crate::SqliteStore;
@@ -20,10 +20,11 @@ use crate::schema::sessions;
 
 #[async_trait]
 impl SessionRepo for SqliteStore {
-    async fn open(&self, new: NewSession) -> Result<Opening, PortError> {
+    async fn open(&self, new: NewSession, attempt: Attempt) -> Result<Opening, PortError> {
         // Not of the session alone: it may take the place of others.
         let concerns = Concerns::User(new.user);
-        Ok(self.write(concerns, move |connection| changes::open(connection, &new)).await?)
+        let open = move |connection: &mut SqliteConnection| changes::open(connection, &new);
+        Ok(self.make(attempt, concerns, open).await?)
     }
 
     async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError> {
@@ -34,9 +35,10 @@ impl SessionRepo for SqliteStore {
         self.inside.editions.present(id, owner)
     }
 
-    async fn rotate(&self, shown: Shown) -> Result<Rotation, PortError> {
+    async fn rotate(&self, shown: Shown, attempt: Attempt) -> Result<Rotation, PortError> {
         let concerns = Concerns::Session(shown.session);
-        Ok(self.write(concerns, move |connection| changes::rotate(connection, &shown)).await?)
+        let rotate = move |connection: &mut SqliteConnection| changes::rotate(connection, &shown);
+        Ok(self.make(attempt, concerns, rotate).await?)
     }
 
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
@@ -49,10 +51,11 @@ impl SessionRepo for SqliteStore {
         id: SessionId,
         owner: UserId,
         cause: EndCause,
-        at: Timestamp,
+        attempt: Attempt,
     ) -> Result<Ending, PortError> {
-        let concerns = Concerns::Session(id);
-        Ok(self.write(concerns, move |connection| changes::end(connection, id, owner, cause, at)).await?)
+        let at = attempt.at;
+        let end = move |connection: &mut SqliteConnection| changes::end(connection, id, owner, cause, at);
+        Ok(self.make(attempt, Concerns::Session(id), end).await?)
     }
 
     async fn end_all(
@@ -60,12 +63,12 @@ impl SessionRepo for SqliteStore {
         owner: UserId,
         but: Option<SessionId>,
         cause: EndCause,
-        at: Timestamp,
-    ) -> Result<usize, PortError> {
-        let concerns = Concerns::User(owner);
-        Ok(self
-            .write(concerns, move |connection| changes::end_all(connection, owner, but, cause, at))
-            .await?)
+        attempt: Attempt,
+    ) -> Result<EndingAll, PortError> {
+        let at = attempt.at;
+        let end =
+            move |connection: &mut SqliteConnection| changes::end_all(connection, owner, but, cause, at);
+        Ok(self.make(attempt, Concerns::User(owner), end).await?)
     }
 
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError> {
@@ -184,12 +187,12 @@ mod tests {
     use domain::ports::UserRepo;
 
     use super::*;
-    use crate::testing::{Fixture, login, person};
+    use crate::testing::{Fixture, attempt, login, person};
 
     async fn with_a_session() -> Fixture {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
-        assert!(matches!(fixture.store.open(login(UserId(1))).await.unwrap(), Opening::Done(_)));
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
+        assert!(matches!(fixture.store.open(login(UserId(1)), attempt()).await.unwrap(), Opening::Done(_)));
         fixture
     }
 

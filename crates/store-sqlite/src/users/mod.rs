@@ -4,9 +4,9 @@ mod changes;
 mod lookups;
 
 use async_trait::async_trait;
-use diesel::{Queryable, Selectable};
+use diesel::{Queryable, Selectable, SqliteConnection};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
-use domain::{Account, PasswordHash, User, UserId, Username, UsernameKey};
+use domain::{Account, Attempt, PasswordHash, User, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
 use crate::SqliteStore;
@@ -16,8 +16,9 @@ use crate::schema::users;
 
 #[async_trait]
 impl UserRepo for SqliteStore {
-    async fn insert(&self, user: NewUser) -> Result<Insertion, PortError> {
-        Ok(self.write(Concerns::Nobody, move |connection| changes::insert(connection, &user)).await?)
+    async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError> {
+        let insert = move |connection: &mut SqliteConnection| changes::insert(connection, &user);
+        Ok(self.make(attempt, Concerns::Nobody, insert).await?)
     }
 
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
@@ -42,48 +43,59 @@ impl UserRepo for SqliteStore {
         &self,
         name: UsernameKey,
         hash: PasswordHash,
-        at: Timestamp,
+        attempt: Attempt,
     ) -> Result<Change, PortError> {
-        Ok(self
-            .write(Concerns::Everybody, move |connection| changes::set_password(connection, &name, &hash, at))
-            .await?)
+        let at = attempt.at;
+        let set =
+            move |connection: &mut SqliteConnection| changes::set_password(connection, &name, &hash, at);
+        Ok(self.make(attempt, Concerns::Everybody, set).await?)
     }
 
-    async fn disable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError> {
-        Ok(self.write(Concerns::Everybody, move |connection| changes::disable(connection, &name, at)).await?)
+    async fn disable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let at = attempt.at;
+        let disable = move |connection: &mut SqliteConnection| changes::disable(connection, &name, at);
+        Ok(self.make(attempt, Concerns::Everybody, disable).await?)
     }
 
-    async fn enable(&self, name: UsernameKey, at: Timestamp) -> Result<Change, PortError> {
-        Ok(self.write(Concerns::Everybody, move |connection| changes::enable(connection, &name, at)).await?)
+    async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let at = attempt.at;
+        let enable = move |connection: &mut SqliteConnection| changes::enable(connection, &name, at);
+        Ok(self.make(attempt, Concerns::Everybody, enable).await?)
     }
 
-    async fn delete(&self, name: UsernameKey) -> Result<Change, PortError> {
-        Ok(self.write(Concerns::Everybody, move |connection| changes::delete(connection, &name)).await?)
+    async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let delete = move |connection: &mut SqliteConnection| changes::delete(connection, &name);
+        Ok(self.make(attempt, Concerns::Everybody, delete).await?)
     }
 
-    async fn rename(&self, id: UserId, name: Username, at: Timestamp) -> Result<Renaming, PortError> {
-        Ok(self
-            .write(Concerns::User(id), move |connection| changes::rename(connection, id, &name, at))
-            .await?)
+    async fn rename(&self, id: UserId, name: Username, attempt: Attempt) -> Result<Renaming, PortError> {
+        let at = attempt.at;
+        let rename = move |connection: &mut SqliteConnection| changes::rename(connection, id, &name, at);
+        Ok(self.make(attempt, Concerns::User(id), rename).await?)
     }
 
     async fn change_password(
         &self,
         hash: PasswordHash,
         session: NewSession,
+        attempt: Attempt,
     ) -> Result<ConfirmedChange, PortError> {
         let concerns = Concerns::User(session.user);
-        Ok(self
-            .write(concerns, move |connection| changes::change_password(connection, &hash, &session))
-            .await?)
+        let change =
+            move |connection: &mut SqliteConnection| changes::change_password(connection, &hash, &session);
+        Ok(self.make(attempt, concerns, change).await?)
     }
 
-    async fn close_account(&self, id: UserId, credentials_epoch: i64) -> Result<ConfirmedChange, PortError> {
-        Ok(self
-            .write(Concerns::User(id), move |connection| {
-                changes::close_account(connection, id, credentials_epoch)
-            })
-            .await?)
+    async fn close_account(
+        &self,
+        id: UserId,
+        credentials_epoch: i64,
+        attempt: Attempt,
+    ) -> Result<ConfirmedChange, PortError> {
+        let close = move |connection: &mut SqliteConnection| {
+            changes::close_account(connection, id, credentials_epoch)
+        };
+        Ok(self.make(attempt, Concerns::User(id), close).await?)
     }
 }
 
@@ -138,7 +150,7 @@ mod tests {
     use diesel::connection::SimpleConnection;
 
     use super::*;
-    use crate::testing::{Fixture, key, person};
+    use crate::testing::{Fixture, attempt, key, person};
 
     #[tokio::test]
     async fn a_row_that_no_code_of_ours_wrote_is_named_by_table_column_and_id() {
@@ -149,7 +161,7 @@ mod tests {
             ("updated_at", "999999999999999999"),
         ] {
             let fixture = Fixture::new();
-            fixture.store.insert(person("ann")).await.unwrap();
+            fixture.store.insert(person("ann"), attempt()).await.unwrap();
             let mut outsider = fixture.outsider();
             outsider.batch_execute("PRAGMA ignore_check_constraints = ON").unwrap();
             outsider.batch_execute(&format!("UPDATE users SET {column} = {value}")).unwrap();
@@ -171,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_number_below_one_is_nobodys() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         let mut outsider = fixture.outsider();
         assert!(outsider.batch_execute("UPDATE users SET id = 0").is_err());
         outsider.batch_execute("PRAGMA ignore_check_constraints = ON; UPDATE users SET id = -3").unwrap();
@@ -184,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_are_not_text_cannot_get_into_a_text_column() {
         let fixture = Fixture::new();
-        fixture.store.insert(person("ann")).await.unwrap();
+        fixture.store.insert(person("ann"), attempt()).await.unwrap();
         let mut outsider = fixture.outsider();
 
         for column in ["username", "username_key", "password_hash"] {

@@ -1,7 +1,16 @@
 //! What the audit log is told of: who tried what, from where, and how it ended.
 
+mod conclusion;
+mod seal;
+
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
+pub use self::conclusion::Conclusion;
+pub use self::seal::{
+    Anchor, AuditEntry, AuditKey, AuditedClient, Inspection, InvalidHead, Link, Seal, SealedEntry, Tampering,
+};
 use crate::ports::Requester;
 use crate::{ClientNetwork, LoginName, StrayText, UserAgent, UserId, Username, UsernameKey};
 
@@ -21,21 +30,34 @@ pub enum Origin {
     CommandLine,
 }
 
-/// One attempt and its end.
+/// What somebody attempts, when it is not known yet how it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What is attempted.
+    pub action: Action,
+    /// Whose account it is about.
+    pub subject: Subject,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// When it is decided.
+    pub at: Timestamp,
+    /// What hides the client's digest, drawn anew for each attempt.
+    pub salt: [u8; 16],
+}
+
+/// An attempt and its end, or several of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What was attempted.
-    pub action: Action,
+    /// The attempt; of several, the first.
+    pub attempt: Attempt,
     /// How it ended.
     pub outcome: Outcome,
-    /// Whose account it was about.
-    pub subject: Subject,
-    /// Where it came from.
-    pub origin: Origin,
+    /// How many there were.
+    pub count: u32,
 }
 
 /// What can be attempted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Making an account.
     SignUp,
@@ -70,7 +92,7 @@ pub enum Action {
 }
 
 /// How an attempt ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// As hoped.
     Success,
@@ -113,6 +135,24 @@ impl Origin {
     }
 }
 
+impl Attempt {
+    /// The attempt with its end.
+    pub fn ended(self, outcome: Outcome) -> Event {
+        Event { attempt: self, outcome, count: 1 }
+    }
+}
+
+impl Event {
+    /// The user who is gone with it: from everything on record of them, this event included, goes what could point
+    /// to a person.
+    pub fn forgets(&self) -> Option<UserId> {
+        match (self.attempt.action, self.outcome, &self.attempt.subject) {
+            (Action::CloseAccount | Action::Delete, Outcome::Success, Subject::User(id)) => Some(*id),
+            _ => None,
+        }
+    }
+}
+
 impl From<&Username> for Subject {
     fn from(name: &Username) -> Self {
         Self::Name(name.key().clone())
@@ -147,6 +187,18 @@ impl Action {
             Self::Enable => "enable",
             Self::SetPassword => "set_password",
             Self::Delete => "delete",
+        }
+    }
+}
+
+impl Outcome {
+    /// Its name in a log, and the reason of a refusal.
+    pub fn as_strs(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Success => ("success", None),
+            Self::Refused(reason) => ("refused", Some(reason)),
+            Self::Failed => ("failed", None),
+            Self::Abandoned => ("abandoned", None),
         }
     }
 }

@@ -1,0 +1,98 @@
+//! What the end of a change means for the audit log. A store writes it down in the transaction of the change, and
+//! has no opinion of its own.
+
+use super::{Action, Attempt, Event, Outcome, Subject};
+use crate::ports::{
+    Change, ConfirmedChange, Ending, EndingAll, Insertion, Opening, Renaming, Reuse, Rotation,
+};
+use crate::{Refusal, UserId};
+
+/// How something ended that is to be on record.
+pub trait Conclusion {
+    /// The event that it makes of the attempt, if it makes one.
+    fn conclude(&self, attempt: Attempt) -> Option<Event>;
+}
+
+impl Conclusion for Insertion {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        Some(match self {
+            Self::Done(user) => succeeded(attempt, user.id),
+            Self::UsernameTaken => attempt.ended(Outcome::Refused("username_taken")),
+        })
+    }
+}
+
+impl Conclusion for Change {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        Some(match self {
+            Self::Done(account) => succeeded(attempt, account.user.id),
+            Self::UnknownUser => attempt.ended(Outcome::Refused("unknown_user")),
+        })
+    }
+}
+
+impl Conclusion for Renaming {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        Some(attempt.ended(match self {
+            Self::Done(_) => Outcome::Success,
+            Self::UsernameTaken => Outcome::Refused("username_taken"),
+            Self::NoAccount => Outcome::Refused("no_account"),
+        }))
+    }
+}
+
+impl Conclusion for ConfirmedChange {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        Some(attempt.ended(match self {
+            Self::Done(_) => Outcome::Success,
+            Self::CredentialsChanged => Outcome::Refused(Refusal::CredentialsChanged.as_str()),
+            Self::NoAccount => Outcome::Refused("no_account"),
+        }))
+    }
+}
+
+impl Conclusion for Opening {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        let refusal = match self {
+            Self::Done(user) => return Some(succeeded(attempt, user.id)),
+            Self::UnknownUser => Refusal::UnknownUser,
+            Self::Disabled => Refusal::Disabled,
+            Self::CredentialsChanged => Refusal::CredentialsChanged,
+        };
+        Some(attempt.ended(Outcome::Refused(refusal.as_str())))
+    }
+}
+
+impl Conclusion for Rotation {
+    /// A plain refresh, and one that came at once with another, are no news.
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        match self {
+            Self::Rotated(_) | Self::Again(_, Reuse::Concurrent) => None,
+            Self::Again(_, Reuse::Recovered) => {
+                Some(Attempt { action: Action::RecoverRefresh, ..attempt }.ended(Outcome::Success))
+            }
+            Self::Ended(misuse) => Some(attempt.ended(Outcome::Refused(misuse.as_str()))),
+            Self::Over => Some(attempt.ended(Outcome::Refused("session_over"))),
+        }
+    }
+}
+
+impl Conclusion for Ending {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        Some(attempt.ended(match self {
+            Self::Done => Outcome::Success,
+            Self::Unknown => Outcome::Refused("no_live_session"),
+        }))
+    }
+}
+
+impl Conclusion for EndingAll {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        Some(attempt.ended(Outcome::Success))
+    }
+}
+
+/// Whoever it was about by name is known by number now.
+fn succeeded(attempt: Attempt, user: UserId) -> Event {
+    Attempt { subject: Subject::User(user), ..attempt }.ended(Outcome::Success)
+}

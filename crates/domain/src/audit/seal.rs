@@ -1,0 +1,560 @@
+//! What makes the audit log one that cannot be changed unnoticed: a chain of MACs, one over each event and the MAC
+//! before it, under a key that is not where the events are.
+//!
+//! What could point to a person enters the chain as a salted digest only. So it can be blanked when the person's
+//! account is deleted, and the chain still holds.
+
+use std::fmt::{self, Display, Write as _};
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::{Event, Origin, Subject};
+use crate::{UserAgent, UserId};
+
+/// What the events of a log are sealed with, and the names in it digested.
+#[derive(Clone)]
+pub struct AuditKey {
+    chain: Zeroizing<[u8; 32]>,
+    names: Zeroizing<[u8; 32]>,
+}
+
+/// The MAC over an event and all before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal(pub [u8; 32]);
+
+/// An event's place in the chain. The last one is the log's head: whoever knows it knows the whole log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Counted from 1, without a gap.
+    pub number: i64,
+    /// The seal of the event with this number.
+    pub seal: Seal,
+}
+
+/// The last link that was removed for its age, and the proof that it was removed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// What the oldest event that is kept follows.
+    pub link: Link,
+    /// The MAC over it.
+    pub proof: Seal,
+}
+
+/// An event as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// What was attempted, by the name that [`crate::Action`] gives it.
+    pub event: String,
+    /// How it ended: `success`, `refused`, `failed` or `abandoned`.
+    pub outcome: String,
+    /// Why it was refused, in `snake_case`.
+    pub reason: Option<String>,
+    /// How many of its kind it stands for.
+    pub count: i64,
+    /// Whose account it was about, if it is known.
+    pub user: Option<UserId>,
+    /// The digest of the name it was about, if nobody has it.
+    pub name_digest: Option<String>,
+    /// The request that made it; none for an operator's command.
+    pub request_id: Option<String>,
+    /// Who made it; nothing for an operator's command, and once it is blanked.
+    pub client: Option<AuditedClient>,
+    /// The digest that stands for the client in the chain.
+    pub client_digest: Option<[u8; 32]>,
+}
+
+/// Who made an attempt, as far as it can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditedClient {
+    /// What keeps the digest from being guessed once the rest is blanked.
+    pub salt: [u8; 16],
+    /// The client's address.
+    pub address: IpAddr,
+    /// What the client says it is.
+    pub user_agent: Option<UserAgent>,
+}
+
+/// An event and its place in the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedEntry {
+    /// The event.
+    pub entry: AuditEntry,
+    /// Its place.
+    pub link: Link,
+}
+
+/// What is wrong with a log: the first event, by number, of which it can be told.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Tampering {
+    /// The link from which the chain goes on was not written here.
+    #[error(
+        "the record of what was removed for its age is not one that this key made; if AUTH_AUDIT__KEY was changed, \
+         set the one that sealed the log"
+    )]
+    ForgedAnchor,
+    /// Events are not there.
+    #[error("event {first} is missing; the next one there is {next}")]
+    Missing {
+        /// The first that is not there.
+        first: i64,
+        /// The first that is.
+        next: i64,
+    },
+    /// An event is not what was sealed.
+    #[error(
+        "event {0} was changed, inserted or moved; if AUTH_AUDIT__KEY was changed, set the one that sealed the log"
+    )]
+    Altered(i64),
+    /// An event lost its client though the account it is about is there.
+    #[error("event {0} was robbed of its client: the account it is about was not deleted")]
+    Blanked(i64),
+    /// The log ends before the head it is said to have had.
+    #[error("the log ends with event {last}; events up to {head} were cut off")]
+    CutOff {
+        /// The last event there is.
+        last: i64,
+        /// The event that has to be there.
+        head: i64,
+    },
+    /// The event of the head is there, and is another one.
+    #[error("event {0} is not the one that was the head: it and what follows were written anew")]
+    OtherHead(i64),
+    /// The head was removed for its age, and nothing can be told of it.
+    #[error("the log begins after event {0}: compare it with a head that is not older than what is kept")]
+    HeadTooOld(i64),
+}
+
+/// A text that is no head of a log.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("a head is the number of an event, a colon and 64 hexadecimal digits, as the log tells it")]
+pub struct InvalidHead;
+
+impl Link {
+    /// What the first event follows.
+    pub const NONE: Self = Self { number: 0, seal: Seal([0; 32]) };
+}
+
+impl AuditKey {
+    /// The key that a secret stands for.
+    pub fn new(secret: &[u8]) -> Self {
+        let derived = |purpose| Zeroizing::new(mac(secret, &[purpose]).0);
+        Self { chain: derived(b"auth-api audit chain 1"), names: derived(b"auth-api audit name digest 1") }
+    }
+
+    /// Whose account an event is about: the number if it is known, else a digest of the name, whether somebody
+    /// has it or not. People type their password into the wrong field.
+    pub fn subject(&self, subject: &Subject) -> (Option<UserId>, Option<String>) {
+        match subject {
+            Subject::User(id) => (Some(*id), None),
+            Subject::Name(name) => (None, Some(self.digest(b"name:", name.as_str()))),
+            Subject::Text(text) => (None, Some(self.digest(b"text:", text.expose()))),
+            Subject::Unknown => (None, None),
+        }
+    }
+
+    /// An event as it is to be kept.
+    pub fn entry(&self, event: &Event) -> AuditEntry {
+        let (outcome, reason) = event.outcome.as_strs();
+        let (user, name_digest) = self.subject(&event.attempt.subject);
+        let (client, request_id) = match &event.attempt.origin {
+            Origin::CommandLine => (None, None),
+            Origin::Request { address, request_id, user_agent } => {
+                let salt = event.attempt.salt;
+                let client = AuditedClient { salt, address: *address, user_agent: user_agent.clone() };
+                (Some(client), Some(request_id.clone()))
+            }
+        };
+        AuditEntry {
+            at: event.attempt.at,
+            event: event.attempt.action.as_str().to_owned(),
+            outcome: outcome.to_owned(),
+            reason: reason.map(str::to_owned),
+            count: event.count.into(),
+            user,
+            name_digest,
+            request_id,
+            client_digest: client.as_ref().map(AuditedClient::digest),
+            client,
+        }
+    }
+
+    /// The place of an entry that follows `previous`.
+    pub fn seal(&self, entry: &AuditEntry, previous: Link) -> Link {
+        let number = previous.number + 1;
+        let AuditEntry { at, event, outcome, reason, count, user, name_digest, request_id, .. } = entry;
+        let mut sealed = Sealed::default();
+        sealed.push(&previous.seal.0);
+        sealed.push(&number.to_be_bytes());
+        sealed.push(&at.as_microsecond().to_be_bytes());
+        sealed.push(event.as_bytes());
+        sealed.push(outcome.as_bytes());
+        sealed.push_optional(reason.as_deref().map(str::as_bytes));
+        sealed.push(&count.to_be_bytes());
+        sealed.push_optional(user.map(|id| id.0.to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
+        sealed.push_optional(name_digest.as_deref().map(str::as_bytes));
+        sealed.push_optional(request_id.as_deref().map(str::as_bytes));
+        sealed.push_optional(entry.client_digest.as_ref().map(<[u8; 32]>::as_slice));
+        Link { number, seal: mac(&*self.chain, &[b"event", &sealed.0]) }
+    }
+
+    /// The proof that everything up to `link` was removed for its age.
+    pub fn anchor(&self, link: Link) -> Anchor {
+        let proof = mac(&*self.chain, &[b"anchor", &link.number.to_be_bytes(), &link.seal.0]);
+        Anchor { link, proof }
+    }
+
+    /// Half of an HMAC's half: enough to tell names apart, too little to be mistaken for a credential.
+    fn digest(&self, kind: &[u8], text: &str) -> String {
+        hex(&mac(&*self.names, &[kind, text.as_bytes()]).0[..8])
+    }
+}
+
+impl AuditedClient {
+    fn digest(&self) -> [u8; 32] {
+        let mut sealed = Sealed::default();
+        sealed.push(&self.salt);
+        sealed.push(self.address.to_string().as_bytes());
+        sealed.push_optional(self.user_agent.as_ref().map(|it| it.as_str().as_bytes()));
+        Sha256::digest(&sealed.0).into()
+    }
+}
+
+/// Looks through a log from its oldest event to its newest.
+pub struct Inspection<'key> {
+    key: &'key AuditKey,
+    last: Link,
+    expected: Option<Link>,
+}
+
+impl<'key> Inspection<'key> {
+    /// Begins where the log does: after what was removed for its age, if anything was. It is to end with
+    /// `expected` or later, if that is known.
+    pub fn begin(
+        key: &'key AuditKey,
+        anchor: Option<Anchor>,
+        expected: Option<Link>,
+    ) -> Result<Self, Tampering> {
+        let last = match anchor {
+            Some(anchor) if key.anchor(anchor.link) != anchor => return Err(Tampering::ForgedAnchor),
+            Some(anchor) => anchor.link,
+            None => Link::NONE,
+        };
+        let inspection = Self { key, last, expected };
+        match expected {
+            Some(head) if head.number < last.number => Err(Tampering::HeadTooOld(last.number)),
+            _ => inspection.compare_with_head().map(|()| inspection),
+        }
+    }
+
+    /// Looks at the next event there is, and whether the account that it is about is.
+    pub fn look_at(&mut self, sealed: &SealedEntry, account_exists: bool) -> Result<(), Tampering> {
+        let SealedEntry { entry, link } = sealed;
+        let number = self.last.number + 1;
+        if link.number != number {
+            return Err(Tampering::Missing { first: number, next: link.number });
+        }
+        if self.key.seal(entry, self.last) != *link {
+            return Err(Tampering::Altered(number));
+        }
+        match (&entry.client, entry.client_digest) {
+            (Some(client), digest) if Some(client.digest()) != digest => {
+                return Err(Tampering::Altered(number));
+            }
+            (None, Some(_)) if account_exists || entry.user.is_none() => {
+                return Err(Tampering::Blanked(number));
+            }
+            _ => {}
+        }
+        self.last = *link;
+        self.compare_with_head()
+    }
+
+    /// There are no more. Tells the head.
+    pub fn end(self) -> Result<Link, Tampering> {
+        match self.expected {
+            Some(head) if head.number > self.last.number => {
+                Err(Tampering::CutOff { last: self.last.number, head: head.number })
+            }
+            _ => Ok(self.last),
+        }
+    }
+
+    fn compare_with_head(&self) -> Result<(), Tampering> {
+        match self.expected {
+            Some(head) if head.number == self.last.number && head.seal != self.last.seal => {
+                Err(Tampering::OtherHead(head.number))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bytes from which every part can be told, so that no two lists of parts are one.
+#[derive(Default)]
+struct Sealed(Vec<u8>);
+
+impl Sealed {
+    fn push(&mut self, part: &[u8]) {
+        self.0.extend((part.len() as u64).to_be_bytes());
+        self.0.extend(part);
+    }
+
+    fn push_optional(&mut self, part: Option<&[u8]>) {
+        self.0.push(part.is_some().into());
+        self.push(part.unwrap_or_default());
+    }
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> Seal {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104, section 2)")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
+    for part in parts {
+        mac.update(part);
+    }
+    Seal(mac.finalize().into_bytes().into())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+impl Display for Link {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.number, hex(&self.seal.0))
+    }
+}
+
+impl FromStr for Link {
+    type Err = InvalidHead;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHead> {
+        let (number, digits) = text.split_once(':').ok_or(InvalidHead)?;
+        let number = number.parse().ok().filter(|number| *number >= 0).ok_or(InvalidHead)?;
+        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(InvalidHead);
+        }
+        let mut seal = [0; 32];
+        for (byte, pair) in seal.iter_mut().zip(digits.as_bytes().as_chunks::<2>().0) {
+            let pair = str::from_utf8(pair).map_err(|_| InvalidHead)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidHead)?;
+        }
+        Ok(Self { number, seal: Seal(seal) })
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("AuditKey")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ann, attempt};
+    use crate::{Action, Attempt, LoginName, Outcome};
+
+    fn key() -> AuditKey {
+        AuditKey::new(b"a secret of the tests")
+    }
+
+    fn event(number: u32) -> Event {
+        let user_agent = UserAgent::from_header("curl/8");
+        let origin = Origin::Request {
+            address: "192.0.2.7".parse().unwrap(),
+            request_id: format!("r-{number}"),
+            user_agent,
+        };
+        Event { count: number, ..Attempt { origin, ..attempt() }.ended(Outcome::Refused("wrong_password")) }
+    }
+
+    fn log(length: u32) -> Vec<SealedEntry> {
+        let mut last = Link::NONE;
+        (1..=length)
+            .map(|number| {
+                let entry = key().entry(&event(number));
+                last = key().seal(&entry, last);
+                SealedEntry { entry, link: last }
+            })
+            .collect()
+    }
+
+    fn inspect(
+        log: &[SealedEntry],
+        anchor: Option<Anchor>,
+        expected: Option<Link>,
+    ) -> Result<Link, Tampering> {
+        let key = key();
+        let mut inspection = Inspection::begin(&key, anchor, expected)?;
+        log.iter().try_for_each(|sealed| inspection.look_at(sealed, true))?;
+        inspection.end()
+    }
+
+    #[test]
+    fn an_untouched_log_is_in_order_and_its_head_is_told() {
+        let log = log(5);
+
+        assert_eq!(inspect(&[], None, None), Ok(Link::NONE));
+        assert_eq!(inspect(&log, None, None), Ok(log[4].link));
+        for known in &log {
+            assert_eq!(inspect(&log, None, Some(known.link)), Ok(log[4].link));
+        }
+    }
+
+    #[test]
+    fn a_change_of_any_part_of_an_event_is_found() {
+        let change: [fn(&mut AuditEntry); 14] = [
+            |entry| entry.at = Timestamp::UNIX_EPOCH,
+            |entry| entry.event = "log_out".to_owned(),
+            |entry| entry.outcome = "success".to_owned(),
+            |entry| entry.reason = None,
+            |entry| entry.reason = Some(String::new()),
+            |entry| entry.count += 1,
+            |entry| entry.user = None,
+            |entry| entry.user = Some(UserId(8)),
+            |entry| entry.name_digest = Some(String::new()),
+            |entry| entry.request_id = Some("r-1".to_owned()),
+            |entry| entry.client.as_mut().unwrap().address = "192.0.2.8".parse().unwrap(),
+            |entry| entry.client.as_mut().unwrap().user_agent = None,
+            |entry| entry.client.as_mut().unwrap().salt = [1; 16],
+            |entry| entry.client_digest = None,
+        ];
+        for (number, change) in change.into_iter().enumerate() {
+            let mut log = log(5);
+            change(&mut log[2].entry);
+
+            assert_eq!(inspect(&log, None, None), Err(Tampering::Altered(3)), "change {number}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_was_removed_inserted_or_moved_is_the_first_that_is_named() {
+        let mut removed = log(5);
+        removed.remove(1);
+        assert_eq!(inspect(&removed, None, None), Err(Tampering::Missing { first: 2, next: 3 }));
+
+        let mut swapped = log(5);
+        let (second, third) = (swapped[1].entry.clone(), swapped[2].entry.clone());
+        (swapped[1].entry, swapped[2].entry) = (third, second);
+        assert_eq!(inspect(&swapped, None, None), Err(Tampering::Altered(2)));
+
+        let mut inserted = log(5);
+        let forged = SealedEntry { entry: key().entry(&event(9)), link: inserted[1].link };
+        inserted.insert(1, forged);
+        assert_eq!(inspect(&inserted, None, None), Err(Tampering::Altered(2)));
+
+        let mut appended = log(5);
+        let mut forged = appended[4].clone();
+        forged.link.number = 6;
+        appended.push(forged);
+        assert_eq!(inspect(&appended, None, None), Err(Tampering::Altered(6)));
+    }
+
+    #[test]
+    fn an_end_that_was_cut_off_or_written_anew_shows_against_a_head_that_is_known() {
+        let whole = log(5);
+        let head = whole[4].link;
+        assert!(inspect(&whole[..3], None, None).is_ok());
+        assert_eq!(inspect(&whole[..3], None, Some(head)), Err(Tampering::CutOff { last: 3, head: 5 }));
+        assert_eq!(inspect(&[], None, Some(head)), Err(Tampering::CutOff { last: 0, head: 5 }));
+
+        // By somebody with the key.
+        let mut anew = whole[..4].to_vec();
+        let entry = key().entry(&event(9));
+        anew.push(SealedEntry { link: key().seal(&entry, anew[3].link), entry });
+        assert!(inspect(&anew, None, None).is_ok());
+        assert_eq!(inspect(&anew, None, Some(head)), Err(Tampering::OtherHead(5)));
+    }
+
+    #[test]
+    fn what_is_left_when_old_events_are_removed_is_proven_from_the_anchor_on() {
+        let log = log(5);
+        let anchor = key().anchor(log[2].link);
+
+        assert_eq!(inspect(&log[3..], Some(anchor), None), Ok(log[4].link));
+        assert_eq!(inspect(&log[3..], Some(anchor), Some(log[2].link)), Ok(log[4].link));
+        assert_eq!(inspect(&log[3..], Some(anchor), Some(log[1].link)), Err(Tampering::HeadTooOld(3)));
+        assert_eq!(inspect(&log[3..], None, None), Err(Tampering::Missing { first: 1, next: 4 }));
+        assert_eq!(inspect(&log[4..], Some(anchor), None), Err(Tampering::Missing { first: 4, next: 5 }));
+        // Whoever removes more cannot make an anchor of it, although the link stands in the event.
+        let forged = Anchor { link: log[3].link, ..anchor };
+        assert_eq!(inspect(&log[4..], Some(forged), None), Err(Tampering::ForgedAnchor));
+    }
+
+    #[test]
+    fn a_client_may_be_blanked_when_the_account_is_gone_and_not_otherwise() {
+        let mut log = log(3);
+        log[1].entry.client = None;
+        let key = key();
+        let looked_at = |log: &[SealedEntry], exists| {
+            let mut inspection = Inspection::begin(&key, None, None).unwrap();
+            log.iter().try_for_each(|sealed| inspection.look_at(sealed, exists))
+        };
+
+        assert_eq!(looked_at(&log, false), Ok(()));
+        assert_eq!(looked_at(&log, true), Err(Tampering::Blanked(2)));
+
+        let stranger = Subject::from(&LoginName::from_typed("nobody"));
+        let entry = key.entry(&Attempt { subject: stranger, ..attempt() }.ended(Outcome::Abandoned));
+        let link = key.seal(&entry, Link::NONE);
+        let nobody = SealedEntry { entry: AuditEntry { client: None, ..entry }, link };
+        assert_eq!(looked_at(&[nobody], false), Err(Tampering::Blanked(1)));
+    }
+
+    #[test]
+    fn another_key_seals_otherwise_and_shows_itself() {
+        let log = log(1);
+        let other = AuditKey::new(b"another secret of the tests");
+        let mut inspection = Inspection::begin(&other, None, None).unwrap();
+
+        assert_eq!(inspection.look_at(&log[0], true), Err(Tampering::Altered(1)));
+        assert!(Inspection::begin(&other, Some(key().anchor(log[0].link)), None).is_err());
+        assert_eq!(format!("{other:?}"), "AuditKey");
+    }
+
+    #[test]
+    fn a_name_is_a_digest_whether_it_is_possible_or_not_and_its_spellings_have_one() {
+        let digest = |typed: &str| key().subject(&Subject::from(&LoginName::from_typed(typed))).1.unwrap();
+
+        for typed in ["hunter2hunter2", "hunter2 hunter2\n{\"event\":\"forged\"}\u{1b}[31m"] {
+            let digest = digest(typed);
+            assert!(digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{digest}");
+        }
+        assert_eq!(digest("Ann"), digest("ann"));
+        assert_ne!(digest("ann"), digest("bob"));
+        assert_eq!(key().subject(&Subject::User(ann().user.id)), (Some(ann().user.id), None));
+    }
+
+    #[test]
+    fn a_command_has_no_client_to_blank() {
+        let attempt = Attempt { action: Action::Disable, origin: Origin::CommandLine, ..attempt() };
+        let entry = key().entry(&attempt.ended(Outcome::Success));
+
+        assert_eq!((entry.client, entry.client_digest, entry.request_id), (None, None, None));
+    }
+
+    #[test]
+    fn a_head_has_one_spelling_and_what_is_none_is_refused() {
+        let head = log(3)[2].link;
+        assert_eq!(head.to_string().parse(), Ok(head));
+        assert_eq!(Link::NONE.to_string().parse(), Ok(Link::NONE));
+
+        let digits = "0".repeat(64);
+        for text in
+            ["", ":", "3", "3:", &digits, "-1:00", &format!("-1:{digits}"), &format!("3:{}+1", &digits[2..])]
+        {
+            assert_eq!(text.parse::<Link>(), Err(InvalidHead), "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Events as rows: what is appended in the transaction of a change, what is read, and what a row must be.
+
+mod changes;
+mod lookups;
+
+use std::fmt::Display;
+
+use async_trait::async_trait;
+use diesel::{Insertable, Queryable, Selectable};
+use domain::ports::{AuditLog, AuditQuery, ListedEvent, PortError};
+use domain::{AuditEntry, AuditedClient, Event, Link, Seal, SealedEntry, Tampering, UserAgent, UserId};
+use jiff::Timestamp;
+
+pub(crate) use self::changes::record;
+use crate::SqliteStore;
+use crate::editions::Concerns;
+use crate::error::BrokenRow;
+use crate::schema::audit_events;
+
+#[async_trait]
+impl AuditLog for SqliteStore {
+    async fn append(&self, events: Vec<Event>) -> Result<(), PortError> {
+        let key = self.inside.audit_key.clone();
+        Ok(self
+            .write(Concerns::Nobody, move |connection| {
+                events.iter().try_for_each(|event| changes::append(connection, &key, event))
+            })
+            .await?)
+    }
+
+    async fn list_events(
+        &self,
+        query: AuditQuery,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<ListedEvent>, PortError> {
+        let key = self.inside.audit_key.clone();
+        Ok(self.read(move |reader| lookups::list(reader, &key, &query, after, limit)).await?)
+    }
+
+    async fn inspect(&self, expected: Option<Link>) -> Result<Result<Link, Tampering>, PortError> {
+        let key = self.inside.audit_key.clone();
+        Ok(self.read(move |reader| lookups::inspect(reader, &key, expected)).await?)
+    }
+
+    async fn head(&self) -> Result<Link, PortError> {
+        Ok(self.read(lookups::head).await?)
+    }
+
+    async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
+        let key = self.inside.audit_key.clone();
+        Ok(self
+            .write(Concerns::Nobody, move |connection| changes::remove_before(connection, &key, at, limit))
+            .await?)
+    }
+}
+
+#[derive(Insertable, Queryable, Selectable)]
+#[diesel(table_name = audit_events)]
+struct Row {
+    number: i64,
+    at: i64,
+    event: String,
+    outcome: String,
+    reason: Option<String>,
+    count: i64,
+    user_id: Option<i64>,
+    name_digest: Option<String>,
+    request_id: Option<String>,
+    salt: Option<Vec<u8>>,
+    address: Option<String>,
+    user_agent: Option<String>,
+    client_digest: Option<Vec<u8>>,
+    seal: Vec<u8>,
+}
+
+impl From<SealedEntry> for Row {
+    fn from(SealedEntry { entry, link }: SealedEntry) -> Self {
+        let (salt, address, user_agent) = match entry.client {
+            Some(AuditedClient { salt, address, user_agent }) => {
+                let user_agent = user_agent.map(|it| it.as_str().to_owned());
+                (Some(salt.to_vec()), Some(address.to_string()), user_agent)
+            }
+            None => (None, None, None),
+        };
+        Self {
+            number: link.number,
+            at: entry.at.as_microsecond(),
+            event: entry.event,
+            outcome: entry.outcome,
+            reason: entry.reason,
+            count: entry.count,
+            user_id: entry.user.map(|id| id.0),
+            name_digest: entry.name_digest,
+            request_id: entry.request_id,
+            salt,
+            address,
+            user_agent,
+            client_digest: entry.client_digest.map(Vec::from),
+            seal: link.seal.0.to_vec(),
+        }
+    }
+}
+
+impl TryFrom<Row> for SealedEntry {
+    type Error = BrokenRow;
+
+    fn try_from(row: Row) -> Result<Self, BrokenRow> {
+        let broken = |column, found: &dyn Display| broken(row.number, column, found);
+        let client = match (row.salt, row.address) {
+            (Some(salt), Some(address)) => Some(AuditedClient {
+                salt: bytes(&salt).ok_or_else(|| broken("salt", &"of another length"))?,
+                address: address.parse().map_err(|_| broken("address", &"no address"))?,
+                user_agent: row.user_agent.map(UserAgent::from_stored),
+            }),
+            (None, None) if row.user_agent.is_none() => None,
+            _ => return Err(broken("address", &"half blanked")),
+        };
+        let digest =
+            |digest: Vec<u8>| bytes(&digest).ok_or_else(|| broken("client_digest", &"of another length"));
+        let entry = AuditEntry {
+            at: Timestamp::from_microsecond(row.at).map_err(|_| broken("at", &row.at))?,
+            event: row.event,
+            outcome: row.outcome,
+            reason: row.reason,
+            count: row.count,
+            user: row.user_id.map(UserId),
+            name_digest: row.name_digest,
+            request_id: row.request_id,
+            client,
+            client_digest: row.client_digest.map(digest).transpose()?,
+        };
+        let seal = bytes(&row.seal).ok_or_else(|| broken("seal", &"of another length"))?;
+        Ok(Self { entry, link: Link { number: row.number, seal: Seal(seal) } })
+    }
+}
+
+fn bytes<const LENGTH: usize>(found: &[u8]) -> Option<[u8; LENGTH]> {
+    found.try_into().ok()
+}
+
+fn broken(number: i64, column: &'static str, found: &dyn Display) -> BrokenRow {
+    BrokenRow { table: "audit_events", column, id: number.to_string(), found: found.to_string() }
+}
