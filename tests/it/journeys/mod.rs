@@ -1,6 +1,7 @@
 //! What people do with the running binary.
 
 mod accounts;
+mod audit;
 mod command_line;
 mod hashing;
 mod http;

@@ -80,6 +80,11 @@ impl Drop for Store {
     }
 }
 
+/// Does the same to the database of a deployment.
+pub(crate) fn tamper_with(folder: &Path, sql: &str) {
+    tamper(&folder.join("data/auth.db"), sql);
+}
+
 fn tamper(path: &Path, sql: &str) {
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     connection.batch_execute(sql).unwrap();

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how an answer or a refusal comes back.
 
+mod audit;
 mod configuration;
 mod healthcheck;
 mod keys;
@@ -63,6 +64,9 @@ enum Command {
     /// See where a user is logged in, and log them out
     #[command(subcommand)]
     Sessions(sessions::Command),
+    /// See what was attempted, and prove that the record of it was not changed
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Make the keys that sign tokens, change them, take them out of use
     ///
     /// Running servers see every change within a second.
@@ -115,6 +119,7 @@ impl Command {
                 command.run(&loaded.config)
             }
             Self::Sessions(command) => command.run(&load(file, Audience::Caller)?.config),
+            Self::Audit(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Keys(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Config(command) => command.run(&load(file, Audience::Caller)?),
             Self::Openapi => {
