@@ -39,7 +39,7 @@ pub use session::{
     EndCause, Generation, KNOWN_NETWORK_TTL, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Nonce, Session, SessionId,
     SessionRules, UserAgent,
 };
-pub use token::{AccessToken, Bearer, Grant, InvalidToken, RefreshClaim, RefreshToken, Tokens};
+pub use token::{AccessClaims, AccessToken, Bearer, Grant, InvalidToken, RefreshClaim, RefreshToken, Tokens};
 pub use user::{Account, User, UserId};
 pub use username::{
     InvalidUsername, LoginName, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, StrayText, Username, UsernameKey,

@@ -15,10 +15,10 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    AccessToken, Account, Attempt, AuditEntry, Bearer, ClientNetwork, EndCause, Event, Generation, Grant,
-    InvalidToken, Link, Misuse, NewPassword, Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet,
-    RefreshClaim, Session, SessionId, SessionRules, Tampering, User, UserAgent, UserId, Username,
-    UsernameKey,
+    AccessClaims, AccessToken, Account, Attempt, AuditEntry, Bearer, ClientNetwork, EndCause, Event,
+    Generation, Grant, InvalidToken, Link, Misuse, NewPassword, Nonce, Password, PasswordHash,
+    PasswordProblem, PublicKeySet, RefreshClaim, Session, SessionId, SessionRules, Tampering, User,
+    UserAgent, UserId, Username, UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -207,6 +207,9 @@ pub trait TokenIssuer: Send + Sync {
 
     /// Whose token this is, if it is one of ours, whole, and holds now.
     fn verify(&self, token: &str) -> Result<Bearer, InvalidToken>;
+
+    /// All that this token says, if [`TokenIssuer::verify`] takes it.
+    fn inspect(&self, token: &str) -> Result<AccessClaims, InvalidToken>;
 
     /// What others verify tokens with. A key is among it some time before it signs and as long as it verifies.
     fn public_keys(&self) -> PublicKeySet;

@@ -73,6 +73,25 @@ pub struct Bearer {
     pub generation: Generation,
 }
 
+/// All that a good access token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessClaims {
+    /// Whose it is, of which session and generation.
+    pub bearer: Bearer,
+    /// Its own identifier.
+    pub id: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// For whom, if it says so.
+    pub audience: Option<String>,
+    /// Through which client it was asked for.
+    pub client_id: String,
+    /// From when on it holds.
+    pub issued_at: Timestamp,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
 /// Why an access token is refused. Tells what its holder can do about it, and nothing of the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidToken {

@@ -24,9 +24,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ports::{Clock, Entropy, PortError, TokenIssuer};
 use domain::{
-    AccessToken, Bearer, Generation, Grant, InvalidToken, MAX_USERNAME_LENGTH, PublicKeySet, SessionId,
-    UserId, Username,
+    AccessClaims, AccessToken, Bearer, Generation, Grant, InvalidToken, MAX_USERNAME_LENGTH, PublicKeySet,
+    SessionId, UserId, Username,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -135,6 +136,18 @@ impl JwtIssuer {
         if proven { Ok(()) } else { Err(SelfTestError(None)) }
     }
 
+    /// What a token says, and whose it is, if it is one of ours, whole, and holds now.
+    fn read(&self, token: &str) -> Result<(Claims, Bearer), InvalidToken> {
+        let token = Compact::parse(token).ok_or(InvalidToken::Invalid)?;
+        let header = token.header().ok_or(InvalidToken::Invalid)?;
+        if !self.profile.token_type.is_named_by(&header.typ) || !self.keys().signed(&header, &token) {
+            return Err(InvalidToken::Invalid);
+        }
+        let claims = token.claims().ok_or(InvalidToken::Invalid)?;
+        let bearer = self.check(&claims)?;
+        Ok((claims, bearer))
+    }
+
     fn check(&self, claims: &Claims) -> Result<Bearer, InvalidToken> {
         let Profile { issuer, audience, client_id, max_lifetime, .. } = &self.profile;
         let now = self.clock.now().as_second();
@@ -187,12 +200,21 @@ impl TokenIssuer for JwtIssuer {
     }
 
     fn verify(&self, token: &str) -> Result<Bearer, InvalidToken> {
-        let token = Compact::parse(token).ok_or(InvalidToken::Invalid)?;
-        let header = token.header().ok_or(InvalidToken::Invalid)?;
-        if !self.profile.token_type.is_named_by(&header.typ) || !self.keys().signed(&header, &token) {
-            return Err(InvalidToken::Invalid);
-        }
-        self.check(&token.claims().ok_or(InvalidToken::Invalid)?)
+        self.read(token).map(|(_, bearer)| bearer)
+    }
+
+    fn inspect(&self, token: &str) -> Result<AccessClaims, InvalidToken> {
+        let (claims, bearer) = self.read(token)?;
+        let time = |seconds| Timestamp::from_second(seconds).map_err(|_| InvalidToken::Invalid);
+        Ok(AccessClaims {
+            bearer,
+            id: claims.jti,
+            issuer: claims.iss,
+            audience: claims.aud,
+            client_id: claims.client_id,
+            issued_at: time(claims.iat)?,
+            expires_at: time(claims.exp)?,
+        })
     }
 
     fn public_keys(&self) -> PublicKeySet {

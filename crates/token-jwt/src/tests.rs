@@ -114,6 +114,7 @@ fn without(mut object: Value, member: &str) -> Value {
 #[track_caller]
 fn assert_refused(token: &str) {
     assert_eq!(issuer().verify(token), Err(InvalidToken::Invalid), "{token}");
+    assert_eq!(issuer().inspect(token), Err(InvalidToken::Invalid), "{token}");
 }
 
 #[test]
@@ -136,6 +137,22 @@ fn a_token_verifies_as_issued_and_when_put_together_by_hand() {
     assert_eq!(issuer().verify(&issued()), Ok(bearer()));
     // Or every refusal below would prove nothing.
     assert_eq!(issuer().verify(&signed(&header(), &claims())), Ok(bearer()));
+}
+
+#[test]
+fn a_token_that_verifies_tells_all_that_it_says() {
+    let inspected = issuer().inspect(&issued()).unwrap();
+
+    let expected = AccessClaims {
+        bearer: bearer(),
+        id: "3.BwcHBwcHBwcHBwcHBwcHBw".to_owned(),
+        issuer: "https://auth.example".to_owned(),
+        audience: Some("shop".to_owned()),
+        client_id: "web".to_owned(),
+        issued_at: at(NOW),
+        expires_at: at(NOW + 900),
+    };
+    assert_eq!(inspected, expected);
 }
 
 #[test]
