@@ -432,6 +432,41 @@ fn a_file_with_a_secret_that_others_can_read_gives_one_warning_each() {
 }
 
 #[test]
+fn backends_that_cannot_be_told_apart_or_have_no_secret_stop_the_start() {
+    let digest = "bc0e5d5ea3512e3344b2fa5a77e33b5921ad03b1ea715836f314dc964ae992ca";
+    for (value, says) in [
+        (CANARY.to_owned(), "id:digest"),
+        (format!("{CANARY}:"), "64 of the characters"),
+        (format!("{CANARY}:{}", digest.to_uppercase()), "64 of the characters"),
+        (format!("{CANARY} :{digest}"), "an id that"),
+        (format!("shop:{digest},{CANARY}"), "id:digest"),
+        (format!("{CANARY}:{digest},{CANARY}:{digest}"), "twice"),
+        // The digests of nothing, of the word secret, and one that somebody typed.
+        ("shop:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(), "openssl rand"),
+        ("shop:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b".to_owned(), "openssl rand"),
+        (format!("shop:{}", "0123456789abcdef".repeat(4)), "openssl rand"),
+    ] {
+        let deployment = Deployment::bare().set("AUTH_INTROSPECTION__CLIENTS", &value);
+
+        let checked = check(&deployment);
+
+        assert_refused(&checked, "AUTH_INTROSPECTION__CLIENTS");
+        assert!(checked.stderr.contains(says), "{checked:?}");
+        let (_, digest) = value.split_once(':').unwrap_or_default();
+        assert!(digest.is_empty() || !checked.stderr.contains(digest), "{checked:?}");
+        assert_eq!(deployment.run(&["serve"]).code, 2);
+    }
+    for value in ["", &format!("shop:{digest}"), &format!(" shop:{digest} , stock-2.eu:{digest}")] {
+        let checked = check(&Deployment::bare().set("AUTH_INTROSPECTION__CLIENTS", value));
+        assert_eq!(checked.code, 0, "{checked:?}");
+        assert!(!format!("{checked:?}").contains(digest), "{checked:?}");
+    }
+    let in_file = Deployment::bare();
+    in_file.write("auth-api.toml", &format!("[introspection]\nclients = \"shop:{digest}\"\n"));
+    assert_eq!(check(&in_file).code, 0);
+}
+
+#[test]
 fn plain_http_on_the_network_needs_a_proxy_before_it() {
     for environment in ["development", "production"] {
         for address in ["0.0.0.0:8000", "[::]:8000", "192.0.2.7:8000", "[::ffff:192.0.2.7]:8000"] {

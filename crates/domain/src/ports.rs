@@ -36,6 +36,8 @@ pub struct Ports {
     pub tokens: Arc<dyn TokenIssuer>,
     /// How refresh tokens are.
     pub refresh_tokens: Arc<dyn RefreshTokens>,
+    /// Which backends may ask about tokens.
+    pub clients: Arc<dyn Clients>,
     /// Where attempts are kept, in the same place.
     pub audit_log: Arc<dyn AuditLog>,
     /// Who is told of every attempt.
@@ -226,6 +228,14 @@ pub trait RefreshTokens: Send + Sync {
 
     /// Whether this text was made here, for a session with this nonce.
     fn is_genuine(&self, text: &str, nonce: &Nonce) -> bool;
+}
+
+/// Knows the backends that an operator lets ask about tokens.
+#[cfg_attr(test, mockall::automock)]
+pub trait Clients: Send + Sync {
+    /// Whether there is a backend of this identifier and this is its secret. Neither how long it takes nor anything
+    /// else tells which of the two was wrong.
+    fn admits(&self, id: &str, secret: &str) -> bool;
 }
 
 /// Keeps attempts, sealed against change, by the same promise as [`UserRepo`].

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::ports::{
-    Finisher, MockAuditLog, MockAuditStream, MockClock, MockEntropy, MockHasher, MockReadiness,
+    Finisher, MockAuditLog, MockAuditStream, MockClients, MockClock, MockEntropy, MockHasher, MockReadiness,
     MockRefreshTokens, MockSessionRepo, MockTokenIssuer, MockUserRepo, PortError, Ports,
 };
 use crate::{
@@ -39,6 +39,7 @@ pub(crate) fn ports() -> Ports {
         hasher: Arc::new(MockHasher::new()),
         tokens: Arc::new(MockTokenIssuer::new()),
         refresh_tokens: Arc::new(MockRefreshTokens::new()),
+        clients: Arc::new(MockClients::new()),
         audit_log: Arc::new(audit_log),
         audit_stream: Arc::new(MockAuditStream::new()),
         finisher: Arc::new(Spawning),

@@ -8,6 +8,7 @@
 
 mod audit_lines;
 mod cli;
+mod clients;
 pub mod config;
 mod lifecycle;
 mod line_end;
@@ -18,3 +19,4 @@ mod system;
 mod wiring;
 
 pub use cli::run;
+pub use clients::{ConfiguredClients, InvalidClients};

@@ -162,6 +162,7 @@ impl Application {
             hasher: Arc::new(hasher),
             tokens: tokens.clone(),
             refresh_tokens: Arc::new(refresh_tokens),
+            clients: Arc::new(config.clients.clone()),
             audit_log: store.clone(),
             audit_stream: Arc::new(AuditLines::new(audit_key)),
             finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),

@@ -71,6 +71,8 @@ pub enum Action {
     RecoverRefresh,
     /// Logging out.
     LogOut,
+    /// A backend shows who it is. Recorded only when it is refused.
+    RecogniseClient,
     /// Ending one of one's sessions.
     EndSession,
     /// Ending all sessions of an account, or all but one.
@@ -178,6 +180,7 @@ impl Action {
             Self::Refresh => "refresh",
             Self::RecoverRefresh => "recover_refresh",
             Self::LogOut => "log_out",
+            Self::RecogniseClient => "recognise_client",
             Self::EndSession => "end_session",
             Self::EndSessions => "end_sessions",
             Self::Rename => "rename",

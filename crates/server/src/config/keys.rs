@@ -10,6 +10,7 @@ use token_jwt::TokenType;
 
 use super::readers::{self, Wrong};
 use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
+use crate::clients::ConfiguredClients;
 
 /// What can be said of a setting without reading it.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 36] = [
+pub static KEYS: [&Key; 37] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -115,6 +116,7 @@ pub static KEYS: [&Key; 36] = [
     &AUDIT_KEY_FILE,
     &LOG_LEVEL.key,
     &LOG_FORMAT.key,
+    &INTROSPECTION_CLIENTS.key,
     &DOCS_ENABLED.key,
 ];
 
@@ -407,6 +409,18 @@ pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
         "how log lines look: pretty or json",
     ),
     read: readers::log_format,
+};
+
+pub(super) static INTROSPECTION_CLIENTS: Setting<ConfiguredClients> = Setting {
+    key: Key {
+        name: "AUTH_INTROSPECTION__CLIENTS",
+        default: DefaultValue::Unset,
+        shape: Shape::Text,
+        // No secret, and shown to nobody all the same: somebody may have made up what it is the digest of.
+        is_secret: true,
+        meaning: "backends that may ask about tokens and revoke them: id:digest pairs with commas between them",
+    },
+    read: readers::clients,
 };
 
 pub(super) static DOCS_ENABLED: Setting<bool> = Setting {

@@ -23,6 +23,7 @@ use self::keys::{KEYS, Key, Setting};
 pub use self::secret::{Secret, WeakSecret};
 pub use self::sources::SetBy;
 use self::sources::Sources;
+use crate::clients::ConfiguredClients;
 
 /// Everything that can be chosen.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Config {
     pub audit: Audit,
     /// What the log shows.
     pub log: Log,
+    /// The backends that may ask about tokens.
+    pub clients: ConfiguredClients,
     /// Whether the documentation is served.
     pub docs: bool,
 }
@@ -238,6 +241,8 @@ impl Config {
         let audit_keep = reading.read(&keys::AUDIT_KEEP);
         let audit_key = reading.read(&keys::AUDIT_KEY);
         let log = reading.log(environment);
+        // Without any it has no text.
+        let clients = reading.read(&keys::INTROSPECTION_CLIENTS).unwrap_or_default();
         let docs = reading.read(&keys::DOCS_ENABLED);
         Some(Self {
             environment: environment?,
@@ -249,6 +254,7 @@ impl Config {
             session: session?,
             audit: Audit { keep: audit_keep?, key: audit_key },
             log: log?,
+            clients,
             docs: docs?,
         })
     }

@@ -12,6 +12,7 @@ use token_jwt::{KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
 use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
+use crate::clients::ConfiguredClients;
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
 pub(super) type Wrong = String;
@@ -150,6 +151,10 @@ pub(super) fn token_type(text: &str) -> Result<TokenType, Wrong> {
 
 pub(super) fn secret(text: &str) -> Result<Secret, Wrong> {
     Secret::parse(Zeroizing::new(text.to_owned())).map_err(|weak| weak.to_string())
+}
+
+pub(super) fn clients(text: &str) -> Result<ConfiguredClients, Wrong> {
+    ConfiguredClients::parse(text).map_err(|invalid| invalid.to_string())
 }
 
 /// An origin, perhaps with a path, that other texts are appended to: verifiers compare it byte for byte.
