@@ -25,9 +25,9 @@ pub use audit::{
     Link, Origin, Outcome, Seal, SealedEntry, Subject, Tampering,
 };
 pub use auth::{
-    AdministerError, Auth, ChangePasswordError, Client, ClientCredentials, ConfirmError, Farewell, Holder,
-    LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal, RenameError, Rules,
-    SetPasswordError, SignUpError, UnknownClient, WhoamiError,
+    AdministerError, AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ConfirmError,
+    Farewell, Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal,
+    RenameError, Rules, SetPasswordError, SignUpError, UnknownClient, WhoamiError,
 };
 pub use network::ClientNetwork;
 pub use password::{

@@ -81,6 +81,8 @@ pub enum EndCause {
     PasswordChanged,
     /// An operator ended it.
     RevokedByOperator,
+    /// A backend ended it.
+    RevokedByClient,
 }
 
 /// How long sessions live, and how forgiving they are.
@@ -248,6 +250,7 @@ impl EndCause {
             Self::Disabled => "disabled",
             Self::PasswordChanged => "password_changed",
             Self::RevokedByOperator => "revoked_by_operator",
+            Self::RevokedByClient => "revoked_by_client",
         }
     }
 }

@@ -73,6 +73,8 @@ pub enum Action {
     LogOut,
     /// A backend shows who it is. Recorded only when it is refused.
     RecogniseClient,
+    /// A backend ends the session of a token.
+    RevokeToken,
     /// Ending one of one's sessions.
     EndSession,
     /// Ending all sessions of an account, or all but one.
@@ -181,6 +183,7 @@ impl Action {
             Self::RecoverRefresh => "recover_refresh",
             Self::LogOut => "log_out",
             Self::RecogniseClient => "recognise_client",
+            Self::RevokeToken => "revoke_token",
             Self::EndSession => "end_session",
             Self::EndSessions => "end_sessions",
             Self::Rename => "rename",

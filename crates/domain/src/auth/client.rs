@@ -48,6 +48,13 @@ impl fmt::Debug for ClientCredentials {
 }
 
 #[cfg(test)]
+impl Client {
+    pub(super) fn recognised() -> Self {
+        Self(())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
@@ -63,8 +70,8 @@ mod tests {
     fn a_backend_is_recognised_by_both_and_a_refusal_alone_is_put_on_record() {
         let mut clients = MockClients::new();
         clients.expect_admits().returning(|id, secret| (id, secret) == ("shop", "its secret"));
-        let (audit, events) = testing::audit();
-        let auth = auth(Ports { clients: Arc::new(clients), audit, ..ports() });
+        let (audit_stream, events) = testing::audit_stream();
+        let auth = auth(Ports { clients: Arc::new(clients), audit_stream, ..ports() });
 
         assert!(auth.recognise_client(origin(), &credentials("shop", "its secret")).is_ok());
         assert_eq!(events.taken(), []);

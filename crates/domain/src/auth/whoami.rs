@@ -57,7 +57,10 @@ impl Auth {
     }
 
     /// The one place where a request asks whether its session is live.
-    async fn live_session_of(&self, bearer: &Bearer) -> Result<Option<Arc<LiveSession>>, PortError> {
+    pub(super) async fn live_session_of(
+        &self,
+        bearer: &Bearer,
+    ) -> Result<Option<Arc<LiveSession>>, PortError> {
         let Bearer { user, session: id, .. } = *bearer;
         // Taken before the store is asked: a change that it does not see while it answers makes another edition.
         let edition = self.ports.sessions.edition(id, user);
@@ -75,7 +78,7 @@ impl Auth {
 
     /// Notes that the answer with this generation has arrived. Nobody waits for it, and if it fails, the next
     /// request tries again.
-    fn mark_seen(&self, Bearer { session, generation, .. }: Bearer) {
+    pub(super) fn mark_seen(&self, Bearer { session, generation, .. }: Bearer) {
         if !self.marks.lock().insert(session) {
             return;
         }
