@@ -1,73 +1,128 @@
 //! What the HTTP surface does with requests that are wrong, and what every answer has.
 
-use reqwest::Body;
+use reqwest::{Body, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, PASSWORD, exchange};
+use crate::support::client::{Answer, Client, PASSWORD, exchange};
 use crate::support::server::{Deployment, Server};
 
-const POSTS: [&str; 2] = ["/api/signup", "/api/login"];
+/// An endpoint that takes a JSON object, and the fields of it.
+struct Endpoint {
+    method: &'static str,
+    path: &'static str,
+    fields: &'static [&'static str],
+}
+
+const ENDPOINTS: [Endpoint; 7] = [
+    Endpoint { method: "POST", path: "/api/signup", fields: &["username", "password"] },
+    Endpoint { method: "POST", path: "/api/login", fields: &["username", "password"] },
+    Endpoint { method: "POST", path: "/api/refresh", fields: &["refresh_token"] },
+    Endpoint { method: "POST", path: "/api/logout", fields: &["refresh_token"] },
+    Endpoint { method: "PUT", path: "/api/me/password", fields: &["current_password", "new_password"] },
+    Endpoint { method: "PATCH", path: "/api/me", fields: &["username"] },
+    Endpoint { method: "DELETE", path: "/api/me", fields: &["password"] },
+];
+
+impl Endpoint {
+    /// A request without a body, with the token where one is needed.
+    fn request(&self, client: &Client, token: &str) -> RequestBuilder {
+        let request = client.request(self.method, self.path);
+        // A logout with an access token asks for no body.
+        if self.path.starts_with("/api/me") {
+            request.header("Authorization", format!("Bearer {token}"))
+        } else {
+            request
+        }
+    }
+
+    /// Sends a body as it is, declared as JSON.
+    async fn send(&self, client: &Client, token: &str, body: impl Into<Body>) -> Answer {
+        let request = self.request(client, token).header("Content-Type", "application/json");
+        client.send(request.body(body)).await
+    }
+
+    /// A body that could be right.
+    fn good(&self) -> Value {
+        let value = |field: &str| match field {
+            "username" => "eve",
+            "refresh_token" => "x",
+            _ => PASSWORD,
+        };
+        self.fields.iter().map(|field| ((*field).to_owned(), json!(value(field)))).collect()
+    }
+
+    /// The same with one member more, or with another value.
+    fn with(&self, field: &str, value: Value) -> String {
+        let mut body = self.good();
+        body[field] = value;
+        body.to_string()
+    }
+
+    fn is_password(field: &str) -> bool {
+        field.ends_with("password")
+    }
+}
 
 #[tokio::test]
-async fn what_is_not_one_well_formed_object_is_400_and_nothing_is_stored() {
+async fn what_is_not_one_well_formed_object_is_400_and_nothing_is_changed() {
     let server = Server::start();
     let client = Client::of(&server);
-    let good = json!({ "username": "ann", "password": PASSWORD }).to_string();
-    let deep = format!("{{\"username\":{}{}}}", "[".repeat(2000), "]".repeat(2000));
+    let token = client.token_of_new("ann").await;
 
-    for path in POSTS {
+    for endpoint in &ENDPOINTS {
+        let (good, field) = (endpoint.good().to_string(), endpoint.fields[0]);
+        let only = |value: &str| format!("{{\"{field}\":{value}}}").into_bytes();
         for body in [
             Vec::new(),
             b"{".to_vec(),
             b"null".to_vec(),
             b"[]".to_vec(),
-            b"\"ann\"".to_vec(),
+            b"\"eve\"".to_vec(),
             format!("{good} trailing").into_bytes(),
             format!("{good}{good}").into_bytes(),
             format!("\u{feff}{good}").into_bytes(),
-            good.replacen('{', "{\"username\":\"eve\",", 1).into_bytes(),
+            good.replacen('{', &format!("{{\"{field}\":\"x\","), 1).into_bytes(),
             good.replacen('{', "{\"x\":{\"y\":1,\"y\":2},", 1).into_bytes(),
-            good.replace("ann", "\\ud800").into_bytes(),
-            good.replace("\"ann\"", "NaN").into_bytes(),
-            good.replace("ann", "a\u{1}n").into_bytes(),
-            [&b"{\"username\":\"\xff\","[..], &good.as_bytes()[1..]].concat(),
-            deep.clone().into_bytes(),
+            only("\"\\ud800\""),
+            only("NaN"),
+            only("\"a\u{1}n\""),
+            [&b"{\"x\":\"\xff\","[..], &good.as_bytes()[1..]].concat(),
+            only(&format!("{}{}", "[".repeat(2000), "]".repeat(2000))),
         ] {
             let shown = String::from_utf8_lossy(&body).into_owned();
-            let answer = client.post_text(path, body).await;
-            assert_eq!(answer.status, 400, "{path} {shown:.80}");
+            let answer = endpoint.send(&client, &token, body).await;
+            assert_eq!(answer.status, 400, "{} {} {shown:.80}", endpoint.method, endpoint.path);
             answer.assert_problem(400, "malformed_request");
         }
     }
-    assert_eq!(client.sign_up("ann", PASSWORD).await.json()["id"], 1);
+    assert_eq!(client.me(&token).await.json()["username"], "ann");
+    assert_eq!(client.sign_up("bob", PASSWORD).await.json()["id"], 2);
 }
 
 #[tokio::test]
 async fn a_wrong_field_is_422_and_named() {
     let server = Server::start();
     let client = Client::of(&server);
-    let with = |field: &str, value: serde_json::Value| {
-        let mut body = json!({ "username": "ann", "password": PASSWORD });
-        body[field] = value;
-        body
-    };
+    let token = client.token_of_new("ann").await;
 
-    for path in POSTS {
-        for field in ["username", "password"] {
-            let mut body = with("x", json!(1));
-            body.as_object_mut().unwrap().retain(|name, _| name != field && name != "x");
-            client.post(path, &body).await.assert_field(field, "required");
+    for endpoint in &ENDPOINTS {
+        let send = |body: String| endpoint.send(&client, &token, body);
+        for field in endpoint.fields {
+            let mut body = endpoint.good();
+            body.as_object_mut().unwrap().remove(*field);
+            send(body.to_string()).await.assert_field(field, "required");
             for value in [json!(null), json!(7), json!(true), json!(["ann"]), json!({ "$ne": "" })] {
-                client.post(path, &with(field, value)).await.assert_field(field, "wrong_type");
+                send(endpoint.with(field, value)).await.assert_field(field, "wrong_type");
+            }
+            if Endpoint::is_password(field) {
+                send(endpoint.with(field, json!("x".repeat(257)))).await.assert_field(field, "too_long");
             }
         }
-        client.post(path, &with("is_admin", json!(true))).await.assert_field("is_admin", "unknown_field");
-        client.post(path, &with("<script>", json!(true))).await.assert_field("", "unknown_field");
-        client
-            .post(path, &with("password", json!("x".repeat(257))))
-            .await
-            .assert_field("password", "too_long");
+        send(endpoint.with("is_admin", json!(true))).await.assert_field("is_admin", "unknown_field");
+        send(endpoint.with("<script>", json!(true))).await.assert_field("", "unknown_field");
     }
+    assert_eq!(client.me(&token).await.json()["username"], "ann");
+    let [sign_up, ..] = &ENDPOINTS;
     for (field, value, code) in [
         ("username", "", "too_short"),
         ("username", "an", "too_short"),
@@ -82,13 +137,14 @@ async fn a_wrong_field_is_422_and_named() {
         ("password", "password", "too_guessable"),
         ("password", "aaaaaaaaaaaaaaaa", "too_guessable"),
     ] {
-        client.post("/api/signup", &with(field, json!(value))).await.assert_field(field, code);
+        sign_up.send(&client, "", sign_up.with(field, json!(value))).await.assert_field(field, code);
     }
     let own_name = json!({ "username": "annabelle", "password": "Annabelle" });
     client.post("/api/signup", &own_name).await.assert_field("password", "too_guessable");
     let both = client.post("/api/signup", &json!({})).await;
     assert_eq!(both.json()["errors"].as_array().map(Vec::len), Some(2));
-    assert_eq!(server.deployment().run(&["users", "list", "--json"]).json(), json!([]));
+    let users = server.deployment().run(&["users", "list", "--json"]).json();
+    assert_eq!(users.as_array().map(Vec::len), Some(1), "{users}");
 }
 
 #[tokio::test]
@@ -107,11 +163,12 @@ async fn a_configured_minimum_length_is_asked_for_and_named() {
 async fn other_content_types_are_415() {
     let server = Server::start();
     let client = Client::of(&server);
-    let good = json!({ "username": "ann", "password": PASSWORD }).to_string();
+    let token = client.token_of_new("ann").await;
 
-    for path in POSTS {
-        let send = |name: &str, value: &str| {
-            client.send(client.request("POST", path).header(name, value).body(good.clone()))
+    for endpoint in &ENDPOINTS {
+        let send = |headers: &[(&str, &str)]| {
+            let request = endpoint.request(&client, &token).body(endpoint.good().to_string());
+            client.send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)))
         };
         for value in [
             "text/plain",
@@ -121,39 +178,45 @@ async fn other_content_types_are_415() {
             "application/json; charset=latin1",
             "application/problem+json",
         ] {
-            send("Content-Type", value).await.assert_problem(415, "unsupported_media_type");
+            send(&[("Content-Type", value)]).await.assert_problem(415, "unsupported_media_type");
         }
-        send("Accept", "application/json").await.assert_problem(415, "unsupported_media_type");
-        let compressed = client
-            .request("POST", path)
-            .header("Content-Type", "application/json")
-            .header("Content-Encoding", "gzip")
-            .body(good.clone());
-        client.send(compressed).await.assert_problem(415, "unsupported_media_type");
+        let undeclared = send(&[("Accept", "application/json")]).await;
+        if endpoint.path == "/api/logout" {
+            // Whoever declares nothing sends no body, and shows no token then.
+            undeclared.assert_problem(401, "missing_token");
+        } else {
+            undeclared.assert_problem(415, "unsupported_media_type");
+        }
+        send(&[("Content-Type", "application/json"), ("Content-Encoding", "gzip")])
+            .await
+            .assert_problem(415, "unsupported_media_type");
     }
+    assert_eq!(client.me(&token).await.json()["username"], "ann");
     let declared =
         client.request("POST", "/api/signup").header("Content-Type", "application/json; charset=UTF-8");
-    assert_eq!(client.send(declared.body(good)).await.status, 201);
+    let body = json!({ "username": "bob", "password": PASSWORD }).to_string();
+    assert_eq!(client.send(declared.body(body)).await.status, 201);
 }
 
 #[tokio::test]
 async fn a_body_over_16_kib_is_413_whatever_is_said_of_its_length() {
     let server = Server::start();
     let client = Client::of(&server);
+    let token = client.token_of_new("bob").await;
     let padded = |length: usize| {
         let good = json!({ "username": "ann", "password": PASSWORD }).to_string();
         format!("{good}{}", " ".repeat(length - good.len()))
     };
 
     client.post_text("/api/login", padded(16 * 1024)).await.assert_problem(401, "invalid_credentials");
-    client.post_text("/api/login", padded(16 * 1024 + 1)).await.assert_problem(413, "body_too_large");
-    client.post_text("/api/login", padded(1_000_000)).await.assert_problem(413, "body_too_large");
-    let chunks = (0..100).map(|_| Ok::<_, std::io::Error>(" ".repeat(1000)));
-    let chunked = client
-        .request("POST", "/api/login")
-        .header("Content-Type", "application/json")
-        .body(Body::wrap_stream(futures_util::stream::iter(chunks)));
-    client.send(chunked).await.assert_problem(413, "body_too_large");
+    for endpoint in &ENDPOINTS {
+        for length in [16 * 1024 + 1, 1_000_000] {
+            endpoint.send(&client, &token, padded(length)).await.assert_problem(413, "body_too_large");
+        }
+        let chunks = (0..100).map(|_| Ok::<_, std::io::Error>(" ".repeat(1000)));
+        let chunked = Body::wrap_stream(futures_util::stream::iter(chunks));
+        endpoint.send(&client, &token, chunked).await.assert_problem(413, "body_too_large");
+    }
 
     let announced = "POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
                      Content-Length: 99999999\r\nConnection: close\r\n\r\n{";
