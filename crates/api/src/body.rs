@@ -89,14 +89,19 @@ impl<T> Field<T> {
     }
 }
 
-/// `application/json`, with or without `charset=utf-8`, once, and not compressed. Nothing else: a page of
-/// another origin can send a form or plain text without asking first, and so log somebody in.
+/// Nothing but JSON: a page of another origin can send a form or plain text without asking first, and so log
+/// somebody in.
 fn is_json(headers: &HeaderMap) -> bool {
+    is_declared(headers, "application/json")
+}
+
+/// Whether the body is of this media type, with or without `charset=utf-8`, said once, and not compressed.
+pub(crate) fn is_declared(headers: &HeaderMap, media_type: &str) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE);
     let (Some(only), None) = (types.next(), types.next()) else { return false };
     let Ok(text) = only.to_str() else { return false };
     let mut parts = text.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    let is_it = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(media_type));
     let mut parameters = parts.filter(|parameter| !parameter.is_empty());
     let is_utf8 = |parameter: &str| {
         parameter.split_once('=').is_some_and(|(name, value)| {
@@ -104,11 +109,11 @@ fn is_json(headers: &HeaderMap) -> bool {
             name.eq_ignore_ascii_case("charset") && value.eq_ignore_ascii_case("utf-8")
         })
     };
-    is_json && parameters.all(is_utf8) && !headers.contains_key(CONTENT_ENCODING)
+    is_it && parameters.all(is_utf8) && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// Reads no further than the limit, whatever the request says of its length.
-async fn read(headers: &HeaderMap, mut payload: Payload) -> Result<Zeroizing<Vec<u8>>, Problem> {
+pub(crate) async fn read(headers: &HeaderMap, mut payload: Payload) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let announced: usize = announced.unwrap_or(LARGEST_BODY);
     if announced > LARGEST_BODY {

@@ -1,4 +1,5 @@
-//! Who sends a request: the attempt's origin for everybody, the user for those with a token.
+//! Who sends a request: the attempt's origin for everybody, the user for those with a token, the backend for those
+//! that an operator gave a secret.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -6,7 +7,11 @@ use std::pin::Pin;
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
-use domain::{Holder, Origin, UserAgent};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::{Client, ClientCredentials, Holder, Origin, UserAgent};
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
 
 use crate::edge::RequestId;
 use crate::problem::{Code, Problem};
@@ -17,6 +22,9 @@ pub(crate) struct Sender(pub(crate) Origin);
 
 /// The user whose access token came with the request, and the session it belongs to.
 pub(crate) struct Caller(pub(crate) Holder);
+
+/// The backend whose identifier and secret came with the request.
+pub(crate) struct Backend(pub(crate) Client);
 
 impl FromRequest for Sender {
     type Error = Problem;
@@ -40,6 +48,20 @@ impl FromRequest for Caller {
     }
 }
 
+impl FromRequest for Backend {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    /// Ready before the body is looked at, of which a stranger learns nothing.
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let recognise = || {
+            let credentials = basic_credentials(request.headers())?;
+            Ok(Self(Api::of(request)?.auth.recognise_client(origin(request), &credentials)?))
+        };
+        ready(recognise())
+    }
+}
+
 fn origin(request: &HttpRequest) -> Origin {
     let request_id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone());
     let user_agent = request.headers().get(USER_AGENT);
@@ -51,21 +73,42 @@ fn origin(request: &HttpRequest) -> Origin {
     }
 }
 
-/// The token after `Bearer`, in any case (RFC 9110, section 11.1). Two headers are none: a proxy may have
-/// looked at the other one.
+/// The token after `Bearer`.
 pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<&str, Problem> {
+    let missing = || Problem::new(Code::MissingToken);
+    let token =
+        only_authorization(headers, "Bearer")?.filter(|token| !token.is_empty()).ok_or_else(missing)?;
+    std::str::from_utf8(token).map_err(|_| Problem::new(Code::InvalidToken))
+}
+
+/// The identifier and the secret after `Basic`, each encoded as in a form (RFC 6749, section 2.3.1).
+fn basic_credentials(headers: &HeaderMap) -> Result<ClientCredentials, Problem> {
+    let decode = |encoded| {
+        let pair = Zeroizing::new(STANDARD.decode(encoded).ok()?);
+        let (id, secret) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+        Some(ClientCredentials { id: decoded(id)?.to_string(), secret: decoded(secret)? })
+    };
+    only_authorization(headers, "Basic")?.and_then(decode).ok_or(Problem::new(Code::InvalidClient))
+}
+
+/// What one part of a form stands for, if it is UTF-8.
+fn decoded(part: &str) -> Option<Zeroizing<String>> {
+    let spaced = Zeroizing::new(part.replace('+', " "));
+    let text = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(Zeroizing::new(text.into_owned()))
+}
+
+/// What follows the scheme in the header `Authorization`, if it is of this scheme, in any case (RFC 9110, section
+/// 11.1). Two headers are none: a proxy may have looked at the other one.
+fn only_authorization<'a>(headers: &'a HeaderMap, scheme: &str) -> Result<Option<&'a [u8]>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION);
-    let value = values.next().ok_or(Problem::new(Code::MissingToken))?;
+    let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Problem::new(Code::MalformedRequest));
     }
     let value = value.as_bytes();
-    let (scheme, token) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
-    let token = token.trim_ascii();
-    if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
-        return Err(Problem::new(Code::MissingToken));
-    }
-    std::str::from_utf8(token).map_err(|_| Problem::new(Code::InvalidToken))
+    let (said, rest) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
+    Ok(said.eq_ignore_ascii_case(scheme.as_bytes()).then(|| rest.trim_ascii()))
 }
 
 #[cfg(test)]
@@ -97,5 +140,50 @@ mod tests {
         }
         assert_eq!(token(&["Bearer \u{e9}"]), Ok("\u{e9}".to_owned()));
         assert_eq!(token(&["Bearer a.b.c", "Bearer a.b.c"]), Err(Code::MalformedRequest));
+    }
+
+    fn credentials(values: &[&str]) -> Result<(String, String), Code> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        basic_credentials(&headers)
+            .map(|ClientCredentials { id, secret }| (id, secret.to_string()))
+            .map_err(|problem| problem.code())
+    }
+
+    #[test]
+    fn an_identifier_and_a_secret_are_decoded_twice_and_parted_at_the_first_colon() {
+        let pair = |id: &str, secret: &str| Ok((id.to_owned(), secret.to_owned()));
+        let basic = |text: &str| credentials(&[&format!("Basic {}", STANDARD.encode(text))]);
+
+        assert_eq!(basic("shop:its-secret"), pair("shop", "its-secret"));
+        assert_eq!(basic("a+b%3Ac:%2B%20%c3%a9:+"), pair("a b:c", "+ \u{e9}: "));
+        assert_eq!(basic(":"), pair("", ""));
+        // RFC 7617, section 2, with another spelling of the scheme.
+        let aladdin = "bAsIc  QWxhZGRpbjpvcGVuIHNlc2FtZQ==";
+        assert_eq!(credentials(&[aladdin]), pair("Aladdin", "open sesame"));
+    }
+
+    #[test]
+    fn whatever_is_no_pair_is_one_refusal() {
+        for value in [
+            "",
+            "Basic",
+            "Basic ",
+            "Basic c2hvcA==",
+            "Basic c2hvcDp4=",
+            "Basic c2hvcDp4\u{e9}",
+            "Basic shop:x",
+            "Basic c2hvcDr/",
+            "Basic c2hvcDolZmY=",
+            "Bearer c2hvcDp4",
+            "Basicc2hvcDp4",
+        ] {
+            assert_eq!(credentials(&[value]), Err(Code::InvalidClient), "{value}");
+        }
+        assert!(credentials(&["Basic c2hvcDp4"]).is_ok(), "or the others would prove nothing");
+        assert_eq!(credentials(&[]), Err(Code::InvalidClient));
+        assert_eq!(credentials(&["Basic c2hvcDp4", "Basic c2hvcDp4"]), Err(Code::MalformedRequest));
     }
 }

@@ -6,7 +6,7 @@
 //! an unknown field. Refuses to know how anything is kept, hashed or signed, and to decide anything that
 //! [`domain::Auth`] decides.
 //!
-//! A request comes in through `edge`, is read by `body` and `caller`, is handled in `routes`, and whatever
+//! A request comes in through `edge`, is read by `body`, `form` and `caller`, is handled in `routes`, and whatever
 //! goes wrong leaves through `problem`. Start reading at [`listen`], then at `routes`.
 
 mod body;
@@ -15,6 +15,7 @@ mod caller;
 mod client_address;
 mod edge;
 mod endpoint;
+mod form;
 mod openapi;
 mod pages;
 mod problem;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub issuer: String,
     /// Whether `/docs`, `/redoc` and `/openapi.json` are there.
     pub docs: bool,
+    /// Whether there are backends that may ask about tokens, so that others are told where.
+    pub clients: bool,
 }
 
 impl Api {

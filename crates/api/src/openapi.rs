@@ -6,7 +6,7 @@ use actix_web::web::ServiceConfig;
 use domain::ports::PortError;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Content, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr, ServerBuilder, Type,
+    Content, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr, Schema, ServerBuilder, Type,
 };
 use utoipa::{Modify, OpenApi};
 
@@ -55,6 +55,8 @@ async fn document() -> Result<HttpResponse, Problem> {
         routes::me::rename,
         routes::me::close,
         routes::change_password::change_password,
+        routes::introspect::introspect,
+        routes::revoke::revoke,
         routes::jwks::jwks,
         routes::openid_configuration,
         routes::authorization_server,
@@ -62,30 +64,51 @@ async fn document() -> Result<HttpResponse, Problem> {
         routes::ready,
     ),
     components(schemas(ProblemView, FieldError, FieldCode)),
-    modifiers(&AccessToken, &Problems),
+    modifiers(&Credentials, &Forms, &Problems),
     tags(
         (name = "account", description = "Accounts and those who have them"),
         (name = "session", description = "Staying logged in, and logging out"),
-        (name = "verification", description = "For backends that verify access tokens by themselves"),
+        (name = "verification", description = "For backends that verify access tokens by themselves, or ask"),
         (name = "health", description = "For whoever runs this service"),
     ),
 )]
 struct Description;
 
 /// What *Authorize* in Swagger UI asks for.
-struct AccessToken;
+struct Credentials;
 
-impl Modify for AccessToken {
+impl Modify for Credentials {
     fn modify(&self, document: &mut Document) {
-        let scheme = HttpBuilder::new()
+        let access_token = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
             .description(Some("The `access_token` that a login answers."))
             .build();
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("access_token", SecurityScheme::Http(scheme));
+        let backend = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Basic)
+            .description(Some(
+                "The id and the secret of a backend that whoever runs this service has configured, each encoded as \
+                 in a form (RFC 6749, section 2.3.1).",
+            ))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("access_token", SecurityScheme::Http(access_token));
+        components.add_security_scheme("backend", SecurityScheme::Http(backend));
+    }
+}
+
+/// What else may stand in a form is text, each name of it once.
+struct Forms;
+
+impl Modify for Forms {
+    fn modify(&self, document: &mut Document) {
+        let schemas = document.components.iter_mut().flat_map(|components| &mut components.schemas);
+        for (name, schema) in schemas {
+            if let (true, RefOr::T(Schema::Object(form))) = (name == "TokenForm", schema) {
+                let text = ObjectBuilder::new().schema_type(Type::String).build();
+                form.additional_properties = Some(Box::new(RefOr::T(Schema::Object(text)).into()));
+            }
+        }
     }
 }
 
@@ -113,7 +136,7 @@ impl Modify for Problems {
                 "401" => (
                     "WWW-Authenticate",
                     Type::String,
-                    "`Bearer`, and what is wrong with a token that was sent.",
+                    "`Bearer`, and what is wrong with a token that was sent; `Basic` where a backend is asked for.",
                 ),
                 "503" => ("Retry-After", Type::Integer, "Seconds after which to try again."),
                 _ => continue,
@@ -142,11 +165,13 @@ mod tests {
             "/.well-known/jwks.json",
             "/.well-known/oauth-authorization-server",
             "/.well-known/openid-configuration",
+            "/api/introspect",
             "/api/login",
             "/api/logout",
             "/api/me",
             "/api/me/password",
             "/api/refresh",
+            "/api/revoke",
             "/api/sessions",
             "/api/sessions/{id}",
             "/api/signup",
@@ -154,7 +179,17 @@ mod tests {
             "/health/ready",
         ];
         assert_eq!(paths, expected);
-        assert_eq!(document["components"]["securitySchemes"]["access_token"]["scheme"], "bearer");
+        let schemes = &document["components"]["securitySchemes"];
+        assert_eq!(schemes["access_token"]["scheme"], "bearer");
+        assert_eq!(schemes["backend"]["scheme"], "basic");
+        let forms = &document["paths"]["/api/introspect"]["post"]["requestBody"]["content"];
+        assert_eq!(
+            forms.as_object().unwrap().keys().collect::<Vec<_>>(),
+            ["application/x-www-form-urlencoded"]
+        );
+        let form = &document["components"]["schemas"]["TokenForm"];
+        assert_eq!(form["required"], serde_json::json!(["token"]));
+        assert_eq!(form["additionalProperties"], serde_json::json!({ "type": "string" }));
         assert_eq!(document["components"]["schemas"]["SignUp"]["additionalProperties"], false);
     }
 }

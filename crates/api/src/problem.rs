@@ -15,7 +15,7 @@ use domain::ports::{HasherError, PortError};
 use domain::{
     ChangePasswordError, ConfirmError, InvalidToken, InvalidUsername, LogInError, LogOutError,
     MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, PasswordProblem, RefreshError,
-    RenameError, SignUpError, WhoamiError,
+    RenameError, SignUpError, UnknownClient, WhoamiError,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -42,6 +42,8 @@ pub(crate) enum Code {
     InvalidToken,
     TokenExpired,
     InvalidRefreshToken,
+    InvalidRequest,
+    InvalidClient,
     PasswordWrong,
     Forbidden,
     NotFound,
@@ -100,6 +102,11 @@ pub(crate) struct ProblemView<'a> {
     detail: &'a str,
     /// What happened, for programs.
     code: &'a str,
+    /// What happened, for libraries that know RFC 6749 (section 5.2): with `invalid_request` and `invalid_client`, the
+    /// same as `code`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    error: Option<&'static str>,
     /// With `validation_failed`: what is wrong with which field.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
@@ -192,6 +199,7 @@ impl Problem {
             status: status.as_u16(),
             detail: self.code.advice(),
             code: self.code.as_str(),
+            error: self.code.oauth_error(),
             errors: &self.errors,
             request_id: context.request_id,
         })
@@ -200,13 +208,15 @@ impl Problem {
 
 impl Code {
     /// Every code, for the pages that explain them.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::MalformedRequest,
         Self::InvalidCredentials,
         Self::MissingToken,
         Self::InvalidToken,
         Self::TokenExpired,
         Self::InvalidRefreshToken,
+        Self::InvalidRequest,
+        Self::InvalidClient,
         Self::PasswordWrong,
         Self::Forbidden,
         Self::NotFound,
@@ -231,6 +241,8 @@ impl Code {
             Self::InvalidToken => "invalid_token",
             Self::TokenExpired => "token_expired",
             Self::InvalidRefreshToken => "invalid_refresh_token",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
             Self::PasswordWrong => "password_wrong",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
@@ -250,12 +262,13 @@ impl Code {
 
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::MalformedRequest => StatusCode::BAD_REQUEST,
+            Self::MalformedRequest | Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::InvalidCredentials
             | Self::MissingToken
             | Self::InvalidToken
             | Self::TokenExpired
-            | Self::InvalidRefreshToken => StatusCode::UNAUTHORIZED,
+            | Self::InvalidRefreshToken
+            | Self::InvalidClient => StatusCode::UNAUTHORIZED,
             Self::PasswordWrong | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -280,6 +293,8 @@ impl Code {
             Self::InvalidToken => "The access token is not valid",
             Self::TokenExpired => "The access token has expired",
             Self::InvalidRefreshToken => "The refresh token is not valid",
+            Self::InvalidRequest => "The form is not valid",
+            Self::InvalidClient => "The backend is not known",
             Self::PasswordWrong => "The password is wrong",
             Self::Forbidden => "The request is not allowed from there",
             Self::NotFound => "There is nothing here",
@@ -324,6 +339,15 @@ impl Code {
                  token of it was shown, as by a thief. Keep the refresh token of each answer in place of the one \
                  before."
             }
+            Self::InvalidRequest => {
+                "Send a form with token, which is not empty, and perhaps token_type_hint, no parameter of it twice, \
+                 in UTF-8."
+            }
+            Self::InvalidClient => {
+                "Send the id and the secret of a backend as HTTP Basic, both encoded as in a form. Whoever runs this \
+                 service has to have listed its id and the SHA-256 digest of its secret in \
+                 AUTH_INTROSPECTION__CLIENTS. The answer is the same whichever of them is wrong."
+            }
             Self::PasswordWrong => {
                 "Ask for the password once more: nothing was changed, and the access token is still good. It is also \
                  wrong if it was changed elsewhere at the same moment."
@@ -341,7 +365,8 @@ impl Code {
             Self::BodyTooLarge => "Send at most 16 KiB.",
             Self::UriTooLong => "Send at most 8 KiB of path and query.",
             Self::UnsupportedMediaType => {
-                "Send JSON in UTF-8, with the header Content-Type: application/json and no Content-Encoding."
+                "Send JSON in UTF-8, with the header Content-Type: application/json and no Content-Encoding. \
+                 /api/introspect and /api/revoke alone take a form instead, as application/x-www-form-urlencoded."
             }
             Self::ValidationFailed => "Correct the fields that errors names, and send the request again.",
             Self::HeadersTooLarge => "Send at most 64 headers and 16 KiB of them.",
@@ -355,10 +380,17 @@ impl Code {
         }
     }
 
+    /// What libraries for OAuth look at (RFC 6749, section 5.2), where the code is one of theirs.
+    fn oauth_error(self) -> Option<&'static str> {
+        matches!(self, Self::InvalidRequest | Self::InvalidClient).then(|| self.as_str())
+    }
+
     /// The header `WWW-Authenticate` (RFC 6750, section 3): it names an error only if a token was sent.
     fn challenge(self) -> Option<&'static str> {
         match self {
             Self::InvalidCredentials | Self::MissingToken | Self::InvalidRefreshToken => Some("Bearer"),
+            // RFC 7617, section 2.
+            Self::InvalidClient => Some(r#"Basic realm="auth-api", charset="UTF-8""#),
             Self::InvalidToken => {
                 Some(r#"Bearer error="invalid_token", error_description="the token is not valid""#)
             }
@@ -489,6 +521,12 @@ impl From<WhoamiError> for Problem {
             WhoamiError::Token(error) => error.into(),
             WhoamiError::Port(error) => error.into(),
         }
+    }
+}
+
+impl From<UnknownClient> for Problem {
+    fn from(UnknownClient: UnknownClient) -> Self {
+        Self::new(Code::InvalidClient)
     }
 }
 
@@ -630,6 +668,19 @@ mod tests {
         assert_eq!(response.headers().get(RETRY_AFTER).unwrap(), "5");
     }
 
+    #[actix_web::test]
+    async fn what_rfc_6749_has_a_name_for_is_called_by_it_too() {
+        for code in Code::ALL {
+            let body = body(&Problem::new(code)).await;
+            let expected = match code {
+                Code::InvalidClient => Some("invalid_client"),
+                Code::InvalidRequest => Some("invalid_request"),
+                _ => None,
+            };
+            assert_eq!(body.get("error").map(|error| error.as_str().unwrap()), expected, "{code:?}");
+        }
+    }
+
     #[test]
     fn codes_are_listed_once_each() {
         for (index, code) in Code::ALL.iter().enumerate() {
@@ -642,6 +693,7 @@ mod tests {
     fn a_challenge_names_an_error_only_where_a_token_was_sent() {
         assert_eq!(Code::MissingToken.challenge(), Some("Bearer"));
         assert_eq!(Code::InvalidCredentials.challenge(), Some("Bearer"));
+        assert!(Code::InvalidClient.challenge().unwrap().starts_with("Basic realm="));
         assert!(Code::TokenExpired.challenge().unwrap().contains("expired"));
         for code in Code::ALL {
             assert_eq!(code.challenge().is_some(), code.status() == StatusCode::UNAUTHORIZED, "{code:?}");

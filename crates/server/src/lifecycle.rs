@@ -73,7 +73,11 @@ async fn run(
         auth: application.auth.clone(),
         clock: application.clock.clone(),
         entropy: application.entropy.clone(),
-        settings: api::Settings { issuer: config.token.issuer.clone(), docs: config.docs },
+        settings: api::Settings {
+            issuer: config.token.issuer.clone(),
+            docs: config.docs,
+            clients: !config.clients.is_empty(),
+        },
     };
     let server = api::listen(api, listener, cores, config.http.grace)?;
     let docs = config.docs.then(|| format!("http://{address}/docs"));

@@ -339,6 +339,29 @@ async fn both_names_of_the_discovery_document_hold_one_that_rfc_8414_takes() {
     }
 }
 
+#[tokio::test]
+async fn where_backends_ask_is_told_when_there_are_any() {
+    let issuer = "https://auth.example.com/accounts";
+    let digest = "bc0e5d5ea3512e3344b2fa5a77e33b5921ad03b1ea715836f314dc964ae992ca";
+    let without = with("EdDSA").set("AUTH_TOKEN__ISSUER", issuer);
+    let configured = without.clone().set("AUTH_INTROSPECTION__CLIENTS", format!("shop:{digest}"));
+    for (deployment, there_are) in [(without, false), (configured, true)] {
+        let server = deployment.serve();
+
+        let document = Client::of(&server).get(DISCOVERY[1]).await.json();
+
+        assert_follows_rfc_8414(&document);
+        for (endpoint, path) in
+            [("introspection_endpoint", "/api/introspect"), ("revocation_endpoint", "/api/revoke")]
+        {
+            let url = there_are.then(|| json!(format!("{issuer}{path}")));
+            assert_eq!(document.get(endpoint), url.as_ref(), "{endpoint}");
+            let methods = there_are.then(|| json!(["client_secret_basic"]));
+            assert_eq!(document.get(format!("{endpoint}_auth_methods_supported")), methods.as_ref());
+        }
+    }
+}
+
 /// Section 2 for what there is, section 3.2 for what is empty.
 fn assert_follows_rfc_8414(document: &Value) {
     for required in ["issuer", "response_types_supported"] {
@@ -348,7 +371,11 @@ fn assert_follows_rfc_8414(document: &Value) {
     assert!(issuer.starts_with("https://") && !issuer.contains(['?', '#']), "{issuer}");
     for (name, value) in document.as_object().unwrap() {
         match name.as_str() {
-            "issuer" | "jwks_uri" | "service_documentation" => {
+            "issuer"
+            | "jwks_uri"
+            | "introspection_endpoint"
+            | "revocation_endpoint"
+            | "service_documentation" => {
                 let url = value.as_str().unwrap_or_else(|| panic!("{name} is no text"));
                 let url = reqwest::Url::parse(url).unwrap_or_else(|error| panic!("{name}: {error}"));
                 assert!(url.as_str().starts_with(issuer), "{name} is not under the issuer");

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod backends;
 mod command_line;
 mod hashing;
 mod http;

@@ -117,10 +117,11 @@ impl Browser {
     }
 
     /// What the browser complained of since it was last asked: script errors, failed requests, violations of
-    /// the page's policy.
+    /// the page's policy. Not its hints to whoever wrote the page, such as that an input could be filled in by itself.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", &json!({ "type": "browser" })).await;
-        entries.as_array().unwrap().iter().map(|entry| entry["message"].to_string()).collect()
+        let complaints = entries.as_array().unwrap().iter().filter(|entry| entry["level"] != "DEBUG");
+        complaints.map(|entry| entry["message"].to_string()).collect()
     }
 
     /// The URL of every request since it was last asked.

@@ -30,6 +30,22 @@ pub(crate) struct DiscoveryView {
     /// What access tokens are signed with; the first one is that of new tokens.
     #[schema(value_type = Vec<String>)]
     id_token_signing_alg_values_supported: Vec<&'static str>,
+    /// Where backends that are configured ask about tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = "uri")]
+    introspection_endpoint: Option<String>,
+    /// How they show who they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = [&'static str], required = false)]
+    introspection_endpoint_auth_methods_supported: Option<[&'static str; 1]>,
+    /// Where they revoke tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = "uri")]
+    revocation_endpoint: Option<String>,
+    /// How they show who they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = [&'static str], required = false)]
+    revocation_endpoint_auth_methods_supported: Option<[&'static str; 1]>,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, format = "uri")]
@@ -79,12 +95,19 @@ pub(crate) async fn authorization_server(
 impl DiscoveryView {
     fn of(api: &Api) -> Self {
         let issuer = &api.settings.issuer;
+        // For nobody else there is anything there.
+        let for_clients = |path: &str| api.settings.clients.then(|| format!("{issuer}{path}"));
+        let auth_methods = api.settings.clients.then_some(["client_secret_basic"]);
         Self {
             issuer: issuer.clone(),
             jwks_uri: format!("{issuer}/.well-known/jwks.json"),
             response_types_supported: ["none"],
             subject_types_supported: ["public"],
             id_token_signing_alg_values_supported: api.auth.public_keys().algorithms,
+            introspection_endpoint: for_clients("/api/introspect"),
+            introspection_endpoint_auth_methods_supported: auth_methods,
+            revocation_endpoint: for_clients("/api/revoke"),
+            revocation_endpoint_auth_methods_supported: auth_methods,
             service_documentation: api.settings.docs.then(|| format!("{issuer}/docs")),
         }
     }

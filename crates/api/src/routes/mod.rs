@@ -3,11 +3,13 @@
 pub(crate) mod change_password;
 mod discovery;
 mod health;
+pub(crate) mod introspect;
 pub(crate) mod jwks;
 pub(crate) mod log_in;
 pub(crate) mod log_out;
 pub(crate) mod me;
 pub(crate) mod refresh;
+pub(crate) mod revoke;
 pub(crate) mod sessions;
 pub(crate) mod sign_up;
 
@@ -31,6 +33,9 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
         .service(delete("/api/sessions/{id}", sessions::end))
         .service(get_patch_and_delete("/api/me", me::me, me::rename, me::close))
         .service(put("/api/me/password", change_password::change_password))
+        // Also where no backend is configured: none is known then, which is what they answer.
+        .service(post("/api/introspect", introspect::introspect))
+        .service(post("/api/revoke", revoke::revoke))
         .service(get("/.well-known/jwks.json", jwks::jwks))
         .service(get("/.well-known/openid-configuration", discovery::openid_configuration))
         .service(get("/.well-known/oauth-authorization-server", discovery::authorization_server))

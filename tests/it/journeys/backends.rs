@@ -1,0 +1,541 @@
+//! How backends ask about tokens and revoke them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reqwest::Body;
+use serde_json::{Value, json};
+
+use crate::support::client::{Answer, Client, PASSWORD, exchange};
+use crate::support::server::{Deployment, Server};
+
+/// Two backends: the identifier, the secret, and what `sha256sum` makes of the secret.
+const SHOP: (&str, &str) = ("shop", "Kq7wzmVx1plo94trrdhbn0cue5sTz9GfLa2");
+const SHOP_DIGEST: &str = "bc0e5d5ea3512e3344b2fa5a77e33b5921ad03b1ea715836f314dc964ae992ca";
+const STOCK: (&str, &str) = ("stock", "Zt5cVb1mQ8wXe7yRu3iKo0pLa9sDf4gHj2k");
+const STOCK_DIGEST: &str = "d20bf4feff687b4dfbc9fa5b019861ff701dfa577edef1d9a8ad3511db47ac00";
+
+const BOTH: [&str; 2] = ["/api/introspect", "/api/revoke"];
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+fn with_backends() -> Deployment {
+    let clients = format!("{}:{SHOP_DIGEST}, {}:{STOCK_DIGEST}", SHOP.0, STOCK.0);
+    Deployment::new().set("AUTH_INTROSPECTION__CLIENTS", clients)
+}
+
+/// Posts a form as it is.
+async fn form(client: &Client, path: &str, who: (&str, &str), form: impl Into<Body>) -> Answer {
+    let request = client.request("POST", path).basic_auth(who.0, Some(who.1));
+    client.send(request.header("Content-Type", FORM).body(form)).await
+}
+
+async fn introspect(client: &Client, token: &str) -> Answer {
+    form(client, "/api/introspect", SHOP, format!("token={token}")).await
+}
+
+async fn introspect_refresh(client: &Client, token: &str) -> Answer {
+    form(client, "/api/introspect", SHOP, format!("token_type_hint=refresh_token&token={token}")).await
+}
+
+async fn revoke(client: &Client, token: &str) -> Answer {
+    form(client, "/api/revoke", SHOP, format!("token={token}")).await
+}
+
+async fn logged_in(client: &Client, username: &str) -> Answer {
+    assert_eq!(client.sign_up(username, PASSWORD).await.status, 201);
+    client.log_in(username, PASSWORD).await
+}
+
+async fn refresh(client: &Client, token: &str) -> Answer {
+    client.post("/api/refresh", &json!({ "refresh_token": token })).await
+}
+
+#[track_caller]
+fn assert_inactive(answer: &Answer) {
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, r#"{"active":false}"#), "{answer:?}");
+    assert_eq!(
+        (answer.header("Content-Type"), answer.header("Cache-Control")),
+        ("application/json", "no-store")
+    );
+}
+
+/// What a token says, by whoever looks at it.
+fn claims(token: &str) -> Value {
+    use base64::Engine;
+    let payload = token.split('.').nth(1).unwrap();
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
+    serde_json::from_slice(&json).unwrap()
+}
+
+#[tokio::test]
+async fn an_active_token_tells_what_it_says_and_whose_it_is_by_their_present_name() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let answer = logged_in(&client, "ann").await;
+    let token = answer.token();
+    let rename = client.request("PATCH", "/api/me").header("Authorization", format!("Bearer {token}"));
+    assert_eq!(client.send(rename.json(&json!({ "username": "mia" }))).await.status, 200);
+
+    for who in [SHOP, STOCK] {
+        let told = form(&client, "/api/introspect", who, format!("token={token}")).await;
+
+        let claims = claims(&token);
+        let expected = json!({
+            "active": true, "client_id": "auth-api", "username": "mia", "token_type": "bearer",
+            "exp": claims["exp"], "iat": claims["iat"], "sub": "1", "aud": "auth-api",
+            "iss": "http://localhost:8000", "jti": claims["jti"], "sid": answer.json()["session_id"],
+        });
+        assert_eq!((told.status.as_u16(), told.json()), (200, expected));
+        assert_eq!(
+            (told.header("Content-Type"), told.header("Cache-Control")),
+            ("application/json", "no-store")
+        );
+    }
+    let told: Vec<_> = server.log().audit().iter().map(|line| line["event"].clone()).collect();
+    assert_eq!(told, ["sign_up", "log_in", "rename"], "asking is not put on record");
+}
+
+#[tokio::test]
+async fn without_an_audience_none_is_told() {
+    let server = with_backends().set("AUTH_TOKEN__TYPE", "JWT").set("AUTH_TOKEN__AUDIENCE", "").serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+
+    let told = introspect(&client, &token).await.json();
+
+    assert_eq!((&told["active"], told.get("aud")), (&json!(true), None));
+}
+
+#[tokio::test]
+async fn a_token_is_inactive_at_once_when_its_session_has_ended_however_it_did() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let bearing = |method: &str, path: &str, token: &str| {
+        client.request(method, path).header("Authorization", format!("Bearer {token}"))
+    };
+    let command = |arguments: &[&str]| {
+        let finished = server.deployment().run_with(arguments, "eight grey herons wade\n");
+        assert_eq!(finished.code, 0, "{finished:?}");
+    };
+    let asked_until_inactive = async |token: &str| {
+        // Another process did it, of which the server hears within a second. Asking again is the only clock.
+        let asking = async { while introspect(&client, token).await.json()["active"] == true {} };
+        tokio::time::timeout(Duration::from_secs(4), asking).await.expect("it is inactive");
+    };
+    let mut ended = Vec::new();
+    let mut token_of = async |name: &str| {
+        let token = client.token_of_new(name).await;
+        // Twice, for the first time is not remembered if the token is new.
+        for _ in 0..2 {
+            assert_eq!(introspect(&client, &token).await.json()["active"], true, "{name}");
+        }
+        ended.push(token.clone());
+        token
+    };
+
+    let out = token_of("ann").await;
+    assert_eq!(client.send(bearing("POST", "/api/logout", &out)).await.status, 204);
+    assert_inactive(&introspect(&client, &out).await);
+
+    let changed = token_of("bob").await;
+    let body = json!({ "current_password": PASSWORD, "new_password": "eight grey herons wade" });
+    assert_eq!(client.send(bearing("PUT", "/api/me/password", &changed).json(&body)).await.status, 200);
+    assert_inactive(&introspect(&client, &changed).await);
+
+    let left = token_of("eve").await;
+    let body = json!({ "password": PASSWORD });
+    assert_eq!(client.send(bearing("DELETE", "/api/me", &left).json(&body)).await.status, 204);
+    assert_inactive(&introspect(&client, &left).await);
+
+    let disabled = token_of("mia").await;
+    command(&["users", "disable", "mia"]);
+    asked_until_inactive(&disabled).await;
+    command(&["users", "enable", "mia"]);
+
+    let staying = token_of("zoe").await;
+    ended.pop();
+    for token in &ended {
+        assert_inactive(&introspect(&client, token).await);
+    }
+    assert_eq!(introspect(&client, &staying).await.json()["active"], true);
+}
+
+#[tokio::test]
+async fn a_token_is_inactive_when_it_has_expired() {
+    let server = with_backends().set("AUTH_TOKEN__ACCESS_TTL", "2s").serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    assert_eq!(introspect(&client, &token).await.json()["active"], true);
+
+    let asking = async { while introspect(&client, &token).await.json()["active"] == true {} };
+    tokio::time::timeout(Duration::from_secs(10), asking).await.expect("it expires");
+
+    assert_inactive(&introspect(&client, &token).await);
+    client.me(&token).await.assert_problem(401, "token_expired");
+}
+
+#[tokio::test]
+async fn whatever_is_no_good_token_is_inactive_in_the_same_bytes_and_not_put_on_record() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let mine = logged_in(&client, "ann").await;
+    let foreign = with_backends().serve();
+    let theirs = logged_in(&Client::of(&foreign), "ann").await;
+    let (token, recorded) = (mine.token(), server.log().audit().len());
+    let (signed, _) = token.rsplit_once('.').unwrap();
+
+    let mut seen = BTreeSet::new();
+    for bad in [
+        "x",
+        "a.b.c",
+        &theirs.token(),
+        &theirs.refresh_token(),
+        &mine.refresh_token(),
+        &format!("{signed}.AAAA"),
+        &format!("%20{token}"),
+        &format!("{token}%00"),
+        &format!("Bearer+{token}"),
+        &"A".repeat(10_000),
+        "%E2%80%AE%00",
+    ] {
+        for hint in ["", "&token_type_hint=access_token", "&token_type_hint=nonsense"] {
+            let answer = form(&client, "/api/introspect", SHOP, format!("token={bad}{hint}")).await;
+            assert_inactive(&answer);
+            seen.insert(answer.headers.len());
+        }
+    }
+
+    assert_eq!(seen.len(), 1);
+    assert_eq!(server.log().audit().len(), recorded);
+    assert_eq!(introspect(&client, &token).await.json()["active"], true);
+}
+
+#[tokio::test]
+async fn the_newest_refresh_token_is_active_to_who_asks_for_refresh_tokens_and_nothing_changes() {
+    let server = with_backends().set("AUTH_SESSION__GRACE", "0s").serve();
+    let client = Client::of(&server);
+    let first = logged_in(&client, "ann").await;
+    let second = refresh(&client, &first.refresh_token()).await;
+
+    let told = introspect_refresh(&client, &second.refresh_token()).await.json();
+
+    let members: BTreeSet<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, BTreeSet::from(["active", "username", "exp", "iat", "sub", "sid"]));
+    assert_eq!(
+        (&told["active"], &told["username"], &told["sub"]),
+        (&json!(true), &json!("ann"), &json!("1"))
+    );
+    assert_eq!(told["sid"], first.json()["session_id"]);
+    let lifetime = told["exp"].as_i64().unwrap() - told["iat"].as_i64().unwrap();
+    assert_eq!(lifetime, second.json()["refresh_expires_in"].as_i64().unwrap());
+    // Unasked it is none, or it would be taken for an access token.
+    assert_inactive(&introspect(&client, &second.refresh_token()).await);
+    // Asking about the older one is neither a misuse nor an exchange.
+    for _ in 0..2 {
+        assert_inactive(&introspect_refresh(&client, &first.refresh_token()).await);
+    }
+    // It was not marked as seen either, so that a lost answer is given again.
+    let again = refresh(&client, &first.refresh_token()).await;
+    assert_eq!((again.status.as_u16(), again.header("Refresh-Reuse")), (200, "recovered"));
+    assert_eq!(introspect_refresh(&client, &again.token()).await.json()["token_type"], "bearer");
+    let third = refresh(&client, &second.refresh_token()).await;
+    assert_eq!(third.status, 200);
+    assert_inactive(&introspect_refresh(&client, &second.refresh_token()).await);
+    revoke(&client, &third.token()).await;
+    assert_inactive(&introspect_refresh(&client, &third.refresh_token()).await);
+}
+
+#[tokio::test]
+async fn asking_about_the_first_access_token_of_a_generation_marks_it_as_seen() {
+    let server = with_backends().set("AUTH_SESSION__GRACE", "0s").serve();
+    let client = Client::of(&server);
+    let first = logged_in(&client, "ann").await;
+    let second = refresh(&client, &first.refresh_token()).await;
+
+    assert_eq!(introspect(&client, &second.token()).await.json()["active"], true);
+    // The mark is written behind the answer; the store's one writer has it before what comes after.
+    assert_eq!(client.sign_up("bob", PASSWORD).await.status, 201);
+
+    // The answer had arrived, so whoever shows the one before is a thief.
+    refresh(&client, &first.refresh_token()).await.assert_problem(401, "invalid_refresh_token");
+    assert_inactive(&introspect(&client, &second.token()).await);
+}
+
+#[tokio::test]
+async fn either_token_revokes_its_session_and_no_other_and_can_be_revoked_again() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let by_access = logged_in(&client, "ann").await;
+    let before = client.log_in("ann", PASSWORD).await;
+    let by_refresh = refresh(&client, &before.refresh_token()).await;
+    let other = client.log_in("ann", PASSWORD).await;
+
+    for token in [by_access.token(), before.refresh_token()] {
+        for _ in 0..2 {
+            let revoked = revoke(&client, &token).await;
+            assert_eq!((revoked.status.as_u16(), revoked.bytes.len()), (200, 0), "{revoked:?}");
+            assert_eq!(revoked.header("Cache-Control"), "no-store");
+        }
+    }
+
+    for over in [&by_access, &by_refresh] {
+        client.me(&over.token()).await.assert_problem(401, "invalid_token");
+        refresh(&client, &over.refresh_token()).await.assert_problem(401, "invalid_refresh_token");
+        assert_inactive(&introspect(&client, &over.token()).await);
+    }
+    assert_eq!(client.me(&other.token()).await.status, 200);
+    assert_eq!(refresh(&client, &other.refresh_token()).await.status, 200);
+    let events = server.log().audit();
+    let done = |line: &&Value| {
+        line["event"] == "revoke_token" && line["outcome"] == "success" && line["user_id"] == 1
+    };
+    assert_eq!(events.iter().filter(done).count(), 2, "{events:?}");
+}
+
+#[tokio::test]
+async fn revoking_what_is_no_token_of_a_live_session_is_200_and_changes_nothing() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let mine = logged_in(&client, "ann").await;
+    let foreign = with_backends().serve();
+    let theirs = logged_in(&Client::of(&foreign), "ann").await;
+    let (token, events) = (mine.token(), server.log().audit().len());
+    let (signed, _) = token.rsplit_once('.').unwrap();
+
+    for unknown in [
+        "x",
+        &theirs.token(),
+        &theirs.refresh_token(),
+        &format!("{signed}.AAAA"),
+        &format!("{}A", mine.refresh_token()),
+        &"A".repeat(10_000),
+    ] {
+        for hint in ["", "&token_type_hint=refresh_token", "&token_type_hint=nonsense"] {
+            let answer = form(&client, "/api/revoke", SHOP, format!("token={unknown}{hint}")).await;
+            assert_eq!((answer.status.as_u16(), answer.bytes.len()), (200, 0), "{unknown}");
+        }
+    }
+
+    assert_eq!(server.log().audit().len(), events);
+    assert_eq!(client.me(&token).await.status, 200);
+    assert_eq!(refresh(&client, &mine.refresh_token()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stranger_is_one_401_before_anything_else_is_looked_at_and_a_wrong_secret_put_on_record() {
+    let server = with_backends().serve();
+    let unconfigured = Server::start();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    let body = format!("token={token}");
+
+    for path in BOTH {
+        let mut seen = BTreeSet::new();
+        let mut refused = vec![
+            form(&client, path, (SHOP.0, STOCK.1), body.clone()).await,
+            form(&client, path, ("bank", SHOP.1), body.clone()).await,
+            form(&client, path, (SHOP.0, ""), body.clone()).await,
+            form(&client, path, ("", ""), body.clone()).await,
+            // Whoever has read the configuration knows no more than the digest.
+            form(&client, path, (SHOP.0, SHOP_DIGEST), body.clone()).await,
+            form(&Client::of(&unconfigured), path, SHOP, body.clone()).await,
+            form(&Client::of(&unconfigured), path, ("", ""), body.clone()).await,
+            // Neither in the body nor in the address.
+            client
+                .send(
+                    client
+                        .request("POST", path)
+                        .header("Content-Type", FORM)
+                        .body(format!("{body}&client_id={}&client_secret={}", SHOP.0, SHOP.1)),
+                )
+                .await,
+            client.send(client.request("POST", &format!("{path}?client_id=shop&client_secret=x"))).await,
+            // Not even how a form has to look.
+            client.post_text(path, "{").await,
+            form(&client, path, (SHOP.0, STOCK.1), "x").await,
+        ];
+        for value in ["Basic", "Basic =", "Basic c2hvcA==", &format!("Bearer {token}")] {
+            let request = client.request("POST", path).header("Authorization", value);
+            refused.push(client.send(request.header("Content-Type", FORM).body(body.clone())).await);
+        }
+        for answer in refused {
+            answer.assert_problem(401, "invalid_client");
+            assert_eq!(answer.header("WWW-Authenticate"), r#"Basic realm="auth-api", charset="UTF-8""#);
+            let mut problem = answer.json();
+            assert_eq!(problem["error"], "invalid_client");
+            problem["request_id"] = json!("");
+            // A connection whose request was not read to its end is closed, whoever asked.
+            let headers = answer.headers.keys().filter(|name| *name != "connection").count();
+            seen.insert((problem.to_string(), answer.bytes.len(), headers));
+        }
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        let large = form(&client, path, (SHOP.0, STOCK.1), "x".repeat(20_000)).await;
+        large.assert_problem(401, "invalid_client");
+
+        let twice = client.request("POST", path).basic_auth(SHOP.0, Some(SHOP.1));
+        let twice = twice.basic_auth(SHOP.0, Some(SHOP.1)).header("Content-Type", FORM).body(body.clone());
+        client.send(twice).await.assert_problem(400, "malformed_request");
+    }
+
+    assert_eq!(client.me(&token).await.status, 200, "nobody revoked anything");
+    let events = server.log().audit();
+    let wrong = |line: &&Value| line["event"] == "recognise_client" && line["outcome"] == "refused";
+    assert_eq!(events.iter().filter(wrong).count(), 14, "{events:?}");
+}
+
+#[tokio::test]
+async fn an_identifier_and_a_secret_may_come_encoded_as_in_a_form() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    // The same texts, each with its first letter written as in a form.
+    let (id, secret) = ("%73hop", SHOP.1.replacen('K', "%4B", 1));
+
+    let answer = form(&client, "/api/introspect", (id, &secret), "token=x").await;
+
+    assert_inactive(&answer);
+}
+
+#[tokio::test]
+async fn what_is_no_form_with_one_token_is_refused_by_the_name_that_libraries_know() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+
+    for path in BOTH {
+        for bad in [
+            String::new(),
+            "&".to_owned(),
+            "token".to_owned(),
+            "token=".to_owned(),
+            "Token=x".to_owned(),
+            format!("token={token}&token={token}"),
+            format!("token={token}&%74oken="),
+            format!("token={token}&scope=a&scope=a"),
+            format!("token={token}&token_type_hint=a&token_type_hint=a"),
+            format!("token={token}%ff"),
+            format!("{{\"token\":\"{token}\"}}"),
+        ] {
+            let answer = form(&client, path, SHOP, bad).await;
+            answer.assert_problem(400, "invalid_request");
+            assert_eq!(answer.json()["error"], "invalid_request");
+        }
+        // A token in the address is none.
+        form(&client, &format!("{path}?token={token}"), SHOP, "")
+            .await
+            .assert_problem(400, "invalid_request");
+    }
+    let with_more = format!("resource=a&token={token}&client_id=b&scope=");
+    assert_eq!(form(&client, "/api/introspect", SHOP, with_more).await.json()["active"], true);
+}
+
+#[tokio::test]
+async fn other_content_types_are_415_and_other_methods_405() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+
+    for path in BOTH {
+        let send = |types: &[&str]| {
+            let request = client.request("POST", path).basic_auth(SHOP.0, Some(SHOP.1)).body("token=x");
+            client.send(types.iter().fold(request, |request, value| request.header("Content-Type", *value)))
+        };
+        for types in [
+            &[][..],
+            &[""],
+            &["application/json"],
+            &["text/plain"],
+            &["multipart/form-data; boundary=x"],
+            &["application/x-www-form-urlencoded; charset=latin1"],
+            &[FORM, FORM],
+        ] {
+            send(types).await.assert_problem(415, "unsupported_media_type");
+        }
+        assert_eq!(send(&["Application/X-WWW-Form-Urlencoded; charset=UTF-8"]).await.status, 200);
+        let compressed = client.request("POST", path).basic_auth(SHOP.0, Some(SHOP.1)).body("token=x");
+        let compressed = compressed.header("Content-Type", FORM).header("Content-Encoding", "gzip");
+        client.send(compressed).await.assert_problem(415, "unsupported_media_type");
+        for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+            let answer = client.send(client.request(method, path).basic_auth(SHOP.0, Some(SHOP.1))).await;
+            assert_eq!((answer.status.as_u16(), answer.header("Allow")), (405, "POST"), "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_over_16_kib_is_413_whatever_is_said_of_its_length() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let padded = |length: usize| format!("token={}", "A".repeat(length - "token=".len()));
+
+    for path in BOTH {
+        assert_eq!(form(&client, path, SHOP, padded(16 * 1024)).await.status, 200);
+        for length in [16 * 1024 + 1, 1_000_000] {
+            form(&client, path, SHOP, padded(length)).await.assert_problem(413, "body_too_large");
+        }
+        let chunks = (0..100).map(|_| Ok::<_, std::io::Error>("a=".repeat(500)));
+        let chunked = Body::wrap_stream(futures_util::stream::iter(chunks));
+        form(&client, path, SHOP, chunked).await.assert_problem(413, "body_too_large");
+    }
+    let announced = format!(
+        "POST /api/introspect HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nAuthorization: Basic {}\r\n\
+         Content-Length: 99999999\r\nConnection: close\r\n\r\ntoken=x",
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{}:{}", SHOP.0, SHOP.1))
+    );
+    assert!(exchange(&server, announced.as_bytes()).starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn no_secret_and_no_token_of_a_backends_request_appears_in_the_log_or_in_an_answer() {
+    let server = with_backends().set("AUTH_LOG__LEVEL", "trace").serve();
+    let client = Client::of(&server);
+    let canary = "canary-4711-quokka";
+    let mine = logged_in(&client, "ann").await;
+    let mut answers = Vec::new();
+    for path in BOTH {
+        for (id, secret) in [(canary, SHOP.1), (SHOP.0, canary), (canary, canary)] {
+            answers.push(form(&client, path, (id, secret), format!("token={canary}")).await);
+        }
+        for body in [
+            format!("token={canary}"),
+            format!("token={canary}&token={canary}"),
+            format!("{canary}={canary}"),
+            format!("token=x&token_type_hint={canary}"),
+        ] {
+            answers.push(form(&client, path, SHOP, body).await);
+        }
+        let address = format!("{path}?token={canary}");
+        answers.push(form(&client, &address, SHOP, "token=x").await);
+    }
+    introspect(&client, &mine.token()).await;
+    introspect_refresh(&client, &mine.refresh_token()).await;
+    let last = revoke(&client, &mine.refresh_token()).await;
+    server.log().wait_for("the last request", |line| line["request_id"] == last.header("X-Request-Id"));
+
+    for answer in &answers {
+        let shown = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.bytes));
+        assert!(!shown.contains(canary), "{shown}");
+    }
+    let secrets = [SHOP.1, STOCK.1, SHOP_DIGEST, STOCK_DIGEST, &*mine.token(), &*mine.refresh_token()];
+    for line in server.log().lines() {
+        assert!(!line.contains(canary), "{line}");
+        assert!(!secrets.iter().any(|secret| line.contains(secret)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_locked_by_somebody_else_revokes_nothing_and_says_so() {
+    let server = with_backends().serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+
+    let lock = crate::support::lock::Lock::take(&server.deployment().folder().join("data/auth.db"));
+    let revoked = revoke(&client, &token).await;
+    // Reading goes on beside a writer, although the first look at a token is to be noted.
+    assert_eq!(introspect(&client, &token).await.json()["active"], true);
+    drop(lock);
+
+    revoked.assert_problem(503, "unavailable");
+    assert_eq!(revoked.header("Retry-After"), "5");
+    assert_eq!(revoke(&client, &token).await.status, 200);
+    assert_inactive(&introspect(&client, &token).await);
+}
