@@ -4,9 +4,11 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::ServiceConfig;
 use domain::ports::PortError;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Content, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr, Schema, ServerBuilder, Type,
+    Content, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr, Required, Schema, ServerBuilder,
+    Type,
 };
 use utoipa::{Modify, OpenApi};
 
@@ -64,7 +66,7 @@ async fn document() -> Result<HttpResponse, Problem> {
         routes::ready,
     ),
     components(schemas(ProblemView, FieldError, FieldCode)),
-    modifiers(&Credentials, &Forms, &Problems),
+    modifiers(&Credentials, &SessionTransport, &Forms, &Problems),
     tags(
         (name = "account", description = "Accounts and those who have them"),
         (name = "session", description = "Staying logged in, and logging out"),
@@ -94,6 +96,38 @@ impl Modify for Credentials {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("access_token", SecurityScheme::Http(access_token));
         components.add_security_scheme("backend", SecurityScheme::Http(backend));
+        let cookie = ApiKeyValue::with_description(
+            "__Host-auth_refresh",
+            "The refresh token of a browser, which no script can read: set by a login with the header \
+             `X-Session-Transport: cookie`. It counts only together with that header and from this service's own \
+             origin. Where the service is not known by an `https` URL, as in development, its name is `auth_refresh`.",
+        );
+        components.add_security_scheme("refresh_cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
+    }
+}
+
+/// The header by which a browser has its refresh token kept in a cookie, at every endpoint that looks at it.
+struct SessionTransport;
+
+impl SessionTransport {
+    const OPERATIONS: [&str; 5] = ["log_in", "refresh", "log_out", "change_password", "close_account"];
+}
+
+impl Modify for SessionTransport {
+    fn modify(&self, document: &mut Document) {
+        let is_one = |operation: &&mut Operation| {
+            operation.operation_id.as_deref().is_some_and(|id| Self::OPERATIONS.contains(&id))
+        };
+        for operation in operations(document).filter(is_one) {
+            let parameter = ParameterBuilder::new()
+                .name("X-Session-Transport")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some("Has the refresh token kept in a cookie, and not in the bodies."))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["cookie"]))))
+                .build();
+            operation.parameters.get_or_insert_default().push(parameter.into());
+        }
     }
 }
 
@@ -112,20 +146,21 @@ impl Modify for Forms {
     }
 }
 
+fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
+    let paths = document.paths.paths.values_mut();
+    paths
+        .flat_map(|path| [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete])
+        .flatten()
+}
+
 /// What every error answers, so that a route tells only when it does.
 struct Problems;
 
 impl Modify for Problems {
     fn modify(&self, document: &mut Document) {
-        let operations = document
-            .paths
-            .paths
-            .values_mut()
-            .flat_map(|path| {
-                [&mut path.get, &mut path.post, &mut path.put, &mut path.patch, &mut path.delete]
-            })
-            .flatten();
-        for (status, response) in operations.flat_map(|operation| &mut operation.responses.responses) {
+        for (status, response) in
+            operations(document).flat_map(|operation| &mut operation.responses.responses)
+        {
             let RefOr::T(response) = response else { continue };
             if !status.starts_with(['4', '5']) {
                 continue;
@@ -182,6 +217,20 @@ mod tests {
         let schemes = &document["components"]["securitySchemes"];
         assert_eq!(schemes["access_token"]["scheme"], "bearer");
         assert_eq!(schemes["backend"]["scheme"], "basic");
+        let cookie = serde_json::json!(["apiKey", "cookie", "__Host-auth_refresh"]);
+        let told = &schemes["refresh_cookie"];
+        assert_eq!(serde_json::json!([told["type"], told["in"], told["name"]]), cookie);
+        for (method, path) in [
+            ("post", "login"),
+            ("post", "refresh"),
+            ("post", "logout"),
+            ("put", "me/password"),
+            ("delete", "me"),
+        ] {
+            let parameter = &document["paths"][format!("/api/{path}")][method]["parameters"][0];
+            let told = serde_json::json!([parameter["name"], parameter["in"], parameter["required"]]);
+            assert_eq!(told, serde_json::json!(["X-Session-Transport", "header", false]), "{path}");
+        }
         let forms = &document["paths"]["/api/introspect"]["post"]["requestBody"]["content"];
         assert_eq!(
             forms.as_object().unwrap().keys().collect::<Vec<_>>(),

@@ -25,7 +25,7 @@ pub(crate) struct Shown(Farewell);
     path = "/api/logout",
     operation_id = "log_out",
     tag = "session",
-    security(("access_token" = [])),
+    security(("access_token" = []), ("refresh_cookie" = [])),
     responses(
         (status = 204, description = "The session is over, or was before."),
         (status = 400, description = "There is more than one header `Authorization`, or the body is not one JSON \

@@ -27,6 +27,7 @@ const REFRESH_REUSE: HeaderName = HeaderName::from_static("refresh-reuse");
     path = "/api/refresh",
     operation_id = "refresh",
     tag = "session",
+    security((), ("refresh_cookie" = [])),
     request_body = Refresh,
     responses(
         (status = 200, description = "The next tokens.", body = TokensView, headers(
