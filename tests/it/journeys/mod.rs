@@ -7,6 +7,7 @@ mod command_line;
 mod hashing;
 mod http;
 mod keys;
+mod ledger;
 mod log;
 mod own_account;
 mod pages;

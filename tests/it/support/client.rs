@@ -47,9 +47,14 @@ impl Client {
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request.send().await.unwrap();
+        self.try_send(request).await.unwrap()
+    }
+
+    /// For a server that may be gone before it has answered to the end.
+    pub(crate) async fn try_send(&self, request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+        let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, bytes: response.bytes().await.unwrap().to_vec() }
+        Ok(Answer { status, headers, bytes: response.bytes().await?.to_vec() })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
