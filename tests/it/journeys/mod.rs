@@ -4,6 +4,7 @@ mod accounts;
 mod audit;
 mod backends;
 mod command_line;
+mod example_page;
 mod hashing;
 mod http;
 mod keys;

@@ -25,6 +25,18 @@ const APPEARS: &str = r"
     }).observe(document, { childList: true, subtree: true, characterData: true });
 ";
 
+/// Resolves with the text of the first element for the selector once it holds the one and is not the other.
+const CHANGES: &str = r"
+    const [selector, text, before, done] = arguments;
+    const now = () => document.querySelector(selector)?.textContent ?? '';
+    const changed = () => now().includes(text) && now() !== before;
+    if (changed()) return done(now());
+    const late = setTimeout(() => done(null), 10000);
+    new MutationObserver((_, observer) => {
+        if (changed()) { observer.disconnect(); clearTimeout(late); done(now()); }
+    }).observe(document, { childList: true, subtree: true, characterData: true });
+";
+
 /// Chromium without a window and without a network but this machine's own.
 pub(crate) struct Browser {
     driver: Child,
@@ -32,6 +44,9 @@ pub(crate) struct Browser {
     http: reqwest::Client,
     _profile: TempDir,
 }
+
+/// One of the pages that are open.
+pub(crate) struct Tab(String);
 
 impl Browser {
     /// Starts one. Where there is none, says so loudly, or fails if nothing may be skipped.
@@ -94,6 +109,35 @@ impl Browser {
         assert_eq!(appeared, true, "{selector} with {text:?}, on {}", self.text("body").await);
     }
 
+    /// Waits until what the selector finds holds the text and is another than `before`, and returns it.
+    pub(crate) async fn wait_for_another(&self, selector: &str, text: &str, before: &str) -> String {
+        let script = json!({ "script": CHANGES, "args": [selector, text, before] });
+        let now = self.command("POST", "/execute/async", &script).await;
+        let Some(now) = now.as_str() else {
+            panic!("{selector} with {text:?} after {before:?}, on {}", self.text("body").await)
+        };
+        now.to_owned()
+    }
+
+    /// The tab that is driven.
+    pub(crate) async fn tab(&self) -> Tab {
+        Tab(self.command("GET", "/window", &Value::Null).await.as_str().unwrap().to_owned())
+    }
+
+    /// Opens one beside it, which is driven from now on.
+    pub(crate) async fn open_tab(&self, url: &str) -> Tab {
+        let opened = self.command("POST", "/window/new", &json!({ "type": "tab" })).await;
+        let tab = Tab(opened["handle"].as_str().unwrap().to_owned());
+        self.turn_to(&tab).await;
+        self.open(url).await;
+        tab
+    }
+
+    /// Drives this one from now on.
+    pub(crate) async fn turn_to(&self, tab: &Tab) {
+        self.command("POST", "/window", &json!({ "handle": tab.0 })).await;
+    }
+
     pub(crate) async fn click(&self, selector: &str) {
         let element = self.find(selector).await;
         // Scrolled to first, as a person would.
@@ -103,6 +147,11 @@ impl Browser {
         });
         self.command("POST", "/execute/sync", &script).await;
         self.command("POST", &format!("/element/{element}/click"), &json!({})).await;
+    }
+
+    pub(crate) async fn clear(&self, selector: &str) {
+        let element = self.find(selector).await;
+        self.command("POST", &format!("/element/{element}/clear"), &json!({})).await;
     }
 
     pub(crate) async fn type_into(&self, selector: &str, text: &str) {
