@@ -117,8 +117,8 @@ fn watch_signals(application: &Application) -> io::Result<oneshot::Receiver<()>>
 fn follow_keys(config: &Config, application: &Application) -> io::Result<()> {
     let _inside = application.runtime.enter();
     let hang_up = signal(SignalKind::hangup())?;
-    let folder = signing_keys::folder(config);
-    application.runtime.spawn(signing_keys::follow(folder, application.tokens.clone(), hang_up));
+    let keys = signing_keys::Source::of(config);
+    application.runtime.spawn(signing_keys::follow(keys, application.tokens.clone(), hang_up));
     Ok(())
 }
 

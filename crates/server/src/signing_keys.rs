@@ -1,15 +1,17 @@
-//! What signs tokens: the secret, or the keys of a folder, which is looked at while the server runs.
+//! What signs tokens: the secret, keys that were given, or those of a folder, which is looked at while the server runs.
 
 use std::error::Error;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::Clock;
 use thiserror::Error;
-use token_jwt::{JwtIssuer, KeyFolder, KeyFolderError, KeyRing};
+use token_jwt::{GivenKeys, JwtIssuer, KeyFolder, KeyFolderError, KeyRing};
 use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::{Algorithm, Config, Environment, Secret};
 
@@ -31,20 +33,46 @@ pub(crate) enum KeysError {
     Secret(#[from] token_jwt::WeakSecret),
 }
 
-/// The folder of this configuration; none if a secret signs.
-pub(crate) fn folder(config: &Config) -> Option<KeyFolder> {
-    let token = &config.token;
-    match token.algorithm {
-        Algorithm::Hs256 => None,
-        Algorithm::KeyPair(algorithm) => {
-            Some(KeyFolder { path: token.keys_dir.clone(), algorithm, token_lifetime: token.access_ttl })
+/// Where a configuration has its keys.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// There is a secret.
+    Secret,
+    /// In the configuration itself, and so they change with it.
+    Given(GivenKeys),
+    /// In files.
+    Folder(KeyFolder),
+}
+
+impl Source {
+    pub(crate) fn of(config: &Config) -> Self {
+        let token = &config.token;
+        match (token.algorithm, &token.given_keys) {
+            (Algorithm::Hs256, _) => Self::Secret,
+            (Algorithm::KeyPair(_), Some(given)) => Self::Given(given.clone()),
+            (Algorithm::KeyPair(algorithm), None) => {
+                let (path, token_lifetime) = (token.keys_dir.clone(), token.access_ttl);
+                Self::Folder(KeyFolder { path, algorithm, token_lifetime })
+            }
         }
     }
 }
 
 /// The keys to start with; in development a first one is made now if there is none yet.
 pub(crate) fn ring(config: &Config, secret: &Secret, clock: &dyn Clock) -> Result<KeyRing, KeysError> {
-    let Some(folder) = folder(config) else { return Ok(KeyRing::hs256(secret.expose())?) };
+    let folder = match Source::of(config) {
+        Source::Secret => return Ok(KeyRing::hs256(secret.expose())?),
+        Source::Given(keys) => {
+            if has_key_files(&config.token.keys_dir) {
+                warn!(
+                    folder = %config.token.keys_dir.display(),
+                    "the key files are not used, because AUTH_TOKEN__PRIVATE_KEY is set"
+                );
+            }
+            return Ok(KeyRing::of_given(keys));
+        }
+        Source::Folder(folder) => folder,
+    };
     match (folder.ring(), config.environment) {
         (Err(error @ KeyFolderError::NoSigningKey { .. }), Environment::Production) => {
             Err(KeysError::Missing(error))
@@ -61,7 +89,8 @@ pub(crate) fn ring(config: &Config, secret: &Secret, clock: &dyn Clock) -> Resul
 
 /// Tells whether [`ring`] would find something to sign with, and makes nothing.
 pub(crate) fn check(config: &Config) -> Result<(), KeysError> {
-    let Some(folder) = folder(config) else { return Ok(()) };
+    // Given keys were looked at with the rest of the configuration.
+    let Source::Folder(folder) = Source::of(config) else { return Ok(()) };
     match (folder.ring(), config.environment) {
         (Err(error @ KeyFolderError::NoSigningKey { .. }), Environment::Production) => {
             Err(KeysError::Missing(error))
@@ -71,12 +100,23 @@ pub(crate) fn check(config: &Config) -> Result<(), KeysError> {
     }
 }
 
+/// Whether somebody may think that these sign.
+fn has_key_files(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "pem"))
+}
+
 /// Keeps an issuer's keys those of the folder, for ever: looks at it once a second, and reads it when it has changed
 /// or `hang_up` asks for it. What cannot be used changes nothing and is logged once.
-pub(crate) async fn follow(folder: Option<KeyFolder>, issuer: Arc<JwtIssuer>, mut hang_up: Signal) {
-    let Some(folder) = folder else {
+pub(crate) async fn follow(source: Source, issuer: Arc<JwtIssuer>, mut hang_up: Signal) {
+    let why_not = match &source {
+        Source::Secret => "AUTH_TOKEN__ALGORITHM is HS256, which has no key files",
+        Source::Given(_) => "the key is in AUTH_TOKEN__PRIVATE_KEY, which is read at a start",
+        Source::Folder(_) => "",
+    };
+    let Source::Folder(folder) = source else {
         while hang_up.recv().await.is_some() {
-            info!("nothing to read again: AUTH_TOKEN__ALGORITHM is HS256, which has no key files");
+            info!("nothing to read again: {why_not}");
         }
         return;
     };

@@ -25,7 +25,7 @@ use crate::pem;
 const RSA_SIZE: KeySize = KeySize::Rsa3072;
 
 /// What such a key is called in a text.
-const LABEL: &str = "PRIVATE KEY";
+pub(crate) const LABEL: &str = "PRIVATE KEY";
 
 static RANDOM: LazyLock<SystemRandom> = LazyLock::new(SystemRandom::new);
 

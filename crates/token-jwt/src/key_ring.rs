@@ -1,6 +1,7 @@
 //! The keys: one signs, each verifies what it signed, with its own algorithm and no other.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,6 +14,7 @@ use sha2::Sha256;
 use thiserror::Error;
 
 use crate::compact::{Compact, Header};
+use crate::given_key::GivenKeys;
 use crate::key_file::StoredKey;
 use crate::key_pair::{KeyPair, KeyPairAlgorithm};
 
@@ -49,7 +51,7 @@ struct Key {
 
 enum SigningKey {
     Secret(EncodingKey),
-    Pair(KeyPair),
+    Pair(Arc<KeyPair>),
 }
 
 /// Neither the key nor the library says more.
@@ -81,11 +83,20 @@ impl KeyRing {
         pairs: impl IntoIterator<Item = StoredKey>,
         algorithm: KeyPairAlgorithm,
     ) -> Result<Self, NoSigningKey> {
-        let mut keys: Vec<Key> = pairs.into_iter().map(Key::of_pair).collect();
+        let of_pair = |StoredKey { pair, signs_from, .. }| Key::of_pair(Arc::new(pair), signs_from);
+        let mut keys: Vec<Key> = pairs.into_iter().map(of_pair).collect();
         // The id decides between two of the same moment, so that every instance decides alike.
         keys.sort_by(|one, other| (other.signs_from, &other.id).cmp(&(one.signs_from, &one.id)));
         let ring = Self { keys, algorithm: algorithm.for_verification() };
         if ring.candidates().next().is_none() { Err(NoSigningKey(algorithm)) } else { Ok(ring) }
+    }
+
+    /// A ring of the keys that were given, of which the same one signs at any time.
+    pub fn of_given(GivenKeys { signing, verifying }: GivenKeys) -> Self {
+        let algorithm = signing.algorithm().for_verification();
+        // Of two of the same moment, the first signs.
+        let pairs = [Some(signing), verifying].into_iter().flatten();
+        Self { keys: pairs.map(|pair| Key::of_pair(pair, Timestamp::MIN)).collect(), algorithm }
     }
 
     /// The compact form of `claims`, signed, with a header of exactly `alg`, `typ` and `kid`.
@@ -165,7 +176,7 @@ impl Key {
         })
     }
 
-    fn of_pair(StoredKey { pair, signs_from, .. }: StoredKey) -> Self {
+    fn of_pair(pair: Arc<KeyPair>, signs_from: Timestamp) -> Self {
         Self {
             id: pair.id().to_owned(),
             algorithm: pair.algorithm().for_verification(),

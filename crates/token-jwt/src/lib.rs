@@ -8,6 +8,7 @@
 //! a token apart. The `RefreshTokens` port, whose tokens are no JWTs, is `refresh`.
 
 mod compact;
+mod given_key;
 mod key_file;
 mod key_folder;
 mod key_pair;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::compact::Compact;
+pub use crate::given_key::{GivenKeys, UnusableKeyText};
 pub use crate::key_file::{StoredKey, UnusableKeyFile};
 pub use crate::key_folder::{
     ANNOUNCEMENT, Glance, KeyFacts, KeyFolder, KeyFolderError, KeyState, Rotation, Takeover,

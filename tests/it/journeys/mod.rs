@@ -5,6 +5,7 @@ mod audit;
 mod backends;
 mod command_line;
 mod example_page;
+mod given_keys;
 mod hashing;
 mod http;
 mod keys;

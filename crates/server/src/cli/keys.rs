@@ -4,11 +4,13 @@ use clap::Subcommand;
 use domain::ports::Clock;
 use jiff::Timestamp;
 use serde_json::json;
-use token_jwt::{KeyFacts, KeyFolder, KeyFolderError, Takeover};
+use token_jwt::{
+    GivenKeys, KeyFacts, KeyFolder, KeyFolderError, KeyPair, KeyPairAlgorithm, KeyState, Takeover,
+};
 
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::signing_keys;
+use crate::signing_keys::Source;
 use crate::system::SystemClock;
 
 #[derive(Clone, Debug, Subcommand)]
@@ -39,12 +41,16 @@ pub(super) enum Command {
 
 impl Command {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        let Some(folder) = signing_keys::folder(config) else {
-            return Err(Failure::new(
-                Exit::Usage,
-                "AUTH_TOKEN__ALGORITHM is HS256, which signs with AUTH_TOKEN__SECRET and has no keys; set it to \
-                 EdDSA, ES256 or RS256 first",
-            ));
+        let folder = match Source::of(config) {
+            Source::Folder(folder) => folder,
+            Source::Given(keys) => return self.run_on_given(&keys),
+            Source::Secret => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    "AUTH_TOKEN__ALGORITHM is HS256, which signs with AUTH_TOKEN__SECRET and has no keys; set it to \
+                     EdDSA, ES256 or RS256 first",
+                ));
+            }
         };
         let now = SystemClock::new().now();
         match self {
@@ -52,7 +58,7 @@ impl Command {
                 let id = folder.generate(now)?;
                 output::line(format_args!("made the {} key {id}, which signs from now on", name(&folder)))
             }
-            Self::List { json } => list(&folder, now, json),
+            Self::List { json } => list(folder.list(now)?.into_iter().map(Line::from), json),
             Self::Rotate { now: at_once } => {
                 let takeover = if at_once { Takeover::AtOnce } else { Takeover::Announced };
                 let rotation = folder.rotate(now, takeover)?;
@@ -77,34 +83,74 @@ impl Command {
             }
         }
     }
+
+    /// Such keys can be looked at, and are changed where they are given.
+    fn run_on_given(&self, GivenKeys { signing, verifying }: &GivenKeys) -> Result<(), Failure> {
+        let Self::List { json } = self else {
+            return Err(Failure::new(
+                Exit::Usage,
+                "the key comes from AUTH_TOKEN__PRIVATE_KEY, and there are no key files to change; to have another one \
+                 take over, set it there, and the old one in AUTH_TOKEN__PRIVATE_KEY_PREVIOUS",
+            ));
+        };
+        let line = |pair: &KeyPair, state| Line {
+            id: pair.id().to_owned(),
+            algorithm: pair.algorithm(),
+            state,
+            created_at: None,
+            signs_from: None,
+            needed_until: None,
+        };
+        let verifying = verifying.as_deref().map(|pair| line(pair, KeyState::Verifying));
+        list([line(signing, KeyState::Active)].into_iter().chain(verifying), *json)
+    }
 }
 
-fn list(folder: &KeyFolder, now: Timestamp, json: bool) -> Result<(), Failure> {
-    let keys = folder.list(now)?;
+/// What is shown of a key. Only files tell times.
+struct Line {
+    id: String,
+    algorithm: KeyPairAlgorithm,
+    state: KeyState,
+    created_at: Option<Timestamp>,
+    signs_from: Option<Timestamp>,
+    needed_until: Option<Timestamp>,
+}
+
+impl From<KeyFacts> for Line {
+    fn from(facts: KeyFacts) -> Self {
+        let KeyFacts { id, algorithm, state, created_at, signs_from, needed_until } = facts;
+        let (created_at, signs_from) = (Some(created_at), Some(signs_from));
+        Self { id, algorithm, state, created_at, signs_from, needed_until }
+    }
+}
+
+fn list(keys: impl Iterator<Item = Line>, json: bool) -> Result<(), Failure> {
     if json {
         let mut array = output::JsonArray::begin()?;
-        for KeyFacts { id, algorithm, state, created_at, signs_from, needed_until } in keys {
+        let exact = |time: Option<Timestamp>| time.map(|time| format!("{time:.6}"));
+        for Line { id, algorithm, state, created_at, signs_from, needed_until } in keys {
             array.push(&json!({
                 "kid": id,
                 "algorithm": algorithm.as_str(),
                 "state": state.as_str(),
-                "created_at": format!("{created_at:.6}"),
-                "signs_from": format!("{signs_from:.6}"),
-                "needed_until": needed_until.map(|until| format!("{until:.6}")),
+                "created_at": exact(created_at),
+                "signs_from": exact(signs_from),
+                "needed_until": exact(needed_until),
             }))?;
         }
         return array.end();
     }
     output::table(
         ["KEY", "ALGORITHM", "STATE", "CREATED", "SIGNS FROM", "NEEDED UNTIL"],
-        keys.into_iter().map(|key| {
+        keys.map(|key| {
+            let or_nothing = |time: Option<Timestamp>| time.map(shown).unwrap_or_default();
             [
                 key.id,
                 key.algorithm.as_str().to_owned(),
                 key.state.as_str().to_owned(),
-                shown(key.created_at),
-                shown(key.signs_from),
-                key.needed_until.map(shown).unwrap_or_default(),
+                or_nothing(key.created_at),
+                or_nothing(key.signs_from),
+                or_nothing(key.needed_until),
             ]
         }),
     )

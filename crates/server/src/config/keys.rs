@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::PasswordPolicy;
-use token_jwt::TokenType;
+use token_jwt::{KeyPair, TokenType};
 
 use super::readers::{self, Wrong};
 use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
@@ -80,7 +81,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 37] = [
+pub static KEYS: [&Key; 41] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -97,6 +98,10 @@ pub static KEYS: [&Key; 37] = [
     &HASHING_DEADLINE.key,
     &TOKEN_ALGORITHM.key,
     &TOKEN_KEYS_DIR.key,
+    &TOKEN_PRIVATE_KEY.key,
+    &TOKEN_PRIVATE_KEY_FILE,
+    &TOKEN_PRIVATE_KEY_PREVIOUS.key,
+    &TOKEN_PRIVATE_KEY_PREVIOUS_FILE,
     &TOKEN_TYPE.key,
     &TOKEN_SECRET.key,
     &TOKEN_SECRET_FILE,
@@ -240,7 +245,7 @@ pub(super) static TOKEN_ALGORITHM: Setting<Algorithm> = Setting {
     key: Key::text(
         "AUTH_TOKEN__ALGORITHM",
         DefaultValue::Text("HS256"),
-        "what tokens are signed with: HS256, by AUTH_TOKEN__SECRET, or EdDSA, ES256 or RS256, by key files",
+        "what tokens are signed with: HS256, by AUTH_TOKEN__SECRET, or EdDSA, ES256 or RS256, by a private key",
     ),
     read: readers::algorithm,
 };
@@ -253,6 +258,40 @@ pub(super) static TOKEN_KEYS_DIR: Setting<PathBuf> = Setting {
     ),
     read: readers::folder,
 };
+
+pub(super) static TOKEN_PRIVATE_KEY: Setting<Arc<KeyPair>> = Setting {
+    key: Key {
+        name: "AUTH_TOKEN__PRIVATE_KEY",
+        default: DefaultValue::Unset,
+        shape: Shape::Text,
+        is_secret: true,
+        meaning: "the private key that signs tokens, in PEM, instead of the folder",
+    },
+    read: readers::private_key,
+};
+
+static TOKEN_PRIVATE_KEY_FILE: Key = Key::text(
+    "AUTH_TOKEN__PRIVATE_KEY_FILE",
+    DefaultValue::Unset,
+    "a file to read AUTH_TOKEN__PRIVATE_KEY from",
+);
+
+pub(super) static TOKEN_PRIVATE_KEY_PREVIOUS: Setting<Arc<KeyPair>> = Setting {
+    key: Key {
+        name: "AUTH_TOKEN__PRIVATE_KEY_PREVIOUS",
+        default: DefaultValue::Unset,
+        shape: Shape::Text,
+        is_secret: true,
+        meaning: "what AUTH_TOKEN__PRIVATE_KEY was before, or will be: it is published and verifies",
+    },
+    read: readers::private_key,
+};
+
+static TOKEN_PRIVATE_KEY_PREVIOUS_FILE: Key = Key::text(
+    "AUTH_TOKEN__PRIVATE_KEY_PREVIOUS_FILE",
+    DefaultValue::Unset,
+    "a file to read AUTH_TOKEN__PRIVATE_KEY_PREVIOUS from",
+);
 
 pub(super) static TOKEN_TYPE: Setting<TokenType> = Setting {
     key: Key::text(

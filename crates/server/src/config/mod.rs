@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use domain::{PasswordPolicy, SessionRules};
 use hasher_bcrypt::Engine;
-use token_jwt::{KeyPairAlgorithm, TokenType};
+use token_jwt::{GivenKeys, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
 use self::keys::{KEYS, Key, Setting};
@@ -117,6 +117,8 @@ pub struct Token {
     pub algorithm: Algorithm,
     /// Where key files are.
     pub keys_dir: PathBuf,
+    /// What signs and verifies in place of the key files, if it was given.
+    pub given_keys: Option<GivenKeys>,
     /// The `typ`.
     pub token_type: TokenType,
     /// What signs them with HS256, if it was given.
@@ -300,6 +302,7 @@ impl Reading {
     fn token(&mut self) -> Option<Token> {
         let algorithm = self.read(&keys::TOKEN_ALGORITHM);
         let keys_dir = self.read(&keys::TOKEN_KEYS_DIR);
+        let given_keys = self.given_keys(algorithm);
         let token_type = self.read(&keys::TOKEN_TYPE);
         let secret = self.read(&keys::TOKEN_SECRET);
         let issuer = self.read(&keys::TOKEN_ISSUER);
@@ -316,6 +319,7 @@ impl Reading {
         Some(Token {
             algorithm: algorithm?,
             keys_dir: keys_dir?,
+            given_keys,
             token_type,
             secret,
             issuer: issuer?,
@@ -323,6 +327,38 @@ impl Reading {
             access_ttl: access_ttl?,
             client_id: client_id?,
         })
+    }
+
+    fn given_keys(&mut self, algorithm: Option<Algorithm>) -> Option<GivenKeys> {
+        let signing = self.read(&keys::TOKEN_PRIVATE_KEY);
+        let verifying = self.read(&keys::TOKEN_PRIVATE_KEY_PREVIOUS);
+        let key = &keys::TOKEN_PRIVATE_KEY.key;
+        let Some(signing) = signing else {
+            // If it was given and is no good, that is said already.
+            if verifying.is_some() && !self.sources.texts.contains_key(key.name) {
+                self.refuse(
+                    &keys::TOKEN_PRIVATE_KEY_PREVIOUS.key,
+                    "only verifies, and AUTH_TOKEN__PRIVATE_KEY, which signs, is not set",
+                );
+            }
+            return None;
+        };
+        match algorithm? {
+            Algorithm::Hs256 => self.refuse(
+                key,
+                "signs nothing where AUTH_TOKEN__ALGORITHM is HS256; set that to EdDSA, ES256 or RS256, or take this \
+                 away",
+            ),
+            Algorithm::KeyPair(algorithm) if algorithm != signing.algorithm() => {
+                let (is, must_be) = (signing.algorithm().as_str(), algorithm.as_str());
+                self.refuse(key, &format!("is a key of {is}, and AUTH_TOKEN__ALGORITHM is {must_be}"));
+            }
+            Algorithm::KeyPair(_) => {}
+        }
+        if verifying.as_ref().is_some_and(|verifying| verifying.id() == signing.id()) {
+            self.refuse(&keys::TOKEN_PRIVATE_KEY_PREVIOUS.key, "is the same key as AUTH_TOKEN__PRIVATE_KEY");
+        }
+        Some(GivenKeys { signing, verifying })
     }
 
     fn session(&mut self) -> Option<Session> {

@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Uri;
 use domain::PasswordPolicy;
-use token_jwt::{KeyPairAlgorithm, TokenType};
+use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
 use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
@@ -139,6 +140,11 @@ pub(super) fn folder(text: &str) -> Result<PathBuf, Wrong> {
         return wrong("must be the path of a folder, such as data/keys");
     }
     Ok(PathBuf::from(text))
+}
+
+/// Of whichever algorithm it is.
+pub(super) fn private_key(text: &str) -> Result<Arc<KeyPair>, Wrong> {
+    KeyPair::from_text(text).map(Arc::new).map_err(|unusable| unusable.to_string())
 }
 
 pub(super) fn token_type(text: &str) -> Result<TokenType, Wrong> {

@@ -24,9 +24,11 @@ const DOTENV_FILE: &str = ".env";
 const LARGEST_FILE: u64 = 64 * 1024;
 
 /// The keys that a file can be named for instead, by their own name and `_FILE`.
-const FROM_FILES: [&str; 5] = [
+const FROM_FILES: [&str; 7] = [
     "AUTH_DATABASE__URL",
     "AUTH_TOKEN__SECRET",
+    "AUTH_TOKEN__PRIVATE_KEY",
+    "AUTH_TOKEN__PRIVATE_KEY_PREVIOUS",
     "AUTH_SESSION__REFRESH_KEY",
     "AUTH_SESSION__REFRESH_KEY_PREVIOUS",
     "AUTH_AUDIT__KEY",
