@@ -16,6 +16,11 @@ pub(crate) fn date() -> Timestamp {
     Timestamp::now()
 }
 
+/// 16 bytes that nobody can guess.
+pub(crate) fn random() -> Result<[u8; 16], getrandom::Error> {
+    Ok((u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?)).to_be_bytes())
+}
+
 /// 32 bytes that nobody can guess, in hexadecimal digits.
 pub(crate) fn secret() -> Result<String, getrandom::Error> {
     let mut words = [0_u64; 4];

@@ -25,6 +25,17 @@ pub(crate) trait Caller: Send {
     fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String>;
 }
 
+/// Whoever goes on asking later is only lent.
+impl<C: Caller> Caller for &mut C {
+    fn request(&mut self) -> &[u8] {
+        (**self).request()
+    }
+
+    fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String> {
+        (**self).judge(answer)
+    }
+}
+
 /// A right answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
@@ -51,6 +62,14 @@ pub(crate) struct SignUp {
 pub(crate) struct Me {
     request: Vec<u8>,
     expected: Vec<u8>,
+}
+
+/// Exchanges the refresh token of a session of its own, over and over.
+pub(crate) struct Refresh {
+    session: String,
+    generation: u64,
+    token: String,
+    request: Vec<u8>,
 }
 
 impl LogIn {
@@ -117,9 +136,66 @@ impl Caller for Me {
     }
 }
 
+impl Refresh {
+    /// Begins with the tokens of a login.
+    pub(crate) fn of(login: &Answer<'_>) -> Result<Self, String> {
+        let Issued { session, generation, token } = Issued::by(login)?;
+        let request = refresh(&token);
+        Ok(Self { session, generation, token, request })
+    }
+}
+
+impl Caller for Refresh {
+    fn request(&mut self) -> &[u8] {
+        &self.request
+    }
+
+    fn judge(&mut self, answer: &Answer<'_>) -> Result<Reply, String> {
+        let next = Issued::by(answer)?;
+        // Nobody else has this token, so nobody was faster, and no answer got lost.
+        let is_new = next.session == self.session
+            && next.generation == self.generation + 1
+            && next.token != self.token
+            && answer.header("refresh-reuse").is_none();
+        if !is_new {
+            return Err(format!("after generation {}: {}", self.generation, unexpected(answer)));
+        }
+        self.request = refresh(&next.token);
+        (self.generation, self.token) = (next.generation, next.token);
+        Ok(Reply::Done)
+    }
+}
+
+/// What a login or a refresh hands out.
+struct Issued {
+    session: String,
+    generation: u64,
+    token: String,
+}
+
+impl Issued {
+    fn by(answer: &Answer<'_>) -> Result<Self, String> {
+        let body = if answer.status == 200 { object(answer)? } else { return Err(unexpected(answer)) };
+        let text = |member: &str| body[member].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let claims = text("access_token").as_deref().and_then(claims);
+        // `jti` is the generation, a point and what nobody can guess.
+        let generation = claims.as_ref().and_then(|claims| claims["jti"].as_str()?.split_once('.'));
+        let generation = generation.and_then(|(generation, _)| generation.parse().ok());
+        match (text("session_id"), generation, text("refresh_token")) {
+            (Some(session), Some(generation), Some(token)) => Ok(Self { session, generation, token }),
+            _ => Err(unexpected(answer)),
+        }
+    }
+}
+
 /// A login.
 pub(crate) fn log_in(name: &str, password: &str) -> Vec<u8> {
     post("/api/login", &json!({"username": name, "password": password}))
+}
+
+/// An exchange of this refresh token.
+fn refresh(token: &str) -> Vec<u8> {
+    post("/api/refresh", &json!({"refresh_token": token}))
 }
 
 /// A question who one is.
@@ -137,13 +213,16 @@ pub(crate) fn ready() -> Vec<u8> {
 pub(crate) fn access_token(answer: &Answer<'_>, name: &str) -> Result<String, String> {
     let body = if answer.status == 200 { object(answer)? } else { return Err(unexpected(answer)) };
     let token = body["access_token"].as_str().unwrap_or_default();
-    let claims = token.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
-    let claims: Option<Value> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
-    if claims.is_some_and(|claims| claims["preferred_username"] == *name) {
+    if claims(token).is_some_and(|claims| claims["preferred_username"] == *name) {
         Ok(token.to_owned())
     } else {
         Err(format!("a login of {name} got no token of {name}"))
     }
+}
+
+/// What an access token says.
+fn claims(token: &str) -> Option<Value> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?).ok()
 }
 
 /// The body of an answer to [`me`], if it is about this user.
@@ -243,6 +322,31 @@ mod tests {
         assert_eq!(me.judge(&answer(200, "", "{}")), Ok(Reply::Done));
         assert!(me.judge(&answer(200, "", "{} ")).is_err());
         assert!(me.judge(&answer(503, "", "{}")).is_err());
+    }
+
+    fn tokens(session: &str, generation: u64, token: &str) -> String {
+        let claims = URL_SAFE_NO_PAD.encode(json!({"jti": format!("{generation}.random")}).to_string());
+        let access = format!("e30.{claims}.c2ln");
+        json!({"access_token": access, "refresh_token": token, "session_id": session}).to_string()
+    }
+
+    #[test]
+    fn a_refresh_is_done_with_the_next_generation_of_the_same_session() {
+        let head = "HTTP/1.1 200 OK\r\n\r\n";
+        let mut refresh = Refresh::of(&answer(200, head, &tokens("s", 1, "a"))).unwrap();
+        assert!(refresh.request().ends_with(br#"{"refresh_token":"a"}"#));
+
+        for (session, generation, token) in [("t", 2, "b"), ("s", 1, "b"), ("s", 3, "b"), ("s", 2, "a")] {
+            assert!(refresh.judge(&answer(200, head, &tokens(session, generation, token))).is_err());
+        }
+        let reused = "HTTP/1.1 200 OK\r\nRefresh-Reuse: concurrent\r\n\r\n";
+        assert!(refresh.judge(&answer(200, reused, &tokens("s", 2, "b"))).is_err());
+        assert!(refresh.judge(&answer(401, head, &tokens("s", 2, "b"))).is_err());
+        assert!(refresh.request().ends_with(br#"{"refresh_token":"a"}"#));
+
+        assert_eq!(refresh.judge(&answer(200, head, &tokens("s", 2, "b"))), Ok(Reply::Done));
+        assert!(refresh.request().ends_with(br#"{"refresh_token":"b"}"#));
+        assert!(Refresh::of(&answer(200, head, r#"{"access_token":"e30.e30.c2ln"}"#)).is_err());
     }
 
     #[test]

@@ -7,6 +7,28 @@ use diesel::prelude::*;
 
 use crate::Result;
 
+diesel::table! {
+    sessions (id) {
+        id -> Binary,
+        user_id -> BigInt,
+        nonce -> Binary,
+        generation -> BigInt,
+        superseded -> Binary,
+        seen -> Bool,
+        recoveries -> Binary,
+        created_at -> BigInt,
+        last_used_at -> BigInt,
+        expires_at -> BigInt,
+        ends_at -> BigInt,
+    }
+}
+
+/// As many bytes of times as a session has that is refreshed without a pause.
+const BURST: [u8; 512] = [1; 512];
+
+/// Later than any time that is written here.
+const END: i64 = i64::MAX;
+
 /// Somebody who is in the database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Account<'a> {
@@ -46,7 +68,39 @@ pub(crate) fn add(database: &Path, account: Account<'_>) -> Result<()> {
     Ok(())
 }
 
-fn connect(database: &Path) -> Result<SqliteConnection> {
+/// Adds a session of the first user.
+pub(crate) fn open_session(connection: &mut SqliteConnection, id: &[u8; 16]) -> QueryResult<()> {
+    let values = (
+        (sessions::id.eq(id.as_slice()), sessions::user_id.eq(1), sessions::nonce.eq(id.as_slice())),
+        (sessions::generation.eq(1), sessions::superseded.eq(BURST.as_slice()), sessions::seen.eq(false)),
+        (sessions::recoveries.eq([].as_slice()), sessions::created_at.eq(1), sessions::last_used_at.eq(1)),
+        (sessions::expires_at.eq(1), sessions::ends_at.eq(END)),
+    );
+    diesel::insert_into(sessions::table).values(values).execute(connection).map(drop)
+}
+
+/// Changes of a session what a refresh changes.
+pub(crate) fn change_session(
+    connection: &mut SqliteConnection,
+    id: &[u8; 16],
+    number: i64,
+) -> QueryResult<()> {
+    let changes = (
+        (sessions::generation.eq(number), sessions::superseded.eq(BURST.as_slice())),
+        (sessions::seen.eq(false), sessions::recoveries.eq([].as_slice())),
+        (sessions::last_used_at.eq(number), sessions::expires_at.eq(number)),
+    );
+    let rows = diesel::update(sessions::table.find(id.as_slice())).set(changes).execute(connection)?;
+    if rows == 1 { Ok(()) } else { Err(diesel::result::Error::NotFound) }
+}
+
+#[cfg(test)]
+pub(crate) fn newest_generation(database: &Path) -> Result<Option<i64>> {
+    let newest = sessions::table.select(diesel::dsl::max(sessions::generation));
+    Ok(newest.get_result(&mut connect(database)?)?)
+}
+
+pub(crate) fn connect(database: &Path) -> Result<SqliteConnection> {
     let path = database.to_str().ok_or("the path of the database is no text")?;
     Ok(SqliteConnection::establish(path)?)
 }

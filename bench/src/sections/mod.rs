@@ -3,6 +3,7 @@
 mod flood;
 mod logins;
 mod me;
+mod refresh;
 mod sign_up;
 mod start;
 mod storm;
@@ -48,7 +49,9 @@ pub(crate) enum Section {
     SignUp,
     /// Questions who one is, against a handler that does nothing
     Me,
-    /// How long these take while many log in
+    /// Refreshes, against commits one after the other
+    Refresh,
+    /// How long questions who one is take while many log in
     Storm,
     /// Many more logins than can be served
     Flood,
@@ -61,10 +64,11 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Logins,
         Self::SignUp,
         Self::Me,
+        Self::Refresh,
         Self::Storm,
         Self::Flood,
         Self::Start,
@@ -77,6 +81,7 @@ impl Section {
             Self::Logins => logins::NAME,
             Self::SignUp => sign_up::NAME,
             Self::Me => me::NAME,
+            Self::Refresh => refresh::NAME,
             Self::Storm => storm::NAME,
             Self::Flood => flood::NAME,
             Self::Start => start::NAME,
@@ -90,6 +95,7 @@ impl Section {
             Self::Logins => logins::measure(bench),
             Self::SignUp => sign_up::measure(bench),
             Self::Me => me::measure(bench),
+            Self::Refresh => refresh::measure(bench),
             Self::Storm => storm::measure(bench),
             Self::Flood => flood::measure(bench),
             Self::Start => start::measure(bench),
