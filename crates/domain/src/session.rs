@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::user::plain_number;
 use crate::{Lineage, Misuse, UserId};
 
 /// The most live sessions of one user. Whoever opens one more ends their oldest.
@@ -118,9 +119,21 @@ impl SessionId {
 
     /// Reads the one spelling that `Display` writes: small letters and four hyphens.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.replace('-', "");
-        let number = u128::from_str_radix(&digits, 16).ok()?;
-        Some(Self(number.to_be_bytes())).filter(|id| id.to_string() == text)
+        if text.len() != 36 {
+            return None;
+        }
+        let mut number = 0;
+        for (place, byte) in text.bytes().enumerate() {
+            let digit = match (place, byte) {
+                (8 | 13 | 18 | 23, b'-') => continue,
+                (8 | 13 | 18 | 23, _) => return None,
+                (_, b'0'..=b'9') => byte - b'0',
+                (_, b'a'..=b'f') => byte - b'a' + 10,
+                _ => return None,
+            };
+            number = number << 4 | u128::from(digit);
+        }
+        Some(Self(number.to_be_bytes()))
     }
 }
 
@@ -173,7 +186,7 @@ impl Generation {
 
     /// Reads the one spelling that `Display` writes: no sign, no leading zero.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().and_then(Self::new).filter(|generation| generation.to_string() == text)
+        plain_number(text).and_then(Self::new)
     }
 }
 

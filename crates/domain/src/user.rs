@@ -45,8 +45,15 @@ impl fmt::Display for UserId {
 impl UserId {
     /// Reads the one spelling that `Display` writes: no sign, no leading zero.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse().ok().map(Self).filter(|id| id.to_string() == text)
+        plain_number(text).map(Self)
     }
+}
+
+/// A number in the one spelling that `Display` has for it.
+pub(crate) fn plain_number(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_plain = text == "0" || matches!(digits.as_bytes(), [b'1'..=b'9', ..]);
+    text.parse().ok().filter(|_| is_plain)
 }
 
 #[cfg(test)]

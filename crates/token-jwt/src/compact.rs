@@ -1,9 +1,11 @@
 //! A token in its compact serialisation (RFC 7515, section 7.1), taken apart and nothing forgiven.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 
 /// Ours have some five hundred bytes; whoever sends more wants us to work.
 const LONGEST_TOKEN: usize = 4096;
@@ -21,10 +23,13 @@ pub(crate) struct Compact<'a> {
 /// What a header must say. Members that point at keys, such as `jku` and `x5c`, are ignored: a key comes
 /// from the ring or not at all.
 #[derive(Deserialize)]
-pub(crate) struct Header {
-    pub(crate) alg: String,
-    pub(crate) typ: String,
-    pub(crate) kid: String,
+pub(crate) struct Header<'a> {
+    #[serde(borrow)]
+    pub(crate) alg: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) typ: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) kid: Cow<'a, str>,
     #[serde(default, deserialize_with = "crate::present")]
     crit: Option<IgnoredAny>,
     #[serde(default, deserialize_with = "crate::present")]
@@ -53,19 +58,19 @@ impl<'a> Compact<'a> {
 
     /// The header, unless it asks for something that must be understood (RFC 7515, section 4.1.11) or says
     /// that this is no plain signed token.
-    pub(crate) fn header(&self) -> Option<Header> {
-        let header: Header = object(&self.header)?;
+    pub(crate) fn header(&self) -> Option<Header<'_>> {
+        let header: Header<'_> = object(&self.header)?;
         let Header { crit, b64, enc, zip, .. } = &header;
         [crit, b64, enc, zip].iter().all(|member| member.is_none()).then_some(header)
     }
 
     /// The claims, once the signature was found good.
-    pub(crate) fn claims<T: DeserializeOwned>(&self) -> Option<T> {
+    pub(crate) fn claims<'b, T: Deserialize<'b>>(&'b self) -> Option<T> {
         object(&self.payload)
     }
 }
 
 /// Reads a JSON object. Without the look at its first byte an array of the members' values would pass.
-fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     if json.first() == Some(&b'{') { serde_json::from_slice(json).ok() } else { None }
 }

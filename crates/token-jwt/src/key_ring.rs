@@ -131,7 +131,7 @@ impl KeyRing {
     }
 
     /// Whether the key that the header names signed this token, with that key's own algorithm.
-    pub(crate) fn signed(&self, header: &Header, token: &Compact<'_>) -> bool {
+    pub(crate) fn signed(&self, header: &Header<'_>, token: &Compact<'_>) -> bool {
         let named = self.keys.iter().find(|key| key.id == header.kid);
         named.is_some_and(|key| {
             header.alg == key.algorithm_name

@@ -17,6 +17,7 @@ mod pem;
 mod refresh;
 mod rotation;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -86,21 +87,27 @@ pub struct JwtIssuer {
 
 /// The claims, every one of which every token has. `aud` alone depends on the profile.
 #[derive(Debug, Serialize, Deserialize)]
-struct Claims {
-    iss: String,
-    sub: String,
-    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    aud: Option<String>,
+struct Claims<'a> {
+    #[serde(borrow)]
+    iss: Cow<'a, str>,
+    #[serde(borrow)]
+    sub: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    aud: Option<Cow<'a, str>>,
     exp: i64,
     iat: i64,
     /// Never issued; honoured when it is there.
     #[serde(default, deserialize_with = "present", skip_serializing)]
     nbf: Option<i64>,
     /// `<generation>.<random>`.
-    jti: String,
-    sid: String,
-    client_id: String,
-    preferred_username: String,
+    #[serde(borrow)]
+    jti: Cow<'a, str>,
+    #[serde(borrow)]
+    sid: Cow<'a, str>,
+    #[serde(borrow)]
+    client_id: Cow<'a, str>,
+    #[serde(borrow)]
+    preferred_username: Cow<'a, str>,
 }
 
 impl JwtIssuer {
@@ -138,24 +145,28 @@ impl JwtIssuer {
         if proven { Ok(()) } else { Err(SelfTestError(None)) }
     }
 
-    /// What a token says, and whose it is, if it is one of ours, whole, and holds now.
-    fn read(&self, token: &str) -> Result<(Claims, Bearer), InvalidToken> {
+    /// What `take` takes of what a token says and whose it is, if it is one of ours, whole, and holds now.
+    fn read<T>(
+        &self,
+        token: &str,
+        take: impl FnOnce(Claims<'_>, Bearer) -> Result<T, InvalidToken>,
+    ) -> Result<T, InvalidToken> {
         let token = Compact::parse(token).ok_or(InvalidToken::Invalid)?;
         let header = token.header().ok_or(InvalidToken::Invalid)?;
         if !self.profile.token_type.is_named_by(&header.typ) || !self.keys().signed(&header, &token) {
             return Err(InvalidToken::Invalid);
         }
-        let claims = token.claims().ok_or(InvalidToken::Invalid)?;
+        let claims: Claims<'_> = token.claims().ok_or(InvalidToken::Invalid)?;
         let bearer = self.check(&claims)?;
-        Ok((claims, bearer))
+        take(claims, bearer)
     }
 
-    fn check(&self, claims: &Claims) -> Result<Bearer, InvalidToken> {
+    fn check(&self, claims: &Claims<'_>) -> Result<Bearer, InvalidToken> {
         let Profile { issuer, audience, client_id, max_lifetime, .. } = &self.profile;
         let now = self.clock.now().as_second();
         let lifetime = claims.exp.checked_sub(claims.iat).and_then(|seconds| u64::try_from(seconds).ok());
         let sound = claims.iss == *issuer
-            && claims.aud == *audience
+            && claims.aud.as_deref() == audience.as_deref()
             && claims.client_id == *client_id
             && !claims.preferred_username.is_empty()
             && claims.iat.max(claims.nbf.unwrap_or(i64::MIN)) <= now + LEEWAY_SECONDS
@@ -168,7 +179,7 @@ impl JwtIssuer {
     }
 }
 
-impl Claims {
+impl Claims<'_> {
     fn bearer(&self) -> Option<Bearer> {
         let user = UserId::parse(&self.sub).filter(|UserId(id)| *id > 0)?;
         let session = SessionId::parse(&self.sid)?;
@@ -183,16 +194,16 @@ impl TokenIssuer for JwtIssuer {
         let issued_at = grant.issued_at.as_second();
         let lifetime = grant.lifetime.as_secs();
         let claims = Claims {
-            iss: self.profile.issuer.clone(),
-            sub: grant.subject.to_string(),
-            aud: self.profile.audience.clone(),
+            iss: (&*self.profile.issuer).into(),
+            sub: grant.subject.to_string().into(),
+            aud: self.profile.audience.as_deref().map(Cow::from),
             exp: issued_at.saturating_add_unsigned(lifetime),
             iat: issued_at,
             nbf: None,
-            jti: format!("{}.{}", grant.generation, URL_SAFE_NO_PAD.encode(self.entropy.draw())),
-            sid: grant.session.to_string(),
-            client_id: self.profile.client_id.clone(),
-            preferred_username: grant.username.as_typed().to_owned(),
+            jti: format!("{}.{}", grant.generation, URL_SAFE_NO_PAD.encode(self.entropy.draw())).into(),
+            sid: grant.session.to_string().into(),
+            client_id: (&*self.profile.client_id).into(),
+            preferred_username: grant.username.as_typed().into(),
         };
         let text = self
             .keys()
@@ -202,20 +213,21 @@ impl TokenIssuer for JwtIssuer {
     }
 
     fn verify(&self, token: &str) -> Result<Bearer, InvalidToken> {
-        self.read(token).map(|(_, bearer)| bearer)
+        self.read(token, |_, bearer| Ok(bearer))
     }
 
     fn inspect(&self, token: &str) -> Result<AccessClaims, InvalidToken> {
-        let (claims, bearer) = self.read(token)?;
         let time = |seconds| Timestamp::from_second(seconds).map_err(|_| InvalidToken::Invalid);
-        Ok(AccessClaims {
-            bearer,
-            id: claims.jti,
-            issuer: claims.iss,
-            audience: claims.aud,
-            client_id: claims.client_id,
-            issued_at: time(claims.iat)?,
-            expires_at: time(claims.exp)?,
+        self.read(token, |claims, bearer| {
+            Ok(AccessClaims {
+                bearer,
+                id: claims.jti.into_owned(),
+                issuer: claims.iss.into_owned(),
+                audience: claims.aud.map(Cow::into_owned),
+                client_id: claims.client_id.into_owned(),
+                issued_at: time(claims.iat)?,
+                expires_at: time(claims.exp)?,
+            })
         })
     }
 
