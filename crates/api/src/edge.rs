@@ -87,7 +87,8 @@ fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
     if host.is_some_and(|host| Authority::try_from(host).is_err()) {
         return Err(Problem::new(Code::MalformedRequest));
     }
-    if request.uri().to_string().len() > LONGEST_TARGET {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > LONGEST_TARGET {
         return Err(Problem::new(Code::UriTooLong));
     }
     let headers = request.headers();

@@ -30,7 +30,6 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
         .service(post("/api/refresh", refresh::refresh))
         .service(post("/api/logout", log_out::log_out))
         .service(get_and_delete("/api/sessions", sessions::list, sessions::end_others))
-        .service(delete("/api/sessions/{id}", sessions::end))
         .service(get_patch_and_delete("/api/me", me::me, me::rename, me::close))
         .service(put("/api/me/password", change_password::change_password))
         // Also where no backend is configured: none is known then, which is what they answer.
@@ -40,7 +39,9 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
         .service(get("/.well-known/openid-configuration", discovery::openid_configuration))
         .service(get("/.well-known/oauth-authorization-server", discovery::authorization_server))
         .service(get("/health/live", health::live))
-        .service(get("/health/ready", health::ready));
+        .service(get("/health/ready", health::ready))
+        // Last: whatever comes after a path with a variable pays for a regular expression first.
+        .service(delete("/api/sessions/{id}", sessions::end));
     if settings.docs {
         config.configure(openapi::configure);
     }
