@@ -31,6 +31,9 @@ const LONGEST_TARGET: usize = 8 * 1024;
 const LARGEST_HEAD: usize = 16 * 1024;
 const MOST_HEADERS: usize = 64;
 
+/// The target of the line that a request has in the log.
+pub const REQUEST_TARGET: &str = "api::request";
+
 /// The identifier of a request, in its answer and in every line about it.
 #[derive(Clone)]
 pub(crate) struct RequestId(pub(crate) String);
@@ -144,7 +147,7 @@ impl RequestLine {
     fn write(&self, status: u16, code: Option<&str>) {
         let microseconds = self.clock.monotonic().saturating_sub(self.begun).as_micros();
         tracing::info!(
-            target: "api::request",
+            target: REQUEST_TARGET,
             method = self.method,
             route = self.route,
             status,

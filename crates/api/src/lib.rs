@@ -34,6 +34,7 @@ use actix_web::{App, HttpRequest, HttpServer};
 use domain::Auth;
 use domain::ports::{Clock, Entropy};
 
+pub use self::edge::REQUEST_TARGET;
 pub use self::openapi::openapi_json;
 use self::problem::{Code, Problem};
 

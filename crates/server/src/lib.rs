@@ -12,6 +12,7 @@ mod clients;
 pub mod config;
 mod lifecycle;
 mod line_end;
+mod log_writer;
 mod logging;
 pub mod secrets;
 mod signing_keys;

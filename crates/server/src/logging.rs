@@ -5,8 +5,9 @@
 //! the fields hold, the line is escaped as a whole after it is made.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Stderr};
 use std::panic;
+use std::sync::LazyLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, error};
@@ -20,6 +21,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::audit_lines;
 use crate::config::{Log, LogFormat};
+use crate::log_writer::LogWriter;
+
+/// Room for most lines, so that they need not move while they are written.
+const USUAL_LENGTH: usize = 512;
 
 /// Our crates. Others speak up from a warning on, whatever the level.
 const OURS: [&str; 6] = ["api", "domain", "hasher_bcrypt", "server", "store_sqlite", "token_jwt"];
@@ -35,20 +40,30 @@ pub(crate) enum Audience {
     Watcher,
 }
 
+static OUTPUT: LazyLock<LogWriter<Stderr>> = LazyLock::new(|| LogWriter::new(io::stderr()));
+
 /// Begins the log of this process. Later calls change nothing.
+///
+/// Before the process ends, [`finish`] is to be called.
 pub(crate) fn start(log: Log, audience: Audience) {
     let filter = filter(log, audience);
     let started = match log.format {
-        LogFormat::Json => subscriber(filter, json(), io::stderr).try_init(),
-        LogFormat::Pretty => subscriber(filter, pretty(io::stderr().is_terminal()), io::stderr).try_init(),
+        LogFormat::Json => subscriber(filter, json(), &*OUTPUT).try_init(),
+        LogFormat::Pretty => subscriber(filter, pretty(io::stderr().is_terminal()), &*OUTPUT).try_init(),
     };
     if started.is_ok() {
+        OUTPUT.start();
         panic::set_hook(Box::new(|panic| {
             // Where, and not what: a message may hold what was being worked on.
             let place = panic.location().map(ToString::to_string);
             error!(place, "a thread panicked");
         }));
     }
+}
+
+/// Writes the lines that still wait.
+pub(crate) fn finish() {
+    OUTPUT.flush();
 }
 
 fn filter(log: Log, audience: Audience) -> Targets {
@@ -101,7 +116,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut line = String::new();
+        let mut line = String::with_capacity(USUAL_LENGTH);
         self.format.format_event(context, Writer::new(&mut line), event)?;
         let colour = match *event.metadata().level() {
             Level::ERROR if self.colours => Some("\x1b[31m"),
@@ -111,7 +126,7 @@ where
         writer.write_str(colour.unwrap_or_default())?;
         // In runs, because character by character the writing costs as much as the formatting.
         let mut rest = line.trim_end_matches('\n');
-        while let Some((at, character)) = rest.char_indices().find(|(_, character)| !is_plain(*character)) {
+        while let Some((at, character)) = first_not_plain(rest) {
             // Of this form in JSON as well, where such characters stand in strings only.
             write!(writer, "{}\\u{:04x}", &rest[..at], u32::from(character))?;
             rest = &rest[at + character.len_utf8()..];
@@ -119,6 +134,14 @@ where
         writer.write_str(rest)?;
         writer.write_str(if colour.is_some() { "\x1b[0m\n" } else { "\n" })
     }
+}
+
+fn first_not_plain(text: &str) -> Option<(usize, char)> {
+    // Nearly every line is plain ASCII, which is seen faster by bytes.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return None;
+    }
+    text.char_indices().find(|(_, character)| !is_plain(*character))
 }
 
 /// Whether a character can do nothing but appear: controls move the cursor, U+2028 and U+2029 end lines, and

@@ -100,7 +100,9 @@ enum Exit {
 /// Does what the process's arguments ask for.
 pub fn run() -> ExitCode {
     let Arguments { config, command } = Arguments::parse();
-    match command.run(config.as_deref()) {
+    let done = command.run(config.as_deref());
+    logging::finish();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.lines.iter().for_each(|line| output::error(line));
