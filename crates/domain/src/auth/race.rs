@@ -4,15 +4,18 @@
 //! use any more: of fifty who want one name, forty-nine would keep the hasher from everybody else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::{Event, EventListener};
 
 use crate::UsernameKey;
 
-/// The races that are on, by name.
+/// The races that are on.
 #[derive(Clone, Default)]
-pub(super) struct Races(Arc<Mutex<HashMap<UsernameKey, Weak<Event>>>>);
+pub(super) struct Races(Arc<Mutex<ByName>>);
+
+/// How many are in the race for a name, and what they hear of its end.
+type ByName = HashMap<UsernameKey, (usize, Arc<Event>)>;
 
 /// One sign-up's part in the race for a name. The race is over when the last one has left it.
 pub(super) struct Race {
@@ -23,14 +26,15 @@ pub(super) struct Race {
 
 impl Races {
     pub(super) fn enter(&self, name: &UsernameKey) -> Race {
-        let mut races = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = races.entry(name.clone()).or_default();
-        let won = entry.upgrade().unwrap_or_else(|| {
-            let event = Arc::new(Event::new());
-            *entry = Arc::downgrade(&event);
-            event
-        });
-        Race { won, name: name.clone(), races: self.clone() }
+        let mut races = self.lock();
+        let (count, won) = races.entry(name.clone()).or_default();
+        *count += 1;
+        Race { won: won.clone(), name: name.clone(), races: self.clone() }
+    }
+
+    /// Nothing that holds this lock can leave a race half counted, so a poisoned one is as good.
+    fn lock(&self) -> MutexGuard<'_, ByName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,10 +52,12 @@ impl Race {
 
 impl Drop for Race {
     fn drop(&mut self) {
-        let mut races = self.races.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody enters while the lock is held, so the last one out can tell that it is.
-        if Arc::strong_count(&self.won) == 1 {
-            races.remove(&self.name);
+        let mut races = self.races.lock();
+        if let Some((count, _)) = races.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                races.remove(&self.name);
+            }
         }
     }
 }
