@@ -64,7 +64,11 @@ impl Auth {
         let Bearer { user, session: id, .. } = *bearer;
         // Taken before the store is asked: a change that it does not see while it answers makes another edition.
         let edition = self.ports.sessions.edition(id, user);
-        let mut live = edition.and_then(|edition| self.live_sessions.recall(id, edition));
+        let now = self.ports.clock.now();
+        // What is remembered may be older than what another process has handed out since: what it does not admit is
+        // looked up.
+        let remembered = edition.and_then(|edition| self.live_sessions.recall(id, edition));
+        let mut live = remembered.filter(|live| live.admits(bearer, now));
         if live.is_none() {
             let found = self.ports.sessions.look_up(id).await?;
             live = found.and_then(|(session, account)| LiveSession::of(session, account)).map(Arc::new);
@@ -72,7 +76,6 @@ impl Auth {
                 self.live_sessions.keep(id, edition, live.clone());
             }
         }
-        let now = self.ports.clock.now();
         Ok(live.filter(|live| live.admits(bearer, now)))
     }
 
@@ -298,7 +301,8 @@ mod tests {
             clock.expect_now().once().returning(noon);
             clock.expect_now().returning(move || now);
             let mut sessions = sessions_in(Some(Edition(1)));
-            sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
+            // Once to remember it, and once because what is remembered does not admit the token.
+            sessions.expect_look_up().times(2).returning(|_| Ok(Some((seen(), ann()))));
             let (audit_stream, _) = testing::audit_stream();
             let auth = auth(Ports {
                 tokens: Arc::new(tokens),
@@ -311,6 +315,25 @@ mod tests {
             assert!(auth.whoami(origin(), "good").await.is_ok());
             let refused = auth.whoami(origin(), "shown").await;
             assert!(matches!(refused, Err(WhoamiError::Token(InvalidToken::Invalid))));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_another_process_has_just_handed_out_is_good_before_its_refresh_is_noticed() {
+        let next = session().lineage.generation.next();
+        let refreshed = Session { lineage: Lineage { generation: next, ..seen().lineage }, ..seen() };
+        let mut tokens = MockTokenIssuer::new();
+        tokens.expect_verify().returning(move |text| {
+            let generation = if text == "new" { next } else { session().lineage.generation };
+            Ok(Bearer { generation, ..bearer() })
+        });
+        let mut sessions = sessions_in(Some(Edition(1)));
+        sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
+        sessions.expect_look_up().once().returning(move |_| Ok(Some((refreshed.clone(), ann()))));
+        let auth = auth(Ports { tokens: Arc::new(tokens), sessions: Arc::new(sessions), ..ports() });
+
+        for token in ["old", "new", "new", "old"] {
+            assert!(auth.whoami(origin(), token).await.is_ok(), "{token}");
         }
     }
 }
