@@ -46,15 +46,11 @@ impl Auth {
             Ok(authenticated) => authenticated,
             Err(error) => return Err(error.told_of(attempt).await),
         };
-        let auth = self.clone();
-        let opened = self.finish(async move {
-            let opened = auth.open_session(&origin, &account, attempt).await.map_err(LogInError::from);
-            if opened.is_ok() && stale {
-                auth.rehash(&account, password);
-            }
-            opened
-        });
-        opened.await?
+        let logged_in = self.open_session(&origin, &account, attempt).await?;
+        if stale {
+            self.rehash(&account, password);
+        }
+        Ok(logged_in)
     }
 
     /// The account whose password this is, and whether its hash is stale.

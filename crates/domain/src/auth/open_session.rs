@@ -8,7 +8,9 @@ use thiserror::Error;
 use super::attempt::UnderWay;
 use super::{Auth, LoggedIn};
 use crate::ports::{NewSession, Opening, PortError, Ports};
-use crate::{Account, Generation, Grant, Nonce, Origin, RefreshClaim, RefreshToken, SessionId, Tokens, User};
+use crate::{
+    Account, Generation, Grant, Nonce, Origin, Outcome, RefreshClaim, RefreshToken, SessionId, Tokens, User,
+};
 
 /// Why somebody is not let in. Only the audit log may tell these apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -49,14 +51,22 @@ impl Auth {
         attempt: UnderWay,
     ) -> Result<LoggedIn, OpenSessionError> {
         let new = self.new_session(origin, account);
-        let opened = attempt.make(|attempt| self.ports.sessions.open(new.clone(), attempt)).await?;
-        let user = match opened {
+        // Made ahead: once the session is open, nothing that could fail is left to do.
+        let tokens = match self.first_tokens(&account.user, &new) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                attempt.fail(Outcome::Failed);
+                return Err(error.into());
+            }
+        };
+        let sessions = self.ports.sessions.clone();
+        let open = async move |attempt| sessions.open(new, attempt).await;
+        let user = match self.finish(attempt.make(open)).await?? {
             Opening::Done(user) => user,
             Opening::UnknownUser => return Err(Refusal::UnknownUser.into()),
             Opening::Disabled => return Err(Refusal::Disabled.into()),
             Opening::CredentialsChanged => return Err(Refusal::CredentialsChanged.into()),
         };
-        let tokens = self.first_tokens(&user, &new)?;
         Ok(LoggedIn { user, tokens })
     }
 
@@ -159,7 +169,8 @@ mod tests {
             (Opening::UnknownUser, Refusal::UnknownUser),
         ] {
             let audit_stream = testing::audit_stream().0;
-            let auth = auth(Ports { sessions: sessions_who_answer(opening), audit_stream, ..ports() });
+            let (sessions, (tokens, refresh_tokens)) = (sessions_who_answer(opening), token_ports());
+            let auth = auth(Ports { sessions, tokens, refresh_tokens, audit_stream, ..ports() });
             let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
 
             let refused = auth.open_session(&origin(), &ann(), attempt).await.unwrap_err();

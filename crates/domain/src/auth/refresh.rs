@@ -4,8 +4,9 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::Auth;
+use super::attempt::UnderWay;
 use crate::ports::{PortError, Reuse, Rotation, Shown};
-use crate::{Action, Origin, Outcome, RefreshClaim, Session, Subject, Tokens, User};
+use crate::{Action, Origin, Outcome, RefreshClaim, Session, Subject, Tokens, User, UserId};
 
 /// What a refresh hands out.
 #[derive(Debug)]
@@ -33,13 +34,12 @@ impl Auth {
     pub async fn refresh(&self, origin: Origin, token: Zeroizing<String>) -> Result<Refreshed, RefreshError> {
         let (claim, session, user) = match self.session_of(&token).await? {
             Ok(found) => found,
-            Err(Stranger { subject, reason }) => {
-                self.attempt(Action::Refresh, subject, origin).fail(Outcome::Refused(reason));
+            Err(stranger) => {
+                stranger.turn_away(self.attempt(Action::Refresh, Subject::Unknown, origin));
                 return Err(RefreshError::InvalidToken);
             }
         };
-        let auth = self.clone();
-        self.finish(async move { auth.rotate(origin, claim, &session, &user).await }).await?
+        self.rotate(origin, claim, &session, &user).await
     }
 
     /// The live session that a genuine refresh token belongs to. What is forged never comes to the writer.
@@ -47,7 +47,7 @@ impl Auth {
         &self,
         token: &str,
     ) -> Result<Result<(RefreshClaim, Session, User), Stranger>, PortError> {
-        let unknown = |reason| Ok(Err(Stranger { subject: Subject::Unknown, reason }));
+        let unknown = |reason| Ok(Err(Stranger { owner: None, reason }));
         let Some(claim) = self.ports.refresh_tokens.read(token) else { return unknown("malformed") };
         let Some((session, account)) = self.ports.sessions.look_up(claim.session).await? else {
             return unknown("unknown_session");
@@ -58,7 +58,7 @@ impl Auth {
         // Whatever disables an account ends its sessions. Looked at all the same: no way to a token is without
         // this guard.
         if !session.is_live(self.ports.clock.now()) || account.disabled_at.is_some() {
-            return Ok(Err(Stranger { subject: Subject::User(session.user), reason: "session_over" }));
+            return Ok(Err(Stranger { owner: Some(session.user), reason: "session_over" }));
         }
         Ok(Ok((claim, session, account.user)))
     }
@@ -74,7 +74,9 @@ impl Auth {
         let at = self.ports.clock.now();
         let RefreshClaim { session: id, generation } = claim;
         let shown = Shown { session: id, generation, at, rules: self.rules.sessions };
-        let (now, reuse) = match attempt.make(|attempt| self.ports.sessions.rotate(shown, attempt)).await? {
+        let sessions = self.ports.sessions.clone();
+        let rotate = async move |attempt| sessions.rotate(shown, attempt).await;
+        let (now, reuse) = match self.finish(attempt.make(rotate)).await?? {
             Rotation::Rotated(now) => (now, None),
             Rotation::Again(now, reuse) => (now, Some(reuse)),
             Rotation::Ended(_) | Rotation::Over => return Err(RefreshError::InvalidToken),
@@ -87,8 +89,19 @@ impl Auth {
 
 /// A refresh token that belongs to no live session, as the audit log is told of it.
 pub(super) struct Stranger {
-    subject: Subject,
+    /// Whose session it was of, if that is known.
+    owner: Option<UserId>,
     reason: &'static str,
+}
+
+impl Stranger {
+    /// Ends an attempt by it.
+    pub(super) fn turn_away(self, mut attempt: UnderWay) {
+        if let Some(owner) = self.owner {
+            attempt.is_about(owner);
+        }
+        attempt.fail(Outcome::Refused(self.reason));
+    }
 }
 
 #[cfg(test)]
