@@ -109,13 +109,20 @@ fn from_cookie(headers: &HeaderMap, api: &Api) -> Result<Zeroizing<String>, Prob
     if !is_own_origin(headers, &api.settings.issuer) {
         return Err(Problem::new(Code::Forbidden));
     }
-    let lines = headers.get_all(COOKIE).filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut values = pairs.filter(|(name, _)| *name == cookie_name(api)).map(|(_, value)| value);
+    let secret = cookie_named(cookie_name(api), headers);
+    secret.map(|secret| secret.to_owned().into()).ok_or(Problem::new(Code::InvalidRefreshToken))
+}
+
+/// The value of the only cookie of this name. Browsers send all of a host's cookies in one line, and what is in the
+/// others is nothing that we could ask for anything.
+fn cookie_named<'a>(name: &str, headers: &'a HeaderMap) -> Option<&'a str> {
+    let pairs = headers.get_all(COOKIE).flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let mut values =
+        pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
     match (values.next(), values.next()) {
+        (Some(only), None) => str::from_utf8(only).ok(),
         // Of two, one is not ours.
-        (Some(only), None) => Ok(only.to_owned().into()),
-        _ => Err(Problem::new(Code::InvalidRefreshToken)),
+        _ => None,
     }
 }
 
@@ -183,6 +190,36 @@ mod tests {
         }
         assert!(!is_own(issuer, &[], "auth.example"));
         assert!(!is_own(issuer, &["https://auth.example", "https://auth.example"], "auth.example"));
+    }
+
+    #[test]
+    fn a_cookie_is_found_beside_whatever_others_there_are_and_two_are_none() {
+        let found = |lines: &[&'static [u8]]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
+            }
+            cookie_named("ours", &headers).map(str::to_owned)
+        };
+
+        for lines in [
+            &[&b"ours=a.b-c_"[..]][..],
+            &[b"theirs=1; ours=a.b-c_;x"],
+            &["theirs=\u{e9}; ours=a.b-c_".as_bytes()],
+            &[b"theirs=\xff", b"oursx=2;ours=a.b-c_"],
+        ] {
+            assert_eq!(found(lines), Some("a.b-c_".to_owned()), "{lines:?}");
+        }
+        for lines in [
+            &[][..],
+            &[&b"xours=1"[..]],
+            &[b"ours"],
+            &[b"ours=1; ours=1"],
+            &[b"ours=1", b"ours=2"],
+            &[b"ours=\xff"],
+        ] {
+            assert_eq!(found(lines), None, "{lines:?}");
+        }
     }
 
     #[test]

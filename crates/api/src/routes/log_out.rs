@@ -13,13 +13,13 @@ use crate::caller::{Sender, bearer_token};
 use crate::problem::{Code, Problem};
 use crate::transport::{RefreshSecret, SESSION_TRANSPORT, Transport};
 
-/// What whoever logs out shows: an access token, or else a refresh token.
+/// What whoever logs out shows: the cookie's refresh token, an access token, or else a refresh token.
 pub(crate) struct Shown(Farewell);
 
 /// Log out: end this session.
 ///
-/// Send the access token, or without one a body `{"refresh_token":"…"}`, or the header
-/// `X-Session-Transport: cookie`, by which the cookie is used and taken away.
+/// Send the header `X-Session-Transport: cookie`, by which the cookie is used and taken away, or the access token, or
+/// without either a body `{"refresh_token":"…"}`.
 #[utoipa::path(
     post,
     path = "/api/logout",
@@ -56,7 +56,8 @@ impl FromRequest for Shown {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let headers = request.headers();
-        if headers.contains_key(AUTHORIZATION) {
+        // Whoever asks for the cookie to be taken away wants its session to end, though there is another token too.
+        if headers.contains_key(AUTHORIZATION) && !headers.contains_key(SESSION_TRANSPORT) {
             let token = bearer_token(headers).map(|token| token.to_owned().into());
             return Box::pin(async { Ok(Self(Farewell::AccessToken(token?))) });
         }
