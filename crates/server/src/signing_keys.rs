@@ -124,6 +124,7 @@ pub(crate) async fn follow(source: Source, issuer: Arc<JwtIssuer>, mut hang_up: 
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Nothing, so that the first look reads what may have changed since the start.
     let mut seen = None;
+    let mut told = None;
     let mut signing = issuer.signing_key_id();
     loop {
         let is_asked = tokio::select! {
@@ -135,12 +136,22 @@ pub(crate) async fn follow(source: Source, issuer: Arc<JwtIssuer>, mut hang_up: 
             let (folder, issuer, seen) = task;
             // Before the reading, so that what changes meanwhile shows at the next look.
             let glance = folder.glance();
-            if is_asked || seen.as_ref() != Some(&glance) {
-                read_again(&folder, &issuer, is_asked);
+            if !is_asked && seen.as_ref() == Some(&glance) {
+                return (seen, None);
             }
-            glance
+            match read_again(&folder, &issuer, is_asked) {
+                Ok(()) => (Some(glance), None),
+                // What could not be read now may be read at the next look, with nothing changed in the folder.
+                Err(failure) => ((!failure.may_pass()).then_some(glance), Some(failure)),
+            }
         });
-        seen = looked.await.ok();
+        let (now_seen, failure) = looked.await.unwrap_or((None, None));
+        if let Some(failure) = &failure {
+            keys_stay(failure, &mut told);
+        } else if now_seen != seen {
+            told = None;
+        }
+        seen = now_seen;
         let now_signing = issuer.signing_key_id();
         if now_signing != signing {
             info!(key = now_signing, "signing with another key");
@@ -149,20 +160,37 @@ pub(crate) async fn follow(source: Source, issuer: Arc<JwtIssuer>, mut hang_up: 
     }
 }
 
-/// The error names the file that is no good. The keys in use stay as they are.
-fn read_again(folder: &KeyFolder, issuer: &JwtIssuer, is_asked: bool) {
-    let ring = match folder.ring() {
-        Ok(ring) => ring,
-        Err(failure) => return keys_stay(&failure),
-    };
-    let keys = ring.key_ids().collect::<Vec<_>>().join(" ");
-    match issuer.replace_keys(ring) {
-        Ok(()) => info!(keys, asked = is_asked, "read the signing keys"),
-        Err(failure) => keys_stay(&failure),
+/// Why the keys stay as they are.
+#[derive(Debug, Error)]
+enum KeysStay {
+    #[error(transparent)]
+    Folder(#[from] KeyFolderError),
+    #[error(transparent)]
+    SelfTest(#[from] token_jwt::SelfTestError),
+}
+
+impl KeysStay {
+    /// Whether it may be gone with nothing changed in the folder.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Folder(KeyFolderError::Folder(..) | KeyFolderError::Unreadable(..)))
     }
 }
 
-fn keys_stay(failure: &dyn Error) {
-    let cause = failure.source().map(ToString::to_string);
-    error!(error = %failure, cause, "the signing keys stay as they were");
+/// The error names the file that is no good.
+fn read_again(folder: &KeyFolder, issuer: &JwtIssuer, is_asked: bool) -> Result<(), KeysStay> {
+    let ring = folder.ring()?;
+    let keys = ring.key_ids().collect::<Vec<_>>().join(" ");
+    issuer.replace_keys(ring)?;
+    info!(keys, asked = is_asked, "read the signing keys");
+    Ok(())
+}
+
+/// Says so, unless it was the last thing that was said.
+fn keys_stay(failure: &KeysStay, told: &mut Option<String>) {
+    let error = failure.to_string();
+    if told.as_ref() != Some(&error) {
+        let cause = failure.source().map(ToString::to_string);
+        error!(error, cause, "the signing keys stay as they were");
+        *told = Some(error);
+    }
 }
