@@ -211,6 +211,7 @@ pub(super) fn remove_over(
         .select(sessions::id)
         .load::<Vec<u8>>(connection)?;
     let expired = sessions::table
+        .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.le(at.as_microsecond()))
         .limit(i64::from(limit).saturating_sub_unsigned(ended.len() as u64))
         .select(sessions::id)
