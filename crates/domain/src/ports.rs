@@ -242,7 +242,8 @@ pub trait Clients: Send + Sync {
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait AuditLog: Send + Sync {
-    /// Keeps events that no change goes with.
+    /// Keeps events that no change goes with. Of an account that is not there any more nothing is kept that could
+    /// point to a person, and so it is with what a change comes to.
     async fn append(&self, events: Vec<Event>) -> Result<(), PortError>;
 
     /// Up to `limit` of the events that `query` is about with numbers above `after`, by number.
@@ -261,8 +262,9 @@ pub trait AuditLog: Send + Sync {
     async fn head(&self) -> Result<Link, PortError>;
 
     /// Removes up to `limit` of the oldest events if they were decided before `at` and so were all before them;
-    /// tells how many. What is left can be inspected as before.
-    async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<usize, PortError>;
+    /// tells how many. What is left can be inspected as before. If anything is wrong with what would be removed,
+    /// nothing is: it is the proof of it.
+    async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError>;
 }
 
 /// Is told of every attempt as it ends.

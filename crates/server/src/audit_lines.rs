@@ -44,7 +44,7 @@ impl AuditStream for AuditLines {
 
 /// Writes down the head of the audit log, out of reach of whoever can write to the database.
 pub(crate) fn tell_head(head: Link) {
-    info!(target: TARGET, head = head.to_string(), "the audit log is whole up to here");
+    info!(target: TARGET, head = head.to_string(), "the audit log ends here");
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ports::{Clock, Entropy, Finisher, Ports};
+use domain::ports::{Clock, Entropy, Finisher, PortError, Ports};
 use domain::{AuditKey, Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
 use store_sqlite::{Access, SqliteStore};
@@ -15,7 +15,7 @@ use token_jwt::{JwtIssuer, MacRefreshTokens, Profile};
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::audit_lines::{self, AuditLines};
 use crate::config::{self, Config, Secret};
@@ -191,11 +191,15 @@ impl Application {
         // A batch that has begun is the store's, which finishes it.
         self.housekeeping.iter().for_each(JoinHandle::abort);
         self.tasks.close();
-        let waited = self.runtime.block_on(async { tokio::time::timeout(patience, self.tasks.wait()).await });
-        self.runtime.block_on(keep_counts_once(&self.auth));
-        if !self.housekeeping.is_empty() {
-            self.runtime.block_on(tell_head(&self.auth));
-        }
+        let served = !self.housekeeping.is_empty();
+        let last_things = async {
+            self.tasks.wait().await;
+            keep_counts_once(&self.auth).await;
+            if served {
+                tell_head(&self.auth).await;
+            }
+        };
+        let waited = self.runtime.block_on(async { tokio::time::timeout(patience, last_things).await });
         drop(self.auth);
         self.runtime.block_on(self.store.close());
         self.runtime.shutdown_timeout(LAST_THREADS);
@@ -211,10 +215,15 @@ async fn sweep(auth: Auth) {
         match auth.sweep().await {
             Ok(0) => {}
             Ok(count) => info!(count, "removed what is over"),
-            Err(error) => {
-                let cause = error.source().map(ToString::to_string);
-                warn!(cause, "cannot remove what is over");
+            Err(error) => warn!(cause = cause(&error), "cannot remove what is over"),
+        }
+        match auth.sweep_audit_log().await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => info!(count, "removed what the audit log has kept for long enough"),
+            Ok(Err(tampering)) => {
+                error!(%tampering, "the audit log does not hold, so nothing old is removed from it");
             }
+            Err(error) => warn!(cause = cause(&error), "cannot remove old events from the audit log"),
         }
         tokio::time::sleep(SWEEP_EVERY).await;
     }
@@ -229,17 +238,17 @@ async fn keep_counts(auth: Auth) {
 
 async fn keep_counts_once(auth: &Auth) {
     if let Err(error) = auth.keep_counted_attempts().await {
-        let cause = error.source().map(ToString::to_string);
-        warn!(cause, "cannot keep attempts that were counted");
+        warn!(cause = cause(&error), "cannot keep attempts that were counted");
     }
 }
 
 async fn tell_head(auth: &Auth) {
     match auth.audit_head().await {
         Ok(head) => audit_lines::tell_head(head),
-        Err(error) => {
-            let cause = error.source().map(ToString::to_string);
-            warn!(cause, "cannot read the audit log");
-        }
+        Err(error) => warn!(cause = cause(&error), "cannot read the audit log"),
     }
+}
+
+fn cause(error: &PortError) -> Option<String> {
+    error.source().map(ToString::to_string)
 }

@@ -85,9 +85,13 @@ async fn what_anybody_can_send_without_end_is_counted_and_kept_in_few_events() {
 
     let listed = list(server.deployment(), &[]);
 
-    let told: Vec<_> =
-        listed.iter().map(|event| json!([event["event"], event["reason"], event["count"]])).collect();
-    assert_eq!(told, [json!(["show_token", "invalid", 20]), json!(["refresh", "malformed", 20])]);
+    for kind in [["show_token", "invalid"], ["refresh", "malformed"]] {
+        let of_kind = listed.iter().filter(|event| json!([event["event"], event["reason"]]) == json!(kind));
+        // On a slow machine they are written in several goes.
+        let counts: Vec<_> = of_kind.map(|event| event["count"].as_u64().unwrap()).collect();
+        assert_eq!(counts.iter().sum::<u64>(), 20);
+        assert!(counts.len() < 10, "{counts:?}");
+    }
 }
 
 #[tokio::test]
@@ -126,11 +130,11 @@ async fn a_log_is_proven_by_its_head_and_the_first_event_that_was_touched_is_nam
     tamper_with(deployment.folder(), "DELETE FROM audit_events WHERE number = 4");
     assert_eq!(verify(deployment, &[]).code, 0, "nothing that is there tells of what is not");
     let cut_off = verify(deployment, &["--head", head]);
-    assert_eq!(cut_off.code, 1);
+    assert_eq!(cut_off.code, 3);
     assert!(cut_off.stderr.contains("the log ends with event 3"), "{cut_off:?}");
     tamper_with(deployment.folder(), "UPDATE audit_events SET reason = 'told' WHERE number = 2");
     let changed = verify(deployment, &[]);
-    assert_eq!(changed.code, 1);
+    assert_eq!(changed.code, 3);
     assert!(changed.stderr.contains("event 2 was changed"), "{changed:?}");
 
     let refused = verify(deployment, &["--head", "4:abc"]);
@@ -148,7 +152,7 @@ async fn a_log_holds_under_the_key_that_sealed_it_and_no_other() {
 
     assert_eq!(verify(&deployment, &[]).code, 0);
     let otherwise = verify(&changed, &[]);
-    assert_eq!(otherwise.code, 1);
+    assert_eq!(otherwise.code, 3);
     assert!(otherwise.stderr.contains("AUTH_AUDIT__KEY"), "{otherwise:?}");
     assert_eq!(verify(&changed.set("AUTH_AUDIT__KEY", key), &[]).code, 0);
 }

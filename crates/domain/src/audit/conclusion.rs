@@ -11,6 +11,12 @@ use crate::{Refusal, UserId};
 pub trait Conclusion {
     /// The event that it makes of the attempt, if it makes one.
     fn conclude(&self, attempt: Attempt) -> Option<Event>;
+
+    /// Whether the store keeps that event. It does not when nothing was changed and it took no work to say so:
+    /// whoever has a token can attempt that as often as they like, and it is counted.
+    fn is_kept(&self) -> bool {
+        true
+    }
 }
 
 impl Conclusion for Insertion {
@@ -38,6 +44,10 @@ impl Conclusion for Renaming {
             Self::UsernameTaken => Outcome::Refused("username_taken"),
             Self::NoAccount => Outcome::Refused("no_account"),
         }))
+    }
+
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Done(_))
     }
 }
 
@@ -75,6 +85,10 @@ impl Conclusion for Rotation {
             Self::Over => Some(attempt.ended(Outcome::Refused("session_over"))),
         }
     }
+
+    fn is_kept(&self) -> bool {
+        !matches!(self, Self::Over)
+    }
 }
 
 impl Conclusion for Ending {
@@ -84,11 +98,19 @@ impl Conclusion for Ending {
             Self::Unknown => Outcome::Refused("no_live_session"),
         }))
     }
+
+    fn is_kept(&self) -> bool {
+        *self == Self::Done
+    }
 }
 
 impl Conclusion for EndingAll {
     fn conclude(&self, attempt: Attempt) -> Option<Event> {
         Some(attempt.ended(Outcome::Success))
+    }
+
+    fn is_kept(&self) -> bool {
+        self.0 > 0
     }
 }
 

@@ -147,8 +147,7 @@ impl Attempt {
 }
 
 impl Event {
-    /// The user who is gone with it: from everything on record of them, this event included, goes what could point
-    /// to a person.
+    /// The user who is gone with it: from everything on record of them goes what could point to a person.
     pub fn forgets(&self) -> Option<UserId> {
         match (self.attempt.action, self.outcome, &self.attempt.subject) {
             (Action::CloseAccount | Action::Delete, Outcome::Success, Subject::User(id)) => Some(*id),

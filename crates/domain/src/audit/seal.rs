@@ -4,6 +4,7 @@
 //! What could point to a person enters the chain as a salted digest only. So it can be blanked when the person's
 //! account is deleted, and the chain still holds.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{Event, Origin, Subject};
+use super::{Action, Event, Origin, Outcome, Subject};
 use crate::{UserAgent, UserId};
 
 /// What the events of a log are sealed with, and the names in it digested.
@@ -113,8 +114,8 @@ pub enum Tampering {
         "event {0} was changed, inserted or moved; if AUTH_AUDIT__KEY was changed, set the one that sealed the log"
     )]
     Altered(i64),
-    /// An event lost its client though the account it is about is there.
-    #[error("event {0} was robbed of its client: the account it is about was not deleted")]
+    /// An event lost its client, and no deletion of the account that it is about is on record after it.
+    #[error("event {0} was robbed of its client: no deletion of the account it is about is on record")]
     Blanked(i64),
     /// The log ends before the head it is said to have had.
     #[error("the log ends with event {last}; events up to {head} were cut off")]
@@ -211,9 +212,24 @@ impl AuditKey {
         Anchor { link, proof }
     }
 
-    /// Half of an HMAC's half: enough to tell names apart, too little to be mistaken for a credential.
+    /// The first 64 bits of an HMAC: enough to tell names apart, too little to be mistaken for a credential.
     fn digest(&self, kind: &[u8], text: &str) -> String {
         hex(&mac(&*self.names, &[kind, text.as_bytes()]).0[..8])
+    }
+}
+
+impl AuditEntry {
+    /// The entry as it is kept when the account that it is about is not there any more, so that nothing of a person
+    /// is kept after they have gone.
+    #[must_use]
+    pub fn without_client(self) -> Self {
+        Self { client: None, client_digest: None, ..self }
+    }
+
+    /// Whether it tells that the account it is about was deleted.
+    pub fn is_deletion(&self) -> bool {
+        let deletions = [Action::Delete, Action::CloseAccount].map(Action::as_str);
+        deletions.contains(&&*self.event) && self.outcome == Outcome::Success.as_strs().0
     }
 }
 
@@ -232,6 +248,8 @@ pub struct Inspection<'key> {
     key: &'key AuditKey,
     last: Link,
     expected: Option<Link>,
+    /// The first event without its client of each account whose deletion has not come yet.
+    blanked: BTreeMap<UserId, i64>,
 }
 
 impl<'key> Inspection<'key> {
@@ -247,15 +265,15 @@ impl<'key> Inspection<'key> {
             Some(anchor) => anchor.link,
             None => Link::NONE,
         };
-        let inspection = Self { key, last, expected };
+        let inspection = Self { key, last, expected, blanked: BTreeMap::new() };
         match expected {
             Some(head) if head.number < last.number => Err(Tampering::HeadTooOld(last.number)),
             _ => inspection.compare_with_head().map(|()| inspection),
         }
     }
 
-    /// Looks at the next event there is, and whether the account that it is about is.
-    pub fn look_at(&mut self, sealed: &SealedEntry, account_exists: bool) -> Result<(), Tampering> {
+    /// Looks at the next event there is.
+    pub fn look_at(&mut self, sealed: &SealedEntry) -> Result<(), Tampering> {
         let SealedEntry { entry, link } = sealed;
         let number = self.last.number + 1;
         if link.number != number {
@@ -264,13 +282,13 @@ impl<'key> Inspection<'key> {
         if self.key.seal(entry, self.last) != *link {
             return Err(Tampering::Altered(number));
         }
-        match (&entry.client, entry.client_digest) {
-            (Some(client), digest) if Some(client.digest()) != digest => {
+        match (&entry.client, entry.client_digest, entry.user) {
+            (Some(client), digest, _) if Some(client.digest()) != digest => {
                 return Err(Tampering::Altered(number));
             }
-            (None, Some(_)) if account_exists || entry.user.is_none() => {
-                return Err(Tampering::Blanked(number));
-            }
+            (None, Some(_), None) => return Err(Tampering::Blanked(number)),
+            (None, Some(_), Some(user)) => _ = self.blanked.entry(user).or_insert(number),
+            (None, None, Some(user)) if entry.is_deletion() => _ = self.blanked.remove(&user),
             _ => {}
         }
         self.last = *link;
@@ -283,7 +301,7 @@ impl<'key> Inspection<'key> {
             Some(head) if head.number > self.last.number => {
                 Err(Tampering::CutOff { last: self.last.number, head: head.number })
             }
-            _ => Ok(self.last),
+            _ => self.blanked.values().min().map_or(Ok(self.last), |first| Err(Tampering::Blanked(*first))),
         }
     }
 
@@ -363,7 +381,7 @@ impl fmt::Debug for AuditKey {
 mod tests {
     use super::*;
     use crate::testing::{ann, attempt};
-    use crate::{Action, Attempt, LoginName, Outcome};
+    use crate::{Attempt, LoginName};
 
     fn key() -> AuditKey {
         AuditKey::new(b"a secret of the tests")
@@ -397,7 +415,7 @@ mod tests {
     ) -> Result<Link, Tampering> {
         let key = key();
         let mut inspection = Inspection::begin(&key, anchor, expected)?;
-        log.iter().try_for_each(|sealed| inspection.look_at(sealed, true))?;
+        log.iter().try_for_each(|sealed| inspection.look_at(sealed))?;
         inspection.end()
     }
 
@@ -493,23 +511,36 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_be_blanked_when_the_account_is_gone_and_not_otherwise() {
+    fn a_client_may_be_blanked_when_a_later_deletion_is_on_record_and_not_otherwise() {
         let mut log = log(3);
-        log[1].entry.client = None;
-        let key = key();
-        let looked_at = |log: &[SealedEntry], exists| {
-            let mut inspection = Inspection::begin(&key, None, None).unwrap();
-            log.iter().try_for_each(|sealed| inspection.look_at(sealed, exists))
+        let deletion = |action, outcome, subject, last: Link| {
+            let attempt = Attempt { action, subject, ..attempt() };
+            let entry = key().entry(&attempt.ended(outcome)).without_client();
+            SealedEntry { link: key().seal(&entry, last), entry }
         };
+        let ann = Subject::User(ann().user.id);
+        let last = log[2].link;
+        log[1].entry.client = None;
+        assert_eq!(inspect(&log, None, None), Err(Tampering::Blanked(2)));
 
-        assert_eq!(looked_at(&log, false), Ok(()));
-        assert_eq!(looked_at(&log, true), Err(Tampering::Blanked(2)));
+        for action in [Action::Delete, Action::CloseAccount] {
+            let deleted = deletion(action, Outcome::Success, ann.clone(), last);
+            assert!(inspect(&[&log[..], &[deleted]].concat(), None, None).is_ok());
+        }
+        for (action, outcome, subject) in [
+            (Action::LogOut, Outcome::Success, ann.clone()),
+            (Action::Delete, Outcome::Failed, ann),
+            (Action::Delete, Outcome::Success, Subject::User(UserId(8))),
+        ] {
+            let other = deletion(action, outcome, subject, last);
+            assert_eq!(inspect(&[&log[..], &[other]].concat(), None, None), Err(Tampering::Blanked(2)));
+        }
 
         let stranger = Subject::from(&LoginName::from_typed("nobody"));
-        let entry = key.entry(&Attempt { subject: stranger, ..attempt() }.ended(Outcome::Abandoned));
-        let link = key.seal(&entry, Link::NONE);
+        let entry = key().entry(&Attempt { subject: stranger, ..attempt() }.ended(Outcome::Abandoned));
+        let link = key().seal(&entry, Link::NONE);
         let nobody = SealedEntry { entry: AuditEntry { client: None, ..entry }, link };
-        assert_eq!(looked_at(&[nobody], false), Err(Tampering::Blanked(1)));
+        assert_eq!(inspect(&[nobody], None, None), Err(Tampering::Blanked(1)));
     }
 
     #[test]
@@ -518,7 +549,7 @@ mod tests {
         let other = AuditKey::new(b"another secret of the tests");
         let mut inspection = Inspection::begin(&other, None, None).unwrap();
 
-        assert_eq!(inspection.look_at(&log[0], true), Err(Tampering::Altered(1)));
+        assert_eq!(inspection.look_at(&log[0]), Err(Tampering::Altered(1)));
         assert!(Inspection::begin(&other, Some(key().anchor(log[0].link)), None).is_err());
         assert_eq!(format!("{other:?}"), "AuditKey");
     }

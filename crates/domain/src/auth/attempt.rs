@@ -86,7 +86,11 @@ impl UnderWay {
         match &made {
             Ok(done) => {
                 if let Some(event) = done.conclude(attempt) {
-                    self.record.stream.publish(event);
+                    if done.is_kept() {
+                        self.record.stream.publish(event);
+                    } else {
+                        self.record.count(event);
+                    }
                 }
             }
             Err(_) => self.record.count(attempt.ended(Outcome::Failed)),

@@ -41,7 +41,10 @@ impl Auth {
             },
             Farewell::RefreshToken(token) => match self.session_of(&token).await? {
                 Ok((_, session, user)) => (session.id, user.id),
-                Err(_) => return Ok(()),
+                Err(stranger) => {
+                    stranger.turn_away(self.attempt(Action::LogOut, Subject::Unknown, origin));
+                    return Ok(());
+                }
             },
         };
         self.end(origin, Action::LogOut, session, owner, EndCause::LoggedOut).await?;
@@ -135,11 +138,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_genuine_refresh_token_ends_its_session_and_any_other_is_as_good_as_ended() {
-        for (text, ended, ends) in [
-            ("good", None, true),
-            ("good", Some(noon()), false),
-            ("forged", None, false),
-            ("malformed", None, false),
+        for (text, ended, outcome) in [
+            ("good", None, Outcome::Success),
+            ("good", Some(noon()), Outcome::Refused("session_over")),
+            ("forged", None, Outcome::Refused("forged")),
+            ("malformed", None, Outcome::Refused("malformed")),
         ] {
             let (audit_stream, events) = testing::audit_stream();
             let mut refresh_tokens = MockRefreshTokens::new();
@@ -148,8 +151,10 @@ mod tests {
                 (text != "malformed").then_some(claim)
             });
             refresh_tokens.expect_is_genuine().returning(|text, _| text == "good");
-            let mut sessions =
-                if ends { sessions_that_end(|| Ok(Ending::Done)) } else { MockSessionRepo::new() };
+            let mut sessions = match outcome {
+                Outcome::Success => sessions_that_end(|| Ok(Ending::Done)),
+                _ => MockSessionRepo::new(),
+            };
             let found = Session { ended_at: ended, ..session() };
             sessions.expect_look_up().returning(move |_| Ok(Some((found.clone(), ann()))));
             let auth = auth(Ports {
@@ -161,7 +166,7 @@ mod tests {
 
             auth.log_out(origin(), Farewell::RefreshToken(text.to_owned().into())).await.unwrap();
 
-            assert_eq!(events.taken().len(), usize::from(ends), "{text}");
+            assert_eq!(events.taken()[0].1, outcome, "{text}");
         }
     }
 }

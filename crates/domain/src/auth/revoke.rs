@@ -2,18 +2,21 @@
 
 use super::{Auth, Client};
 use crate::ports::PortError;
-use crate::{Action, EndCause, Origin};
+use crate::{Action, EndCause, Origin, Subject};
 
 impl Auth {
     /// Ends the session that this token belongs to, whichever of its tokens it is. One that belongs to no live
     /// session is as good as revoked (RFC 7009, section 2.2), and nothing changes.
     pub async fn revoke(&self, _: &Client, origin: Origin, token: &str) -> Result<(), PortError> {
-        let (session, owner) = if let Ok(bearer) = self.ports.tokens.verify(token) {
-            (bearer.session, bearer.user)
-        } else if let Ok((_, session, user)) = self.session_of(token).await? {
-            (session.id, user.id)
-        } else {
-            return Ok(());
+        let (session, owner) = match self.ports.tokens.verify(token) {
+            Ok(bearer) => (bearer.session, bearer.user),
+            Err(_) => match self.session_of(token).await? {
+                Ok((_, session, user)) => (session.id, user.id),
+                Err(stranger) => {
+                    stranger.turn_away(self.attempt(Action::RevokeToken, Subject::Unknown, origin));
+                    return Ok(());
+                }
+            },
         };
         self.end(origin, Action::RevokeToken, session, owner, EndCause::RevokedByClient).await?;
         Ok(())
@@ -85,14 +88,17 @@ mod tests {
     #[tokio::test]
     async fn a_token_of_no_live_session_changes_nothing_and_is_as_good_as_revoked() {
         let ended = Session { ended_at: Some(noon()), ..session() };
-        for (token, session) in
-            [("", session()), ("expired", session()), ("forged", session()), ("refresh", ended)]
-        {
+        for (token, session, reason) in [
+            ("", session(), "malformed"),
+            ("expired", session(), "malformed"),
+            ("forged", session(), "forged"),
+            ("refresh", ended, "session_over"),
+        ] {
             let (auth, events) = one_who_revokes(sessions_with(session));
 
             auth.revoke(&Client::recognised(), origin(), token).await.unwrap();
 
-            assert_eq!(events.taken(), [], "{token}");
+            assert_eq!(events.taken()[0].1, Outcome::Refused(reason), "{token}");
         }
 
         let mut sessions = MockSessionRepo::new();

@@ -3,32 +3,41 @@
 use jiff::Timestamp;
 
 use super::Auth;
+use crate::Tampering;
 use crate::ports::PortError;
 
 /// What is removed in one transaction: little enough that nobody who writes meanwhile has to wait for it.
 const BATCH: u32 = 500;
 
 impl Auth {
-    /// Removes the sessions that are over, the networks that are forgotten and the attempts that are old, a batch
-    /// at a time, and tells how many of all there were.
+    /// Removes the sessions that are over and the networks that are forgotten, a batch at a time, and tells how
+    /// many of both there were.
     pub async fn sweep(&self) -> Result<usize, PortError> {
-        let now = self.ports.clock.now();
-        let over = in_batches(|| self.ports.sessions.remove_over(now, BATCH)).await?;
-        let old = now.saturating_sub(self.rules.audit_keep).unwrap_or(Timestamp::MIN);
-        Ok(over + in_batches(|| self.ports.audit_log.remove_before(old, BATCH)).await?)
+        let mut all = 0;
+        loop {
+            let removed = self.ports.sessions.remove_over(self.ports.clock.now(), BATCH).await?;
+            all += removed;
+            if removed < BATCH as usize {
+                return Ok(all);
+            }
+        }
     }
-}
 
-async fn in_batches<Removal>(remove: impl Fn() -> Removal) -> Result<usize, PortError>
-where
-    Removal: Future<Output = Result<usize, PortError>>,
-{
-    let mut all = 0;
-    loop {
-        let removed = remove().await?;
-        all += removed;
-        if removed < BATCH as usize {
-            return Ok(all);
+    /// Removes the attempts that are old, a batch at a time, and tells how many there were; or what is wrong with
+    /// them, because of which they stay.
+    pub async fn sweep_audit_log(&self) -> Result<Result<usize, Tampering>, PortError> {
+        let now = self.ports.clock.now();
+        let old = now.saturating_sub(self.rules.audit_keep).unwrap_or(Timestamp::MIN);
+        let mut all = 0;
+        loop {
+            let removed = match self.ports.audit_log.remove_before(old, BATCH).await? {
+                Ok(removed) => removed,
+                Err(tampering) => return Ok(Err(tampering)),
+            };
+            all += removed;
+            if removed < BATCH as usize {
+                return Ok(Ok(all));
+            }
         }
     }
 }
@@ -59,10 +68,12 @@ mod tests {
         audit_log
             .expect_remove_before()
             .withf(|at, _| *at == noon() - AUDIT_KEEP)
-            .returning(move |_, limit| old(limit));
+            .returning(move |_, limit| old(limit).map(Ok));
         let auth = auth(Ports { sessions: Arc::new(sessions), audit_log: Arc::new(audit_log), ..ports() });
 
-        assert_eq!(auth.sweep().await.unwrap(), 1900);
+        assert_eq!(auth.sweep().await.unwrap(), 1200);
         assert_eq!(auth.sweep().await.unwrap(), 0);
+        assert_eq!(auth.sweep_audit_log().await.unwrap(), Ok(700));
+        assert_eq!(auth.sweep_audit_log().await.unwrap(), Ok(0));
     }
 }

@@ -1,30 +1,36 @@
 //! Attempts that are counted before they are kept: an event for each kind and network, however many come.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Action, ClientNetwork, Event, Origin, Outcome, Subject};
 
-/// How many kinds are told apart at most between two times of keeping. What comes beyond that is counted without
-/// its network: an attacker has many.
+/// How many kinds are told apart at most between two times of keeping. What comes beyond that is counted together,
+/// as from [`MANY`]: an attacker has many networks.
 const MOST_KINDS: usize = 256;
+
+/// The address that stands for those of many clients; no client has it (RFC 1122, section 3.2.1.3).
+const MANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 #[derive(Clone, Default)]
 pub(super) struct Tally(Arc<Mutex<HashMap<Kind, Event>>>);
 
-/// What is counted as one; the network is left out where there are too many.
+/// What is counted as one.
 type Kind = (Action, Outcome, Option<ClientNetwork>);
 
 impl Tally {
-    pub(super) fn count(&self, event: Event) {
+    pub(super) fn count(&self, mut event: Event) {
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let network = match &event.attempt.origin {
             Origin::Request { address, .. } => Some(ClientNetwork::of(*address)),
             Origin::CommandLine => None,
         };
         let mut kind = (event.attempt.action, event.outcome, network);
-        if kinds.len() >= MOST_KINDS && !kinds.contains_key(&kind) {
-            kind.2 = None;
+        if kinds.len() >= MOST_KINDS && !kinds.contains_key(&kind) && network.is_some() {
+            kind.2 = Some(ClientNetwork::of(MANY));
+            let request_id = String::new();
+            event.attempt.origin = Origin::Request { address: MANY, request_id, user_agent: None };
         }
         let Some(first) = kinds.get_mut(&kind) else {
             kinds.insert(kind, event);
@@ -47,8 +53,6 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
     use super::*;
     use crate::UserId;
     use crate::testing::attempt;
@@ -96,12 +100,14 @@ mod tests {
     fn a_million_networks_are_few_events_and_none_is_lost() {
         let tally = Tally::default();
 
-        for number in 0..1_000_000 {
+        for number in 1..=1_000_000 {
             tally.count(event(Outcome::Abandoned, Subject::Unknown, Ipv4Addr::from(number)));
         }
 
         let counted = tally.take();
         assert_eq!(counted.len(), MOST_KINDS + 1);
+        let many = counted.iter().find(|event| event.count > 1).unwrap();
+        assert_eq!(many.attempt.origin.client().0, Some(MANY));
         assert_eq!(counted.iter().map(|event| event.count).sum::<u32>(), 1_000_000);
     }
 }

@@ -90,7 +90,7 @@ impl Task {
                 let inspected = auth.inspect_audit_log(expected).await;
                 match inspected.map_err(|error| Failure::from_error(Exit::Failed, &error))? {
                     Ok(head) => output::line(head),
-                    Err(tampering) => Err(Failure::from_error(Exit::Failed, &tampering)),
+                    Err(tampering) => Err(Failure::from_error(Exit::Refused, &tampering)),
                 }
             }
         }

@@ -31,7 +31,7 @@ Exit codes:
   1  it was tried and failed
   2  the command line or the configuration is wrong
   3  refused: nobody has the name, it is taken, or the name or the password cannot be chosen;
-     the key is not there, is there already, or is still needed
+     the key is not there, is there already, or is still needed; the audit log does not hold
 
 Answers go to standard output, everything else to standard error.";
 

@@ -1,14 +1,15 @@
 //! What the writer is asked. It holds the only write lock there is, so the head that it reads is the head that it
 //! appends to.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
-use domain::{Attempt, AuditKey, Conclusion, Event, SealedEntry, UserId};
+use domain::{Anchor, Attempt, AuditKey, Conclusion, Event, Inspection, SealedEntry, Tampering, UserId};
 use jiff::Timestamp;
 
 use super::Row;
-use super::lookups::{anchor, head, link};
+use super::lookups::{anchor, head};
 use crate::error::StoreError;
-use crate::schema::{audit_anchor, audit_events};
+use crate::schema::{audit_anchor, audit_events, users};
 
 /// Keeps what an attempt came to, if that is to be kept, in the transaction of the change that it came to.
 pub(crate) fn record(
@@ -17,7 +18,7 @@ pub(crate) fn record(
     attempt: Attempt,
     done: &impl Conclusion,
 ) -> Result<(), StoreError> {
-    match done.conclude(attempt) {
+    match done.conclude(attempt).filter(|_| done.is_kept()) {
         Some(event) => append(connection, key, &event),
         None => Ok(()),
     }
@@ -28,7 +29,13 @@ pub(super) fn append(
     key: &AuditKey,
     event: &Event,
 ) -> Result<(), StoreError> {
-    let entry = key.entry(event);
+    let mut entry = key.entry(event);
+    // Else what comes after a deletion would stay, since it is blanked but once.
+    if let Some(user) = entry.user
+        && !diesel::select(exists(users::table.find(user.0))).get_result(connection)?
+    {
+        entry = entry.without_client();
+    }
     let link = key.seal(&entry, head(connection)?);
     diesel::insert_into(audit_events::table)
         .values(Row::from(SealedEntry { entry, link }))
@@ -53,31 +60,41 @@ pub(super) fn remove_before(
     key: &AuditKey,
     at: Timestamp,
     limit: u32,
-) -> Result<usize, StoreError> {
-    let oldest: Vec<(i64, i64, Vec<u8>)> = audit_events::table
+) -> Result<Result<usize, Tampering>, StoreError> {
+    let anchored = anchor(connection)?;
+    let mut inspection = match Inspection::begin(key, anchored, None) {
+        Ok(inspection) => inspection,
+        Err(tampering) => return Ok(Err(tampering)),
+    };
+    let oldest: Vec<Row> = audit_events::table
         .order(audit_events::number)
         .limit(limit.into())
-        .select((audit_events::number, audit_events::at, audit_events::seal))
+        .select(Row::as_select())
         .load(connection)?;
     // Up to the first that is to stay, although a clock that was set back may have left older ones behind it: the
-    // chain is cut in one place.
-    let old = oldest.iter().take_while(|(_, decided, _)| *decided < at.as_microsecond());
-    let Some((number, _, seal)) = old.last() else { return Ok(0) };
-    let anchored = anchor(connection)?.map_or(0, |anchor| anchor.link.number);
-    let new = key.anchor(link(*number, seal)?);
+    // chain is cut in one place. And none that was not looked at: whoever can make an event look old would have it
+    // removed, and what is left proven by this very key.
+    let mut last = None;
+    for row in oldest.into_iter().take_while(|row| row.at < at.as_microsecond()) {
+        match row.inspected(&mut inspection) {
+            Ok(link) => last = Some(link),
+            Err(tampering) => return Ok(Err(tampering)),
+        }
+    }
+    let Some(last) = last else { return Ok(Ok(0)) };
+    let Anchor { link, proof } = key.anchor(last);
     let columns = (
-        audit_anchor::number.eq(new.link.number),
-        audit_anchor::seal.eq(new.link.seal.0.to_vec()),
-        audit_anchor::proof.eq(new.proof.0.to_vec()),
+        audit_anchor::number.eq(link.number),
+        audit_anchor::seal.eq(link.seal.0.to_vec()),
+        audit_anchor::proof.eq(proof.0.to_vec()),
     );
-    if anchored == 0 {
+    if anchored.is_none() {
         diesel::insert_into(audit_anchor::table)
             .values((audit_anchor::only_row.eq(1), columns))
             .execute(connection)?;
     } else {
         diesel::update(audit_anchor::table).set(columns).execute(connection)?;
     }
-    let removed =
-        diesel::delete(audit_events::table.filter(audit_events::number.le(number))).execute(connection)?;
-    Ok(removed)
+    let gone = audit_events::table.filter(audit_events::number.le(link.number));
+    Ok(Ok(diesel::delete(gone).execute(connection)?))
 }

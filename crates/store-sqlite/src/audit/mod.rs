@@ -8,7 +8,9 @@ use std::fmt::Display;
 use async_trait::async_trait;
 use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{AuditLog, AuditQuery, ListedEvent, PortError};
-use domain::{AuditEntry, AuditedClient, Event, Link, Seal, SealedEntry, Tampering, UserAgent, UserId};
+use domain::{
+    AuditEntry, AuditedClient, Event, Inspection, Link, Seal, SealedEntry, Tampering, UserAgent, UserId,
+};
 use jiff::Timestamp;
 
 pub(crate) use self::changes::record;
@@ -47,7 +49,7 @@ impl AuditLog for SqliteStore {
         Ok(self.read(lookups::head).await?)
     }
 
-    async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
+    async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
         let key = self.inside.audit_key.clone();
         Ok(self
             .write(Concerns::Nobody, move |connection| changes::remove_before(connection, &key, at, limit))
@@ -99,6 +101,16 @@ impl From<SealedEntry> for Row {
             client_digest: entry.client_digest.map(Vec::from),
             seal: link.seal.0.to_vec(),
         }
+    }
+}
+
+impl Row {
+    /// The place of this event, if nothing is wrong with it. What cannot be read is not what was written.
+    fn inspected(self, inspection: &mut Inspection<'_>) -> Result<Link, Tampering> {
+        let number = self.number;
+        let sealed = SealedEntry::try_from(self).map_err(|_| Tampering::Altered(number))?;
+        inspection.look_at(&sealed)?;
+        Ok(sealed.link)
     }
 }
 
