@@ -4,15 +4,16 @@
 //! at a time, so of each account at most one thing is under way when the server is killed: that has happened or it
 //! has not, and never by half. All else has to be as it was answered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use diesel::sql_types::Text;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 use futures_util::future::{join, join_all};
 use reqwest::RequestBuilder;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
@@ -44,7 +45,7 @@ async fn of_twenty_kills_under_load_none_loses_what_was_answered_or_brings_back_
     println!("TESTS_SEED={seed}");
     let mut chance = Chance(seed);
     // Without a grace each token that was exchanged is an old one at once, and nobody has to wait for it.
-    let deployment = Deployment::new().set("AUTH_SESSION__GRACE", "0s");
+    let deployment = Deployment::new().set("AUTH_SESSION__GRACE", "0s").set("AUTH_HASHING__DEADLINE", "9s");
     let mut accounts: Vec<_> =
         (0..CLIENTS).map(|n| Account::new(format!("user{n}"), chance.next())).collect();
     let mut server = deployment.serve();
@@ -52,7 +53,9 @@ async fn of_twenty_kills_under_load_none_loses_what_was_answered_or_brings_back_
     for round in 0..ROUNDS {
         let client = Client::of(&server);
         let (sent, mut steps) = unbounded_channel();
-        let load = join_all(accounts.iter_mut().map(|account| account.go_on(&client, sent.clone())));
+        let is_killed = AtomicBool::new(false);
+        let load =
+            join_all(accounts.iter_mut().map(|account| account.go_on(&client, &is_killed, sent.clone())));
         let (is_hit, span) = AIMS[round % AIMS.len()];
         let kill = async {
             for _ in 0..chance.below(350) {
@@ -60,6 +63,7 @@ async fn of_twenty_kills_under_load_none_loses_what_was_answered_or_brings_back_
             }
             while !is_hit(&steps.recv().await.unwrap()) {}
             sleep(Duration::from_micros(chance.below(span))).await;
+            is_killed.store(true, Ordering::SeqCst);
             server.kill();
         };
         join(load, kill).await;
@@ -69,6 +73,8 @@ async fn of_twenty_kills_under_load_none_loses_what_was_answered_or_brings_back_
         let client = Client::of(&server);
         join_all(accounts.iter_mut().map(|account| account.check(&client))).await;
         assert_eq!(complaints(&deployment), ["ok"], "round {round}");
+        let verified = deployment.run(&["audit", "verify"]);
+        assert_eq!(verified.code, 0, "round {round}: {verified:?}");
     }
 
     // Nor has anything come back in a later round.
@@ -78,6 +84,17 @@ async fn of_twenty_kills_under_load_none_loses_what_was_answered_or_brings_back_
         account.check_what_is_over(&client)
     }))
     .await;
+    // Every account that was made or deleted is on record, and so is every session that somebody has got or ended.
+    let listed = deployment.run(&["audit", "list", "--json"]).json();
+    let succeeded = |event: &str| {
+        let is_it = |listed: &&Value| listed["event"] == event && listed["outcome"] == "success";
+        listed.as_array().unwrap().iter().filter(is_it).count()
+    };
+    let acknowledged = |event: &str| accounts.iter().filter_map(|account| account.answered.get(event)).sum();
+    for event in ["sign_up", "log_in", "log_out", "change_password", "close_account"] {
+        let acknowledged: usize = acknowledged(event);
+        assert!(acknowledged > 0 && succeeded(event) >= acknowledged, "{event}: {acknowledged}");
+    }
     let over: usize = accounts.iter().map(|account| account.over.len()).sum();
     let rotated = accounts.iter().flat_map(|account| &account.over).any(|session| session.tokens.len() > 3);
     assert!(over > 5 * ROUNDS && rotated, "{over} sessions are no load");
@@ -116,6 +133,8 @@ struct Account {
     /// Those that were ended, the first ones looked at already.
     over: Vec<Session>,
     looked_at: usize,
+    /// How often what was answered, by its name in the audit log.
+    answered: BTreeMap<&'static str, usize>,
     /// What was sent and not answered yet.
     under_way: Option<Step>,
     chance: Chance,
@@ -146,19 +165,37 @@ enum Step {
     Close(usize),
 }
 
+impl Step {
+    /// Its name in the audit log, if it is to be found there.
+    fn event(&self) -> &'static str {
+        match self {
+            Self::SignUp => "sign_up",
+            Self::LogIn => "log_in",
+            Self::Refresh(_) | Self::Show(_) => "",
+            Self::LogOut(_) => "log_out",
+            Self::ChangePassword(..) => "change_password",
+            Self::Close(_) => "close_account",
+        }
+    }
+}
+
 impl Account {
     fn new(name: String, seed: u64) -> Self {
         let (live, over) = (Vec::new(), Vec::new());
-        Self { name, password: None, live, over, looked_at: 0, under_way: None, chance: Chance(seed) }
+        let (answered, chance) = (BTreeMap::new(), Chance(seed));
+        Self { name, password: None, live, over, looked_at: 0, answered, under_way: None, chance }
     }
 
-    /// Does one thing after the other and writes it down, until the server is gone.
-    async fn go_on(&mut self, client: &Client, sent: UnboundedSender<Step>) {
+    /// Does one thing after the other and writes it down, until the server is killed.
+    async fn go_on(&mut self, client: &Client, is_killed: &AtomicBool, sent: UnboundedSender<Step>) {
         loop {
             let step = self.choose();
             self.under_way = Some(step.clone());
             _ = sent.send(step.clone());
-            let Ok(answer) = client.try_send(self.request(client, &step)).await else { return };
+            let Ok(answer) = client.try_send(self.request(client, &step)).await else {
+                assert!(is_killed.load(Ordering::SeqCst), "{step:?} was not answered");
+                return;
+            };
             self.settle(step, &answer);
             self.under_way = None;
         }
@@ -215,6 +252,7 @@ impl Account {
             _ => 200,
         };
         assert_eq!(answer.status, expected, "{step:?} of {}: {answer:?}", self.name);
+        *self.answered.entry(step.event()).or_default() += 1;
         match step {
             Step::Show(_) => {}
             Step::SignUp => self.password = Some(PASSWORD.to_owned()),
@@ -311,7 +349,7 @@ impl Account {
     }
 }
 
-fn id(session: &serde_json::Value) -> String {
+fn id(session: &Value) -> String {
     let id = session.get("session_id").unwrap_or(&session["id"]);
     id.as_str().unwrap().to_owned()
 }
