@@ -3,7 +3,10 @@
 //! Two names of one document, since libraries look under the one or the other: what a backend needs to verify tokens
 //! when it knows nothing but the issuer. It does not make this service an OpenID provider, and says so as far as it
 //! can be said: RFC 8414, section 2, wants at least one response type, although there is nothing to get one from.
-//! `none` is the registered one that yields nothing. What would be an empty list is left out (section 3.2).
+//! `none` is the registered one that yields nothing. Of grant types there is none either, and that has to be said,
+//! since a document that is silent is taken for one with an authorization endpoint. The token endpoint, which is
+//! required then, is where tokens are exchanged, in this service's own JSON. What would be an empty list is left out
+//! (section 3.2).
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
@@ -23,8 +26,13 @@ pub(crate) struct DiscoveryView {
     /// Where the keys are.
     #[schema(format = "uri", example = "http://localhost:8000/.well-known/jwks.json")]
     jwks_uri: String,
+    /// Where refresh tokens are exchanged, in JSON and by no grant type of OAuth.
+    #[schema(format = "uri", example = "http://localhost:8000/api/refresh")]
+    token_endpoint: String,
     /// There is no authorization endpoint, so nothing comes from it.
     response_types_supported: [&'static str; 1],
+    /// No grant type of OAuth.
+    grant_types_supported: [&'static str; 1],
     /// A user's `sub` is the same for everybody.
     subject_types_supported: [&'static str; 1],
     /// What access tokens are signed with; the first one is that of new tokens.
@@ -101,7 +109,9 @@ impl DiscoveryView {
         Self {
             issuer: issuer.clone(),
             jwks_uri: format!("{issuer}/.well-known/jwks.json"),
+            token_endpoint: format!("{issuer}/api/refresh"),
             response_types_supported: ["none"],
+            grant_types_supported: ["none"],
             subject_types_supported: ["public"],
             id_token_signing_alg_values_supported: api.auth.public_keys().algorithms,
             introspection_endpoint: for_clients("/api/introspect"),
