@@ -392,7 +392,25 @@ async fn a_browser_keeps_its_refresh_token_in_a_cookie_that_no_script_reads() {
         let left = as_a_page(&client, "/api/logout", issuer, &second, None).await;
         assert_eq!((left.status.as_u16(), value(&left)), (204, String::new()));
         assert_eq!(client.me(&refreshed.token()).await.status, 401);
+        let again = as_a_page(&client, "/api/logout", issuer, "", None).await;
+        assert_eq!((again.status.as_u16(), value(&again)), (204, String::new()));
     }
+}
+
+#[tokio::test]
+async fn a_browser_logs_out_by_its_cookie_whatever_access_token_it_still_has() {
+    let server = Server::start();
+    let client = Client::of(&server);
+    let mine = logged_in(&client, "ann").await;
+    let (cookie, own) = (format!("auth_refresh={}", mine.refresh_token()), server.base_url().to_owned());
+
+    let leaving = client.request("POST", "/api/logout").header("X-Session-Transport", "cookie");
+    let leaving = leaving.header("Origin", own).header("Cookie", cookie).bearer_auth("an.old.token");
+    let left = client.send(leaving).await;
+
+    assert_eq!(left.status, 204);
+    assert!(left.header("Set-Cookie").starts_with("auth_refresh=;"));
+    assert_eq!(client.me(&mine.token()).await.status, 401);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use domain::Farewell;
+use zeroize::Zeroizing;
 
 use crate::Api;
 use crate::caller::{Sender, bearer_token};
@@ -65,6 +66,15 @@ impl FromRequest for Shown {
             return Box::pin(async { Err(Problem::new(Code::MissingToken)) });
         }
         let secret = RefreshSecret::from_request(request, payload);
-        Box::pin(async { Ok(Self(Farewell::RefreshToken(secret.await?.0))) })
+        Box::pin(async {
+            match secret.await {
+                Ok(RefreshSecret(token)) => Ok(Self(Farewell::RefreshToken(token))),
+                // A browser without the cookie has logged out before.
+                Err(problem) if problem.code() == Code::InvalidRefreshToken => {
+                    Ok(Self(Farewell::RefreshToken(Zeroizing::default())))
+                }
+                Err(problem) => Err(problem),
+            }
+        })
     }
 }
