@@ -141,7 +141,9 @@ async fn nobody_new_gets_in_while_it_stops() {
     };
     let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
 
-    assert_eq!(refused.expect("it still listens"), ErrorKind::ConnectionRefused);
+    // Whoever waits to be accepted when it closes is thrown out.
+    let refusals = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset];
+    assert!(refusals.contains(&refused.expect("it still listens")));
     drop(stream);
     assert_eq!(server.wait().code(), Some(0));
 }
