@@ -355,7 +355,9 @@ impl Code {
             Self::Forbidden => {
                 "Ask from a page of the same origin as this service. A cookie counts for nothing from any other."
             }
-            Self::NotFound => "Check the path. The page / has links to what there is.",
+            Self::NotFound => {
+                "Check the path, and the identifier in it if there is one. The page / has links to what there is."
+            }
             Self::MethodNotAllowed => "Use one of the methods that the header Allow lists.",
             Self::RequestTimeout => "Send the whole request at once.",
             Self::UsernameTaken => {

@@ -19,7 +19,7 @@ const PAGE: u32 = 1000;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
-    /// List what was attempted, the oldest first
+    /// List what was attempted, in the order in which it was kept
     List {
         /// As a JSON array
         #[arg(long)]
