@@ -190,20 +190,19 @@ impl AuditKey {
     /// The place of an entry that follows `previous`.
     pub fn seal(&self, entry: &AuditEntry, previous: Link) -> Link {
         let number = previous.number + 1;
-        let AuditEntry { at, event, outcome, reason, count, user, name_digest, request_id, .. } = entry;
         let mut sealed = Sealed::default();
         sealed.push(&previous.seal.0);
         sealed.push(&number.to_be_bytes());
-        sealed.push(&at.as_microsecond().to_be_bytes());
-        sealed.push(event.as_bytes());
-        sealed.push(outcome.as_bytes());
-        sealed.push_optional(reason.as_deref().map(str::as_bytes));
-        sealed.push(&count.to_be_bytes());
-        sealed.push_optional(user.map(|id| id.0.to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
-        sealed.push_optional(name_digest.as_deref().map(str::as_bytes));
-        sealed.push_optional(request_id.as_deref().map(str::as_bytes));
-        sealed.push_optional(entry.client_digest.as_ref().map(<[u8; 32]>::as_slice));
+        sealed.push_entry(entry);
         Link { number, seal: mac(&*self.chain, &[b"event", &sealed.0]) }
+    }
+
+    /// What shows of an entry that waits for its place that it was written with this key. It covers what a seal does,
+    /// but for the place.
+    pub fn mark(&self, entry: &AuditEntry) -> Seal {
+        let mut sealed = Sealed::default();
+        sealed.push_entry(entry);
+        mac(&*self.chain, &[b"mark", &sealed.0])
     }
 
     /// The proof that everything up to `link` was removed for its age.
@@ -320,6 +319,19 @@ impl<'key> Inspection<'key> {
 struct Sealed(Vec<u8>);
 
 impl Sealed {
+    fn push_entry(&mut self, entry: &AuditEntry) {
+        let AuditEntry { at, event, outcome, reason, count, user, name_digest, request_id, .. } = entry;
+        self.push(&at.as_microsecond().to_be_bytes());
+        self.push(event.as_bytes());
+        self.push(outcome.as_bytes());
+        self.push_optional(reason.as_deref().map(str::as_bytes));
+        self.push(&count.to_be_bytes());
+        self.push_optional(user.map(|id| id.0.to_be_bytes()).as_ref().map(<[u8; 8]>::as_slice));
+        self.push_optional(name_digest.as_deref().map(str::as_bytes));
+        self.push_optional(request_id.as_deref().map(str::as_bytes));
+        self.push_optional(entry.client_digest.as_ref().map(<[u8; 32]>::as_slice));
+    }
+
     fn push(&mut self, part: &[u8]) {
         self.0.extend((part.len() as u64).to_be_bytes());
         self.0.extend(part);
@@ -541,6 +553,17 @@ mod tests {
         let link = key().seal(&entry, Link::NONE);
         let nobody = SealedEntry { entry: AuditEntry { client: None, ..entry }, link };
         assert_eq!(inspect(&[nobody], None, None), Err(Tampering::Blanked(1)));
+    }
+
+    #[test]
+    fn a_mark_is_of_one_entry_and_one_key_and_is_no_seal() {
+        let (entry, other) = (key().entry(&event(1)), key().entry(&event(2)));
+        let mark = key().mark(&entry);
+
+        assert_eq!(key().mark(&entry), mark);
+        assert_ne!(key().mark(&other), mark);
+        assert_ne!(AuditKey::new(b"another secret of the tests").mark(&entry), mark);
+        assert_ne!(key().seal(&entry, Link::NONE).seal, mark);
     }
 
     #[test]
