@@ -1,0 +1,75 @@
+//! Connections: to whichever of the servers takes changes, with TLS as it was asked for.
+//!
+//! diesel-async's own way to connect knows no TLS, whatever `sslmode` says.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use diesel_async::AsyncPgConnection;
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::{ConnectCause, ConnectError, OpenProblem};
+use crate::tls;
+use crate::url::{Server, Url};
+
+/// The servers of one database.
+pub(crate) struct Servers {
+    all: Vec<Server>,
+    pub(crate) tls: MakeRustlsConnect,
+    /// Which of them was reached last. It is tried first: those before it may be silent for long.
+    last: AtomicUsize,
+}
+
+impl Servers {
+    pub(crate) fn of(url: &Url) -> Result<Self, OpenProblem> {
+        let tls = tls::connector(&url.tls)?;
+        Ok(Self { all: url.servers.clone(), tls, last: AtomicUsize::new(0) })
+    }
+
+    /// Connects to the first server that lets it, beginning with the one that last did. On a runtime, which goes on
+    /// to drive the connection.
+    pub(crate) async fn connect(&self) -> Result<AsyncPgConnection, ConnectError> {
+        let first = self.last.load(Ordering::Relaxed);
+        let mut refused = None;
+        for number in (0..self.all.len()).map(|number| (first + number) % self.all.len()) {
+            let server = &self.all[number];
+            match self.connect_to(server).await {
+                Ok(connection) => {
+                    self.last.store(number, Ordering::Relaxed);
+                    return Ok(connection);
+                }
+                Err(cause) => refused = Some(ConnectError { server: server.shown.clone(), cause }),
+            }
+        }
+        let nobody = || ConnectError { server: "nowhere".to_owned(), cause: ConnectCause::NoAnswer };
+        Err(refused.unwrap_or_else(nobody))
+    }
+
+    async fn connect_to(&self, server: &Server) -> Result<AsyncPgConnection, ConnectCause> {
+        let encrypted = self.attempt(server, server.config.get_ssl_mode()).await;
+        match encrypted {
+            // As libpq does it: with `prefer`, a handshake that fails and a server that wants no TLS from here lead to
+            // a second attempt, in clear.
+            Err(ConnectCause::Refused(error))
+                if server.config.get_ssl_mode() == SslMode::Prefer
+                    && error.code().is_none_or(|it| *it == SqlState::INVALID_AUTHORIZATION_SPECIFICATION) =>
+            {
+                self.attempt(server, SslMode::Disable).await
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(&self, server: &Server, mode: SslMode) -> Result<AsyncPgConnection, ConnectCause> {
+        let mut config = server.config.clone();
+        config.ssl_mode(mode);
+        // The driver's own timeout ends when the socket is connected, which a server that is stopped still does.
+        let connecting = async {
+            let (client, connection) = config.connect(self.tls.clone()).await?;
+            Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+        };
+        timeout(server.patience, connecting).await.unwrap_or(Err(ConnectCause::NoAnswer))
+    }
+}

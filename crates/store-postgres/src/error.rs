@@ -1,0 +1,246 @@
+//! What goes wrong while opening, which an operator reads, and while serving, which becomes a [`PortError`].
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use diesel::result::{ConnectionError, DatabaseErrorKind};
+use domain::ports::PortError;
+use thiserror::Error;
+use tokio_postgres::error::SqlState;
+
+/// Why a database was not opened, or its migrations were not run. What was not done whole was not done.
+#[derive(Debug)]
+pub struct OpenError {
+    /// Which database: its servers and its name, without who connects and with which password.
+    pub database: String,
+    /// What is the matter with it.
+    pub problem: OpenProblem,
+}
+
+/// What is the matter with a database, and what to do about it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenProblem {
+    /// No server that could be asked.
+    #[error("no server answers; check the hosts and ports, and that one of them accepts changes")]
+    Unreachable(#[source] ConnectError),
+    /// The server does not know who this is.
+    #[error("the server refuses this user or this password, or this address in its pg_hba.conf")]
+    Credentials(#[source] ConnectError),
+    /// The server has no such database.
+    #[error("the server has no database of this name; make it with `createdb`")]
+    NoDatabase(#[source] ConnectError),
+    /// The server is not who it should be, or speaks no TLS.
+    #[error("no TLS with the server as sslmode asks for it; check its certificate, its name and sslrootcert")]
+    Tls(#[source] ConnectError),
+    /// The file that `sslrootcert` names is of no use.
+    #[error("the certificates that sslrootcert names cannot be read; it is a file in PEM, or `system`")]
+    RootCertificates(#[source] Box<dyn Error + Send + Sync>),
+    /// Somebody else's tables. They were left as they are.
+    #[error("this database has tables of another application; choose another database, or another schema")]
+    Foreign,
+    /// Migrated by a later release. It was left as it is.
+    #[error("the schema was made by a newer release (it has {}); upgrade this program", .versions.join(", "))]
+    Newer {
+        /// The versions that this release does not know.
+        versions: Vec<String>,
+    },
+    /// Migrations wait, and nobody allowed to run them.
+    #[error("migrations are pending ({}); run `auth-api migrate up`", .migrations.join(", "))]
+    Pending {
+        /// Their names, oldest first.
+        migrations: Vec<String>,
+    },
+    /// Commits are answered before they are on disk.
+    #[error("synchronous_commit is off for this user, which can lose what was answered; switch it on")]
+    AsynchronousCommit,
+    /// A migration failed, and was rolled back.
+    #[error("a migration failed and was rolled back")]
+    Migration(#[source] Box<dyn Error + Send + Sync>),
+    /// The threads for it could not be started.
+    #[error("cannot start the threads that talk to the server")]
+    Runtime(#[source] io::Error),
+    /// Anything else that PostgreSQL says.
+    #[error("PostgreSQL failed")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Why there is no connection to a server.
+#[derive(Debug, Error)]
+#[error("cannot connect to {server}")]
+pub struct ConnectError {
+    /// Its address.
+    pub server: String,
+    /// What became of the attempt.
+    #[source]
+    pub cause: ConnectCause,
+}
+
+/// What became of an attempt to connect.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectCause {
+    /// Nothing.
+    #[error("it does not answer")]
+    NoAnswer,
+    /// The server, or the way to it, refused.
+    #[error(transparent)]
+    Refused(#[from] tokio_postgres::Error),
+    /// The first thing that was asked failed.
+    #[error(transparent)]
+    Setup(#[from] ConnectionError),
+}
+
+/// What goes wrong while serving.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreError {
+    kind: Kind,
+    source: Arc<dyn Error + Send + Sync>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Of the moment: the same may work when it is done anew.
+    Passing,
+    /// It may work in a moment, and not in this one.
+    Unavailable,
+    /// It will not work until somebody looks.
+    Failed,
+}
+
+/// A row that no code of ours wrote.
+#[derive(Debug, Error)]
+#[error("the row of {table} with id {id} has a {column} that cannot be: {found}")]
+pub(crate) struct BrokenRow {
+    pub(crate) table: &'static str,
+    pub(crate) column: &'static str,
+    pub(crate) id: String,
+    pub(crate) found: String,
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the database {}: {}", self.database, self.problem)
+    }
+}
+
+impl Error for OpenError {
+    /// What caused the problem: the problem itself is told already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.problem.source()
+    }
+}
+
+impl OpenProblem {
+    pub(crate) fn at(self, database: impl fmt::Display) -> OpenError {
+        OpenError { database: database.to_string(), problem: self }
+    }
+}
+
+impl From<diesel::result::Error> for OpenProblem {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<ConnectError> for OpenProblem {
+    fn from(error: ConnectError) -> Self {
+        let ConnectCause::Refused(cause) = &error.cause else { return Self::Unreachable(error) };
+        match cause.code() {
+            Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                Self::Credentials(error)
+            }
+            Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase(error),
+            None if is_about_tls(cause) => Self::Tls(error),
+            _ => Self::Unreachable(error),
+        }
+    }
+}
+
+/// The driver keeps to itself what kind of error it is, but not its words.
+fn is_about_tls(error: &tokio_postgres::Error) -> bool {
+    error.to_string().contains("TLS")
+}
+
+impl StoreError {
+    /// Something of the moment: worth another try at once, and `Unavailable` if that fails too.
+    pub(crate) fn passing(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Passing, source: Arc::from(source.into()) }
+    }
+
+    pub(crate) fn unavailable(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Unavailable, source: Arc::from(source.into()) }
+    }
+
+    pub(crate) fn failed(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind: Kind::Failed, source: Arc::from(source.into()) }
+    }
+
+    /// Whether what did not happen for this may be done anew.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.kind == Kind::Passing
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Error for StoreError {
+    /// What caused the cause: the cause itself is told already.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}
+
+impl From<diesel::result::Error> for StoreError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self { kind: Kind::of(&error), source: Arc::new(error) }
+    }
+}
+
+impl From<BrokenRow> for StoreError {
+    fn from(error: BrokenRow) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<StoreError> for PortError {
+    fn from(error: StoreError) -> Self {
+        let source = Box::new(error.source);
+        match error.kind {
+            Kind::Passing | Kind::Unavailable => Self::Unavailable(source),
+            Kind::Failed => Self::Failed(source),
+        }
+    }
+}
+
+impl Kind {
+    /// diesel tells the codes of a few errors and of the others only their text, which may be in any language. Our
+    /// statements are few, and right; so what is not about what they say is about the server: it stops, gives up on a
+    /// lock, breaks a deadlock, is full, or had its tables taken away.
+    fn of(error: &diesel::result::Error) -> Self {
+        use diesel::result::Error as E;
+        match error {
+            E::DatabaseError(
+                DatabaseErrorKind::UniqueViolation
+                | DatabaseErrorKind::ForeignKeyViolation
+                | DatabaseErrorKind::RestrictViolation
+                | DatabaseErrorKind::ExclusionViolation
+                | DatabaseErrorKind::NotNullViolation
+                | DatabaseErrorKind::CheckViolation,
+                _,
+            )
+            | E::InvalidCString(_)
+            | E::NotFound
+            | E::QueryBuilderError(_)
+            | E::DeserializationError(_)
+            | E::SerializationError(_) => Self::Failed,
+            _ => Self::Passing,
+        }
+    }
+}

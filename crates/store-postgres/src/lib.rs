@@ -1,0 +1,302 @@
+//! Keeps users, their sessions and what was attempted in a PostgreSQL database, or in one that speaks its protocol.
+//!
+//! This crate promises that what it answers is committed, that a caller who stops waiting leaves nothing half done, and
+//! that a server which is gone, paused, full or locked gives an error in time and is found again by itself. Any number
+//! of instances may share one database. It refuses to know what a name, a password or a hash may look like: the domain
+//! has decided that before it comes here.
+//!
+//! Start reading at [`PostgresStore`], go on with `transaction`, where every change passes, and `users`, `sessions` and
+//! `audit`, where the statements are. `url`, `tls`, `connection` and `pool` are the way to the server. There is no libpq in it.
+
+mod audit;
+mod connection;
+mod editions;
+mod error;
+pub mod migrations;
+mod pool;
+mod readiness;
+mod schema;
+mod sessions;
+mod tls;
+mod transaction;
+mod url;
+mod users;
+mod values;
+
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use diesel_async::AsyncPgConnection;
+use domain::ports::Clock;
+use domain::{Attempt, AuditKey, Conclusion};
+use futures_util::FutureExt as _;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+pub use crate::error::{ConnectCause, ConnectError, OpenError, OpenProblem};
+pub use crate::url::{InvalidUrl, SCHEMES, Url};
+
+use crate::connection::Servers;
+use crate::editions::Editions;
+use crate::error::StoreError;
+use crate::pool::Pool;
+use crate::readiness::LastCheck;
+use crate::transaction::{Concerned, DEADLINE, Work};
+
+/// How many connections one instance has at most, beside one that looks what others changed. A transaction takes a few
+/// milliseconds on one of these, most of them the server's disk.
+const MOST_CONNECTIONS: usize = 16;
+
+/// How often to look what others changed: twice within the second for which a look holds.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a look may take.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often to seal what was recorded, so that it is within a second.
+const SEAL_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a store that is closed tries to seal what is left. Another one may.
+const LAST_SEAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Which database, and how to treat it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The servers and the database.
+    pub url: Url,
+    /// What is going to be asked of it.
+    pub access: Access,
+    /// Whether to apply pending migrations; if not, they stop the start.
+    pub migrate: bool,
+}
+
+/// What is going to be asked of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anything.
+    ReadWrite,
+    /// Look-ups. Nothing is migrated for them, and changes are answered with `Unavailable`.
+    ReadOnly,
+}
+
+/// Users and sessions in one PostgreSQL database.
+///
+/// Calls may come from any runtime. Their work runs on the runtime given to [`PostgresStore::open`], and goes on
+/// when the caller is gone.
+pub struct PostgresStore {
+    inside: Arc<Inside>,
+    runtime: Handle,
+    tasks: TaskTracker,
+    /// What looks what other instances change and what seals, until the store is closed.
+    housekeeping: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a task of the store needs, so that it can outlive the call that began it.
+struct Inside {
+    pool: Pool,
+    editions: Editions,
+    last_check: LastCheck,
+    access: Access,
+    audit_key: AuditKey,
+    clock: Arc<dyn Clock>,
+}
+
+/// A change, the attempt that it is, and what it is recorded with.
+struct Recorded<Input, Outcome> {
+    attempt: Attempt,
+    key: AuditKey,
+    input: Input,
+    work: Work<Input, Outcome>,
+    concerned: Concerned<Input, Outcome>,
+}
+
+impl PostgresStore {
+    /// Connects, and brings the schema up to date if that is wanted. Blocks while it does.
+    ///
+    /// Events are sealed with `audit_key`. `runtime` is a multi-thread runtime, and not the one that this is called on; `tasks` counts the calls that are
+    /// under way on it.
+    pub fn open(
+        settings: &Settings,
+        audit_key: AuditKey,
+        runtime: Handle,
+        tasks: TaskTracker,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, OpenError> {
+        let (opened, opening) = mpsc::channel();
+        let (wanted, on) = (settings.clone(), runtime.clone());
+        runtime.spawn(async move { opened.send(Inside::open(&wanted, audit_key, on, clock).await) });
+        let opened = opening.recv().unwrap_or_else(|_| {
+            Err(OpenProblem::Runtime(std::io::Error::other("the task that connects panicked")))
+        });
+        let (inside, servers, connection) = opened.map_err(|problem| problem.at(&settings.url))?;
+        let mut housekeeping = vec![runtime.spawn(watch(inside.clone(), servers, connection))];
+        if settings.access == Access::ReadWrite {
+            housekeeping.push(runtime.spawn(keep_sealing(inside.clone())));
+        }
+        Ok(Self { inside, runtime, tasks, housekeeping: Mutex::new(housekeeping) })
+    }
+
+    /// Seals what is left if it can, and closes the connections. Later calls are answered with `Unavailable`.
+    ///
+    /// Calls that are under way are not waited for: wait for the task tracker first.
+    pub async fn close(&self) {
+        let housekeeping = mem::take(&mut *self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in housekeeping {
+            task.abort();
+            // It ends for no other reason, and then its connection is closed.
+            _ = task.await;
+        }
+        if self.inside.access == Access::ReadWrite {
+            let inside = self.inside.clone();
+            let last = timeout(LAST_SEAL_PATIENCE, async move { inside.seal().await });
+            _ = self.runtime.spawn(last).await;
+        }
+        self.inside.pool.close();
+    }
+
+    /// Looks now at what other instances changed, as happens twice a second anyway.
+    pub async fn look(&self) -> Result<(), domain::ports::PortError> {
+        let inside = self.inside.clone();
+        let looking = self.spawn(async move {
+            let mut connection = inside.pool.lend().await?;
+            inside.editions.look(&mut connection).await?;
+            connection.give_back();
+            Ok(())
+        });
+        Ok(looking.await?)
+    }
+
+    /// Has `work` done in a transaction. Once this was polled, it happens whether or not anybody waits.
+    async fn write<Input: Send + Sync + 'static, Outcome: Send + 'static>(
+        &self,
+        input: Input,
+        work: Work<Input, Outcome>,
+        concerned: Concerned<Input, Outcome>,
+    ) -> Result<Outcome, StoreError> {
+        let inside = self.inside.clone();
+        self.spawn(async move {
+            if inside.access == Access::ReadOnly {
+                return Err(StoreError::unavailable("the database was opened to look at it"));
+            }
+            inside.in_time(inside.write(&input, work, concerned)).await
+        })
+        .await
+    }
+
+    /// Has `work` done, which is what `attempt` comes to, and keeps that by the same commit.
+    async fn make<Input: Send + Sync + 'static, Outcome: Conclusion + Send + Sync + 'static>(
+        &self,
+        attempt: Attempt,
+        input: Input,
+        work: Work<Input, Outcome>,
+        concerned: Concerned<Input, Outcome>,
+    ) -> Result<Outcome, StoreError> {
+        let key = self.inside.audit_key.clone();
+        self.write(
+            Recorded { attempt, key, input, work, concerned },
+            |connection, it| {
+                async move {
+                    let done = (it.work)(connection, &it.input).await?;
+                    audit::record(connection, &it.key, it.attempt.clone(), &done).await?;
+                    Ok(done)
+                }
+                .boxed()
+            },
+            |it, done| (it.concerned)(&it.input, done),
+        )
+        .await
+    }
+
+    /// Has `query` answered.
+    async fn read<Input: Send + Sync + 'static, Outcome: Send + 'static>(
+        &self,
+        input: Input,
+        query: Work<Input, Outcome>,
+    ) -> Result<Outcome, StoreError> {
+        let inside = self.inside.clone();
+        self.spawn(async move { inside.in_time(inside.read(&input, query)).await }).await
+    }
+
+    /// Does all of `work` on the store's own runtime: what diesel-async has begun must not be dropped by a caller who
+    /// leaves, nor on a worker of actix.
+    async fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.tasks.spawn_on(work, &self.runtime).await.unwrap_or_else(|ended| {
+            Err(if ended.is_panic() { StoreError::failed(ended) } else { StoreError::unavailable(ended) })
+        })
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        for task in self.housekeeping.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+impl Inside {
+    async fn open(
+        settings: &Settings,
+        audit_key: AuditKey,
+        runtime: Handle,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, Arc<Servers>, AsyncPgConnection), OpenProblem> {
+        let servers = Arc::new(Servers::of(&settings.url)?);
+        let migrate = settings.migrate && settings.access == Access::ReadWrite;
+        let mut connection = migrations::open_current(servers.connect().await?, migrate).await?;
+        let editions = Editions::new(clock.clone());
+        editions.look(&mut connection).await.map_err(|error| OpenProblem::Failed(error.into()))?;
+        let pool = Pool::new(servers.clone(), MOST_CONNECTIONS, runtime);
+        let access = settings.access;
+        let inside = Self { pool, editions, last_check: LastCheck::default(), access, audit_key, clock };
+        Ok((Arc::new(inside), servers, connection))
+    }
+
+    /// Gives up on work that takes longer than a caller waits. What it did with a connection is undone with it.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        timeout(DEADLINE, work).await.unwrap_or_else(|_| {
+            // Unless it was committing.
+            self.editions.count_whatever();
+            Err(StoreError::unavailable("the database did not answer in time"))
+        })
+    }
+}
+
+/// Looks what others changed, for ever. While it cannot, there is no edition, and every question goes to the database.
+/// The connection is its own: in a storm of logins the others are busy, and that is when not asking matters most.
+async fn watch(inside: Arc<Inside>, servers: Arc<Servers>, connection: AsyncPgConnection) {
+    let mut connection = Some(connection);
+    loop {
+        sleep(LOOK_EVERY).await;
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => match servers.connect().await {
+                Ok(open) => open,
+                Err(error) => {
+                    debug!(%error, "cannot look what other instances changed");
+                    continue;
+                }
+            },
+        };
+        if let Ok(Ok(())) = timeout(LOOK_PATIENCE, inside.editions.look(&mut open)).await {
+            connection = Some(open);
+        }
+    }
+}
+
+/// Seals what was recorded, for ever. What cannot be sealed now is the next time.
+async fn keep_sealing(inside: Arc<Inside>) {
+    loop {
+        sleep(SEAL_EVERY).await;
+        if let Err(error) = inside.seal().await {
+            debug!(%error, "cannot seal what was recorded");
+        }
+    }
+}

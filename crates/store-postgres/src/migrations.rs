@@ -1,0 +1,257 @@
+//! The schema: which version the database has, and the way from one to the next and back.
+//!
+//! Everything here blocks. Whatever runs, runs in one transaction, under an advisory lock: several instances may start
+//! on one database, and of them one applies what is pending while the others wait and find it done. The lock is the
+//! transaction's and not the session's, which a PgBouncer would give to somebody else.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::thread;
+
+use diesel::connection::SimpleConnection;
+use diesel::migration::{MigrationConnection as _, MigrationSource as _};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel_async::AsyncPgConnection;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
+
+use crate::connection::Servers;
+use crate::error::{OpenError, OpenProblem};
+use crate::schema::{__diesel_schema_migrations, current_schema, current_setting, pg_proc, pg_tables};
+use crate::url::Url;
+
+const EMBEDDED: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
+
+/// The table that says that the schema is ours. The first migration makes it, and the way back from there removes it.
+const MARK: &str = "auth_api";
+
+/// The table where diesel notes what has been applied.
+const RECORD: &str = "__diesel_schema_migrations";
+
+/// "auth-api" in ASCII: the number of the lock.
+const LOCK: i64 = 0x6175_7468_2d61_7069;
+
+/// One step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Migration {
+    /// What orders it among the others, as in `0001`.
+    pub version: String,
+    /// What it does, as in `users`.
+    pub name: String,
+}
+
+/// A migration that this release knows, and whether the database has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The migration.
+    pub migration: Migration,
+    /// Whether it has been applied.
+    pub applied: bool,
+}
+
+/// Applies what is pending, and says what that was, oldest first.
+pub fn up(url: &Url) -> Result<Vec<Migration>, OpenError> {
+    on_a_connection(url, apply_pending)
+}
+
+/// Reverts the newest migration, with the data that only it has a place for, and says which it was. There may
+/// be none.
+pub fn down(url: &Url) -> Result<Option<Migration>, OpenError> {
+    on_a_connection(url, |connection| {
+        change_newest(connection, |connection, newest| {
+            connection.revert_migration(&**newest)?;
+            Ok(())
+        })
+    })
+}
+
+/// Reverts the newest migration and applies it again, and says which it was. There may be none.
+pub fn redo(url: &Url) -> Result<Option<Migration>, OpenError> {
+    on_a_connection(url, |connection| {
+        change_newest(connection, |connection, newest| {
+            connection.revert_migration(&**newest)?;
+            connection.run_migration(&**newest)?;
+            Ok(())
+        })
+    })
+}
+
+/// Every migration that this release knows, oldest first.
+pub fn status(url: &Url) -> Result<Vec<Status>, OpenError> {
+    on_a_connection(url, |connection| {
+        let applied = applied(connection)?;
+        let known = known()?.into_iter().map(|step| Migration::of(&step));
+        Ok(known
+            .map(|migration| Status { applied: applied.contains(&migration.version), migration })
+            .collect())
+    })
+}
+
+/// Sees to it that the database is ours, current and safe to write to.
+pub(crate) async fn open_current(
+    connection: AsyncPgConnection,
+    migrate: bool,
+) -> Result<AsyncPgConnection, OpenProblem> {
+    blocking(connection, move |connection| {
+        let pending = pending(connection)?;
+        if !migrate && !pending.is_empty() {
+            return Err(OpenProblem::Pending { migrations: names(&pending) });
+        }
+        refuse_asynchronous_commits(connection)?;
+        if !pending.is_empty() {
+            apply_pending(connection)?;
+        }
+        Ok(())
+    })
+    .await
+    .map(|(connection, ())| connection)
+}
+
+/// What diesel's migrations take: a connection that blocks.
+type Blocking = AsyncConnectionWrapper<AsyncPgConnection>;
+
+fn on_a_connection<T: Send + 'static>(
+    url: &Url,
+    work: impl FnOnce(&mut Blocking) -> Result<T, OpenProblem> + Send + 'static,
+) -> Result<T, OpenError> {
+    let work = || {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        runtime.map_err(OpenProblem::Runtime)?.block_on(async {
+            let connection = Servers::of(url)?.connect().await?;
+            let (_, outcome) = blocking(connection, work).await?;
+            Ok(outcome)
+        })
+    };
+    // On a thread of its own, since there may be a runtime on this one already.
+    let worked = thread::scope(|scope| scope.spawn(work).join());
+    let panicked = |_| Err(OpenProblem::Runtime(io::Error::other("the thread that migrates panicked")));
+    worked.unwrap_or_else(panicked).map_err(|problem| problem.at(url))
+}
+
+async fn blocking<T: Send + 'static>(
+    connection: AsyncPgConnection,
+    work: impl FnOnce(&mut Blocking) -> Result<T, OpenProblem> + Send + 'static,
+) -> Result<(AsyncPgConnection, T), OpenProblem> {
+    let worked = spawn_blocking(move || {
+        let mut connection = Blocking::from(connection);
+        let outcome = work(&mut connection)?;
+        Ok((connection.into_inner(), outcome))
+    });
+    worked.await.unwrap_or_else(|ended| Err(OpenProblem::Failed(ended.into())))
+}
+
+/// What was answered must be on disk, and a server can be told to answer before it is.
+fn refuse_asynchronous_commits(connection: &mut Blocking) -> Result<(), OpenProblem> {
+    let setting = diesel::select(current_setting("synchronous_commit", true));
+    let setting: Option<String> = setting.get_result(connection)?;
+    if setting.as_deref() == Some("off") { Err(OpenProblem::AsynchronousCommit) } else { Ok(()) }
+}
+
+fn apply_pending(connection: &mut Blocking) -> Result<Vec<Migration>, OpenProblem> {
+    // Looked at without the lock first, so that nobody waits who has nothing to do, and again with it, because
+    // another instance may have been faster.
+    if pending(connection)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    connection.transaction(|connection| {
+        lock(connection)?;
+        let pending = pending(connection)?;
+        connection.setup()?;
+        for step in &pending {
+            connection.run_migration(&**step).map_err(OpenProblem::Migration)?;
+        }
+        Ok(pending.iter().map(Migration::of).collect())
+    })
+}
+
+fn change_newest(
+    connection: &mut Blocking,
+    change: impl Fn(&mut Blocking, &Step) -> diesel::migration::Result<()>,
+) -> Result<Option<Migration>, OpenProblem> {
+    if applied(connection)?.is_empty() {
+        return Ok(None);
+    }
+    connection.transaction(|connection| {
+        lock(connection)?;
+        let applied = applied(connection)?;
+        let Some(newest) = known()?.into_iter().rfind(|step| applied.contains(&version(step))) else {
+            return Ok(None);
+        };
+        change(connection, &newest).map_err(OpenProblem::Migration)?;
+        Ok(Some(Migration::of(&newest)))
+    })
+}
+
+/// Waits until nobody else migrates, and from then on not for long: whoever waits for a table keeps everybody from it
+/// who comes later.
+fn lock(connection: &mut Blocking) -> Result<(), OpenProblem> {
+    // CockroachDB had no such lock for long. Where there is none, whoever migrates must be the only one to.
+    let function = pg_proc::table.filter(pg_proc::proname.eq("pg_advisory_xact_lock")).count();
+    if function.get_result::<i64>(connection)? > 0 {
+        connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
+    }
+    connection.batch_execute("SET LOCAL lock_timeout = '10s'")?;
+    Ok(())
+}
+
+type Step = Box<dyn diesel::migration::Migration<Pg>>;
+
+/// What this release knows, oldest first.
+fn known() -> Result<Vec<Step>, OpenProblem> {
+    let mut steps = EMBEDDED.migrations().map_err(OpenProblem::Migration)?;
+    steps.sort_by_key(version);
+    Ok(steps)
+}
+
+fn pending(connection: &mut Blocking) -> Result<Vec<Step>, OpenProblem> {
+    let applied = applied(connection)?;
+    Ok(known()?.into_iter().filter(|step| !applied.contains(&version(step))).collect())
+}
+
+/// The versions the database has, if the schema is ours, or nobody's yet, and no newer than this release.
+fn applied(connection: &mut Blocking) -> Result<BTreeSet<String>, OpenProblem> {
+    let here = pg_tables::schemaname.nullable().eq(current_schema());
+    let tables: Vec<String> = pg_tables::table.filter(here).select(pg_tables::tablename).load(connection)?;
+    let has = |name: &str| tables.iter().any(|table| table == name);
+    let mut applied = BTreeSet::new();
+    if has(RECORD) {
+        let versions: Vec<String> =
+            __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)?;
+        applied.extend(versions);
+    }
+
+    // Where every migration was reverted the record is left, empty, and nothing says any more whose it is.
+    let is_blank = applied.is_empty() && tables.iter().all(|table| table == RECORD);
+    if !has(MARK) && !is_blank {
+        return Err(OpenProblem::Foreign);
+    }
+    let known: BTreeSet<String> = known()?.iter().map(version).collect();
+    let versions: Vec<String> = applied.difference(&known).cloned().collect();
+    if versions.is_empty() { Ok(applied) } else { Err(OpenProblem::Newer { versions }) }
+}
+
+impl Migration {
+    fn of(step: &Step) -> Self {
+        let full = step.name().to_string();
+        let name = full.split_once('_').map_or("", |(_, name)| name).to_owned();
+        Self { version: version(step), name }
+    }
+}
+
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.version, self.name)
+    }
+}
+
+fn version(step: &Step) -> String {
+    step.name().version().to_string()
+}
+
+fn names(steps: &[Step]) -> Vec<String> {
+    steps.iter().map(|step| Migration::of(step).to_string()).collect()
+}

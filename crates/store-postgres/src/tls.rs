@@ -1,0 +1,113 @@
+//! TLS as `sslmode` asks for it.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::OpenProblem;
+use crate::url::{Roots, Tls, Trust};
+
+/// What makes TLS of a connection.
+pub(crate) fn connector(tls: &Tls) -> Result<MakeRustlsConnect, OpenProblem> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| OpenProblem::RootCertificates(error.into()))?;
+    let config = match tls {
+        // It takes one to connect without, too.
+        Tls::Disabled | Tls::Preferred(Trust::Anybody) | Tls::Required(Trust::Anybody) => {
+            let verifier = WhoeverSigns { roots: None, provider };
+            config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+        Tls::Preferred(Trust::Certified(roots)) | Tls::Required(Trust::Certified(roots)) => {
+            let verifier = WhoeverSigns { roots: Some(load(roots)?), provider };
+            config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+        Tls::Preferred(Trust::CertifiedByName(roots)) | Tls::Required(Trust::CertifiedByName(roots)) => {
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(load(roots)?), provider);
+            let verifier = verifier.build().map_err(|error| OpenProblem::RootCertificates(error.into()))?;
+            config.with_webpki_verifier(verifier)
+        }
+    };
+    Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
+}
+
+fn load(roots: &Roots) -> Result<RootCertStore, OpenProblem> {
+    let mut store = RootCertStore::empty();
+    match roots {
+        Roots::System => {
+            let found = rustls_native_certs::load_native_certs();
+            // Among the many of a system some may be odd; without them there is still whom to trust.
+            store.add_parsable_certificates(found.certs);
+        }
+        Roots::File(path) => {
+            let certificates = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
+            for certificate in certificates {
+                store.add(certificate.map_err(unreadable)?).map_err(unreadable)?;
+            }
+        }
+    }
+    if store.is_empty() { Err(unreadable("there is no certificate")) } else { Ok(store) }
+}
+
+fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenProblem {
+    OpenProblem::RootCertificates(error.into())
+}
+
+/// Takes anybody for the server who has the key of their certificate, and if there are roots, whose certificate is
+/// under one of them. What its name is makes no difference.
+#[derive(Debug)]
+struct WhoeverSigns {
+    roots: Option<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for WhoeverSigns {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(roots) = &self.roots {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

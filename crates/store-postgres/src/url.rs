@@ -1,0 +1,434 @@
+//! Which servers, and how to talk to them: a URL as libpq takes it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use thiserror::Error;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+
+/// The schemes that are PostgreSQL's.
+pub const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+
+/// How long all servers together may take to be found out of reach, unless `connect_timeout` says how long each may.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The options that the driver reads by itself.
+const PASSED_ON: [&str; 11] = [
+    "application_name",
+    "channel_binding",
+    "dbname",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "options",
+    "password",
+    "port",
+    "tcp_user_timeout",
+    "user",
+];
+
+/// The options that the driver does not read as libpq would.
+const OURS: [&str; 5] = ["connect_timeout", "host", "sslmode", "sslrootcert", "target_session_attrs"];
+
+/// A database: its servers, who connects to them, and how. It has a password in it, and never shows it.
+#[derive(Clone)]
+pub struct Url {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) tls: Tls,
+    shown: String,
+}
+
+/// One of the servers.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) config: Config,
+    /// How long to wait for it to take a connection.
+    pub(crate) patience: Duration,
+    pub(crate) shown: String,
+}
+
+/// What `sslmode` and `sslrootcert` ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    Disabled,
+    /// If there is any to be had.
+    Preferred(Trust),
+    Required(Trust),
+}
+
+/// Whom to take for the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    Anybody,
+    /// Whoever has a certificate under one of these.
+    Certified(Roots),
+    /// Who has one of the server's own name as well.
+    CertifiedByName(Roots),
+}
+
+/// Where the certificates are under which others are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Roots {
+    System,
+    File(PathBuf),
+}
+
+/// What is wrong with a URL, as the end of a sentence that begins with its name. Of the URL, only the names of options
+/// are told.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidUrl {
+    /// Another kind of URL, or none.
+    #[error("must be as in postgres://user:password@host:5432/database, with what is special in it as %XX")]
+    Malformed,
+    /// Nobody to connect to.
+    #[error("names no host; a socket's folder is written ?host=/var/run/postgresql")]
+    NoHost,
+    /// Ports and hosts do not match.
+    #[error("must have one port for all hosts, or one for each")]
+    Ports,
+    /// An option that libpq may know, and this program does not.
+    #[error("has an option that is not known{}; known are {}", quoted(.name.as_deref()), known())]
+    UnknownOption {
+        /// Its name, if it is one.
+        name: Option<String>,
+    },
+    /// An option that cannot have this value.
+    #[error("has a {option} that cannot be; it is {right}")]
+    InvalidOption {
+        /// Which one.
+        option: &'static str,
+        /// What it can be.
+        right: &'static str,
+    },
+    /// A value that the driver cannot read.
+    #[error("has an option with a value that cannot be: {option}")]
+    Unreadable {
+        /// Which one.
+        option: &'static str,
+    },
+    /// `sslmode=verify-full` without anything to verify by.
+    #[error("asks for a verified certificate and needs sslrootcert too: a file in PEM, or `system`")]
+    NoRoots,
+    /// The system's certificates are for everybody, so that a name alone makes a difference.
+    #[error("has sslrootcert=system, which goes with sslmode=verify-full only")]
+    SystemWithoutName,
+}
+
+impl Url {
+    /// Reads a URL as libpq would (<https://www.postgresql.org/docs/current/libpq-connect.html>), and refuses options
+    /// that it would ignore. Without `target_session_attrs`, a server is one that takes changes.
+    pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let rest = SCHEMES.into_iter().find_map(|scheme| text.strip_prefix(scheme));
+        let rest = rest.ok_or(InvalidUrl::Malformed)?;
+        let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut passed_on = Vec::new();
+        let mut ours = [const { None }; OURS.len()];
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').ok_or(InvalidUrl::Malformed)?;
+            let name = decoded(name)?;
+            if let Some(place) = OURS.iter().position(|ours| *ours == name) {
+                ours[place] = Some(decoded(value)?);
+            } else if PASSED_ON.contains(&name.as_str()) {
+                passed_on.push(option);
+            } else {
+                return Err(InvalidUrl::unknown(name));
+            }
+        }
+        let [connect_timeout, hosts, ssl_mode, root_certificates, target] = ours;
+
+        let driver = Config::from_str(&format!("postgres://{base}?{}", passed_on.join("&")));
+        let mut driver = driver.map_err(|error| InvalidUrl::unreadable(&error))?;
+        driver.target_session_attrs(target_session_attrs(target.as_deref())?);
+        let tls = tls(ssl_mode.as_deref(), root_certificates.as_deref())?;
+        let hosts = hosts.map_or_else(|| driver.get_hosts().to_owned(), |listed| listed_hosts(&listed));
+        let servers = servers(&driver, &hosts, connect_timeout.as_deref(), &tls)?;
+        let names: Vec<&str> = servers.iter().map(|server| server.shown.as_str()).collect();
+        let shown = format!("postgres://{}/{}", names.join(","), driver.get_dbname().unwrap_or_default());
+        Ok(Self { servers, tls, shown })
+    }
+}
+
+impl fmt::Display for Url {
+    /// The servers and the database's name, without who connects.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({self})")
+    }
+}
+
+impl InvalidUrl {
+    /// Whatever is not a plain word may be a password that lost its way.
+    fn unknown(name: String) -> Self {
+        let is_word = name.len() <= 32 && name.chars().all(|one| one.is_ascii_lowercase() || one == '_');
+        Self::UnknownOption { name: Some(name).filter(|_| is_word) }
+    }
+
+    fn unreadable(error: &tokio_postgres::Error) -> Self {
+        let told = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let option = PASSED_ON.into_iter().find(|option| told.contains(&format!("`{option}`")));
+        option.map_or(Self::Malformed, |option| Self::Unreadable { option })
+    }
+}
+
+/// What `host` names, each by its name or by the folder of its socket. It takes the place of hosts before the `?`.
+fn listed_hosts(hosts: &str) -> Vec<Host> {
+    let host = |host: &str| match host.strip_prefix('/') {
+        Some(_) => Host::Unix(host.into()),
+        None => Host::Tcp(host.to_owned()),
+    };
+    hosts.split(',').filter(|host| !host.is_empty()).map(host).collect()
+}
+
+fn servers(
+    driver: &Config,
+    hosts: &[Host],
+    connect_timeout: Option<&str>,
+    tls: &Tls,
+) -> Result<Vec<Server>, InvalidUrl> {
+    let ports = driver.get_ports();
+    if hosts.is_empty() {
+        return Err(InvalidUrl::NoHost);
+    }
+    if ports.len() > 1 && ports.len() != hosts.len() {
+        return Err(InvalidUrl::Ports);
+    }
+    let count = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
+    let patience = match connect_timeout.map(str::parse::<u16>) {
+        None | Some(Ok(0)) => PATIENCE / count,
+        Some(Ok(seconds)) => Duration::from_secs(seconds.into()),
+        Some(Err(_)) => {
+            return Err(InvalidUrl::InvalidOption {
+                option: "connect_timeout",
+                right: "a number of seconds",
+            });
+        }
+    };
+    let server = |(number, host): (usize, &Host)| {
+        let port = ports.get(number).or(ports.first()).copied().unwrap_or(5432);
+        let mut config = of_everybody(driver);
+        config.port(port).connect_timeout(patience);
+        let shown = match host {
+            Host::Tcp(name) => {
+                config.host(name).ssl_mode(match tls {
+                    Tls::Disabled => SslMode::Disable,
+                    Tls::Preferred(_) => SslMode::Prefer,
+                    Tls::Required(_) => SslMode::Require,
+                });
+                format!("{name}:{port}")
+            }
+            // Whatever sslmode says, as libpq has it: nobody listens on a socket.
+            Host::Unix(folder) => {
+                config.host_path(folder).ssl_mode(SslMode::Disable);
+                format!("{}:{port}", folder.display())
+            }
+        };
+        Server { config, patience, shown }
+    };
+    Ok(hosts.iter().enumerate().map(server).collect())
+}
+
+/// What holds for every server alike. The driver would try them in turn by itself, each for as long as it takes.
+fn of_everybody(driver: &Config) -> Config {
+    let mut config = Config::new();
+    config
+        .application_name(driver.get_application_name().unwrap_or("auth-api"))
+        .channel_binding(driver.get_channel_binding())
+        .keepalives(driver.get_keepalives())
+        .keepalives_idle(driver.get_keepalives_idle())
+        .target_session_attrs(driver.get_target_session_attrs());
+    if let Some(user) = driver.get_user() {
+        config.user(user);
+    }
+    if let Some(password) = driver.get_password() {
+        config.password(password);
+    }
+    if let Some(name) = driver.get_dbname() {
+        config.dbname(name);
+    }
+    if let Some(options) = driver.get_options() {
+        config.options(options);
+    }
+    if let Some(interval) = driver.get_keepalives_interval() {
+        config.keepalives_interval(interval);
+    }
+    if let Some(timeout) = driver.get_tcp_user_timeout() {
+        config.tcp_user_timeout(*timeout);
+    }
+    config
+}
+
+fn target_session_attrs(value: Option<&str>) -> Result<TargetSessionAttrs, InvalidUrl> {
+    match value {
+        None | Some("read-write" | "primary") => Ok(TargetSessionAttrs::ReadWrite),
+        Some("any") => Ok(TargetSessionAttrs::Any),
+        Some(_) => Err(InvalidUrl::InvalidOption {
+            option: "target_session_attrs",
+            right: "read-write, primary or any, since accounts are not only read",
+        }),
+    }
+}
+
+fn tls(mode: Option<&str>, roots: Option<&str>) -> Result<Tls, InvalidUrl> {
+    let roots = roots.filter(|roots| !roots.is_empty()).map(|roots| match roots {
+        "system" => Roots::System,
+        file => Roots::File(file.into()),
+    });
+    let is_system = roots == Some(Roots::System);
+    let mode = mode.unwrap_or(if is_system { "verify-full" } else { "prefer" });
+    if is_system && mode != "verify-full" {
+        return Err(InvalidUrl::SystemWithoutName);
+    }
+    // As libpq has it: whoever names certificates wants them looked at, in every mode.
+    let trust = roots.clone().map_or(Trust::Anybody, Trust::Certified);
+    Ok(match mode {
+        "disable" => Tls::Disabled,
+        "prefer" => Tls::Preferred(trust),
+        "require" => Tls::Required(trust),
+        "verify-ca" => Tls::Required(Trust::Certified(roots.ok_or(InvalidUrl::NoRoots)?)),
+        "verify-full" => Tls::Required(Trust::CertifiedByName(roots.ok_or(InvalidUrl::NoRoots)?)),
+        _ => {
+            return Err(InvalidUrl::InvalidOption {
+                option: "sslmode",
+                right: "disable, prefer, require, verify-ca or verify-full",
+            });
+        }
+    })
+}
+
+fn decoded(text: &str) -> Result<String, InvalidUrl> {
+    let text = percent_decode_str(text).decode_utf8().map_err(|_| InvalidUrl::Malformed)?;
+    Ok(text.into_owned())
+}
+
+fn quoted(name: Option<&str>) -> String {
+    name.map(|name| format!(", `{name}`")).unwrap_or_default()
+}
+
+fn known() -> String {
+    let mut known = [&PASSED_ON[..], &OURS].concat();
+    known.sort_unstable();
+    known.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Url::parse(text).unwrap_err().to_string()
+    }
+
+    fn certified(file: &str) -> Trust {
+        Trust::Certified(Roots::File(file.into()))
+    }
+
+    #[test]
+    fn every_part_of_a_url_is_where_it_belongs() {
+        let url = Url::parse(
+            "postgresql://ann:hunter%202@db1,db2:5433/auth%5Fdb?application_name=x&options=-c%20a%3Db",
+        )
+        .unwrap();
+
+        let [first, second] = &*url.servers else { panic!("{url:?}") };
+        assert_eq!((first.shown.as_str(), second.shown.as_str()), ("db1:5432", "db2:5433"));
+        for server in [first, second] {
+            assert_eq!(server.config.get_user(), Some("ann"));
+            assert_eq!(server.config.get_password(), Some(&b"hunter 2"[..]));
+            assert_eq!(server.config.get_dbname(), Some("auth_db"));
+            assert_eq!(server.config.get_application_name(), Some("x"));
+            assert_eq!(server.config.get_options(), Some("-c a=b"));
+            assert_eq!(server.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        }
+    }
+
+    #[test]
+    fn nothing_shows_the_user_or_the_password() {
+        let url = Url::parse("postgres://ann:hunter2@db/auth?password=hunter3").unwrap();
+
+        assert_eq!(url.to_string(), "postgres://db:5432/auth");
+        assert_eq!(format!("{url:?}"), "Url(postgres://db:5432/auth)");
+    }
+
+    #[test]
+    fn an_unknown_option_is_named_unless_it_may_be_something_else() {
+        for (url, told) in [
+            ("postgres://h/d?sslmod=require", "not known, `sslmod`; known are application_name,"),
+            ("postgres://h/d?hunter2=x", "not known; known are"),
+            ("postgres://h/d?SSLMODE=x", "not known; known are"),
+            ("postgres://h/d?gssencmode=prefer", "not known, `gssencmode`;"),
+        ] {
+            assert!(refusal(url).contains(told), "{url}: {}", refusal(url));
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_told_by_the_name_of_its_option() {
+        for (url, told) in [
+            ("postgres://h/d?sslmode=on", "sslmode that cannot be; it is disable, prefer"),
+            ("postgres://h/d?target_session_attrs=standby", "target_session_attrs that cannot be"),
+            ("postgres://h/d?connect_timeout=soon", "connect_timeout that cannot be"),
+            ("postgres://h:http/d", "cannot be: port"),
+            ("postgres://h/d?channel_binding=hunter2", "cannot be: channel_binding"),
+            ("postgres://h/d?sslmode=verify-full", "needs sslrootcert"),
+            ("postgres://h/d?sslmode=verify-ca", "needs sslrootcert"),
+            ("postgres://h/d?sslmode=require&sslrootcert=system", "verify-full only"),
+            ("postgres://h1:1,h2:2,h3/d?port=1,2", "one port for all hosts"),
+            ("postgres://", "names no host"),
+            ("postgres:///d", "names no host"),
+            ("postgres://h/d?sslmode", "must be as in"),
+            ("mysql://h/d", "must be as in"),
+        ] {
+            assert!(refusal(url).contains(told), "{url}: {}", refusal(url));
+            assert!(!refusal(url).contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn sslmode_and_sslrootcert_mean_what_they_mean_to_libpq() {
+        for (options, tls) in [
+            ("", Tls::Preferred(Trust::Anybody)),
+            ("?sslmode=disable", Tls::Disabled),
+            ("?sslmode=disable&sslrootcert=ca.pem", Tls::Disabled),
+            ("?sslmode=prefer", Tls::Preferred(Trust::Anybody)),
+            ("?sslmode=prefer&sslrootcert=ca.pem", Tls::Preferred(certified("ca.pem"))),
+            ("?sslmode=require", Tls::Required(Trust::Anybody)),
+            ("?sslmode=require&sslrootcert=ca.pem", Tls::Required(certified("ca.pem"))),
+            ("?sslmode=verify-ca&sslrootcert=ca.pem", Tls::Required(certified("ca.pem"))),
+            (
+                "?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem",
+                Tls::Required(Trust::CertifiedByName(Roots::File("/etc/ca.pem".into()))),
+            ),
+            ("?sslrootcert=system", Tls::Required(Trust::CertifiedByName(Roots::System))),
+        ] {
+            assert_eq!(Url::parse(&format!("postgres://h/d{options}")).unwrap().tls, tls, "{options}");
+        }
+    }
+
+    #[test]
+    fn a_socket_needs_no_tls() {
+        let url = Url::parse("postgres:///d?host=/run/pg,db&sslmode=require").unwrap();
+
+        let modes: Vec<SslMode> = url.servers.iter().map(|server| server.config.get_ssl_mode()).collect();
+        assert_eq!(modes, [SslMode::Disable, SslMode::Require]);
+        assert_eq!(url.to_string(), "postgres:///run/pg:5432,db:5432/d");
+    }
+
+    #[test]
+    fn all_servers_share_the_patience_unless_it_is_set() {
+        let patience = |text| Url::parse(text).unwrap().servers[0].patience;
+
+        assert_eq!(patience("postgres://h/d"), PATIENCE);
+        assert_eq!(patience("postgres://h1,h2,h3/d"), PATIENCE / 3);
+        assert_eq!(patience("postgres://h1,h2/d?connect_timeout=7"), Duration::from_secs(7));
+    }
+}

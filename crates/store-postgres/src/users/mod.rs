@@ -1,0 +1,198 @@
+//! Users as rows: what is looked up, what is changed, and what a row must be.
+
+mod changes;
+mod lookups;
+
+use async_trait::async_trait;
+use diesel::data_types::PgTimestamp;
+use diesel::{Queryable, Selectable};
+use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
+use domain::{Account, Attempt, PasswordHash, User, UserId, Username, UsernameKey};
+use futures_util::FutureExt as _;
+
+use crate::PostgresStore;
+use crate::editions::Concerns;
+use crate::error::BrokenRow;
+use crate::schema::users;
+use crate::values;
+
+#[async_trait]
+impl UserRepo for PostgresStore {
+    async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError> {
+        let work = self.make(
+            attempt,
+            user,
+            |connection, user| changes::insert(connection, user).boxed(),
+            |_, _| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+
+    async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
+        Ok(self.read(id, |connection, id| lookups::find(connection, *id).boxed()).await?)
+    }
+
+    async fn find_by_name(&self, name: UsernameKey) -> Result<Option<Account>, PortError> {
+        Ok(self.read(name, |connection, name| lookups::find_by_name(connection, name).boxed()).await?)
+    }
+
+    async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError> {
+        let page = (after, limit);
+        Ok(self.read(page, |connection, page| lookups::list(connection, page.0, page.1).boxed()).await?)
+    }
+
+    async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
+        let work = self.write(
+            (id, old, new),
+            |connection, (id, old, new)| changes::rehash(connection, *id, old, new).boxed(),
+            |_, ()| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+
+    async fn set_password(
+        &self,
+        name: UsernameKey,
+        hash: PasswordHash,
+        attempt: Attempt,
+    ) -> Result<Change, PortError> {
+        let at = attempt.at;
+        let work = self.make(
+            attempt,
+            (name, hash, at),
+            |connection, (name, hash, at)| changes::set_password(connection, name, hash, *at).boxed(),
+            |_, change| of_changed(change),
+        );
+        Ok(work.await?)
+    }
+
+    async fn disable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let at = attempt.at;
+        let work = self.make(
+            attempt,
+            (name, at),
+            |connection, (name, at)| changes::disable(connection, name, *at).boxed(),
+            |_, change| of_changed(change),
+        );
+        Ok(work.await?)
+    }
+
+    async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let at = attempt.at;
+        let work = self.make(
+            attempt,
+            (name, at),
+            |connection, (name, at)| changes::enable(connection, name, *at).boxed(),
+            |_, change| of_changed(change),
+        );
+        Ok(work.await?)
+    }
+
+    async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let work = self.make(
+            attempt,
+            name,
+            |connection, name| changes::delete(connection, name).boxed(),
+            |_, change| of_changed(change),
+        );
+        Ok(work.await?)
+    }
+
+    async fn rename(&self, id: UserId, name: Username, attempt: Attempt) -> Result<Renaming, PortError> {
+        let at = attempt.at;
+        let work = self.make(
+            attempt,
+            (id, name, at),
+            |connection, (id, name, at)| changes::rename(connection, *id, name, *at).boxed(),
+            |(id, ..), renaming| match renaming {
+                Renaming::Done(_) => Concerns::User(*id),
+                Renaming::UsernameTaken | Renaming::NoAccount => Concerns::Nobody,
+            },
+        );
+        Ok(work.await?)
+    }
+
+    async fn change_password(
+        &self,
+        hash: PasswordHash,
+        session: NewSession,
+        attempt: Attempt,
+    ) -> Result<ConfirmedChange, PortError> {
+        let work = self.make(
+            attempt,
+            (hash, session),
+            |connection, (hash, session)| changes::change_password(connection, hash, session).boxed(),
+            |(_, session), change| of_confirmed(session.user, change),
+        );
+        Ok(work.await?)
+    }
+
+    async fn close_account(
+        &self,
+        id: UserId,
+        credentials_epoch: i64,
+        attempt: Attempt,
+    ) -> Result<ConfirmedChange, PortError> {
+        let work = self.make(
+            attempt,
+            (id, credentials_epoch),
+            |connection, (id, epoch)| changes::close_account(connection, *id, *epoch).boxed(),
+            |(id, _), change| of_confirmed(*id, change),
+        );
+        Ok(work.await?)
+    }
+}
+
+fn of_changed(change: &Change) -> Concerns {
+    match change {
+        Change::Done(account) => Concerns::User(account.user.id),
+        Change::UnknownUser => Concerns::Nobody,
+    }
+}
+
+fn of_confirmed(id: UserId, change: &ConfirmedChange) -> Concerns {
+    match change {
+        ConfirmedChange::Done(_) => Concerns::User(id),
+        ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Concerns::Nobody,
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+pub(crate) struct Row {
+    id: i64,
+    username: String,
+    username_key: String,
+    password_hash: String,
+    credentials_epoch: i64,
+    disabled_at: Option<PgTimestamp>,
+    created_at: PgTimestamp,
+    updated_at: PgTimestamp,
+}
+
+impl TryFrom<Row> for Account {
+    type Error = BrokenRow;
+
+    fn try_from(row: Row) -> Result<Self, BrokenRow> {
+        let broken =
+            |column, found: String| BrokenRow { table: "users", column, id: row.id.to_string(), found };
+        let time = |column, stored| values::time(stored).ok_or_else(|| broken(column, values::shown(stored)));
+        if row.id <= 0 {
+            return Err(broken("id", row.id.to_string()));
+        }
+        if row.credentials_epoch < 0 {
+            return Err(broken("credentials_epoch", row.credentials_epoch.to_string()));
+        }
+        Ok(Account {
+            disabled_at: row.disabled_at.map(|at| time("disabled_at", at)).transpose()?,
+            user: User {
+                id: UserId(row.id),
+                created_at: time("created_at", row.created_at)?,
+                updated_at: time("updated_at", row.updated_at)?,
+                name: Username::from_stored(row.username, row.username_key),
+            },
+            password_hash: PasswordHash::new(row.password_hash),
+            credentials_epoch: row.credentials_epoch,
+        })
+    }
+}

@@ -1,0 +1,3 @@
+DROP TABLE editions;
+DROP TABLE known_networks;
+DROP TABLE sessions;
