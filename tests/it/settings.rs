@@ -488,11 +488,51 @@ fn plain_http_on_the_network_needs_a_proxy_before_it() {
 }
 
 #[test]
-fn another_database_is_refused_without_showing_its_password() {
-    let checked = check(&Deployment::bare().set("AUTH_DATABASE__URL", "postgres://ann:xcanaryx@db/auth"));
+fn the_url_of_a_database_is_a_secret_and_the_path_of_a_file_is_none() {
+    let named = Deployment::bare().set("AUTH_DATABASE__URL_FILE", "url");
+    named.write("url", "postgresql://ann:xcanaryx@db/auth\n");
+    let set = Deployment::bare().set("AUTH_DATABASE__URL", "postgres://ann:xcanaryx@db/auth?sslmode=require");
+    for deployment in [named, set] {
+        for arguments in [&["config", "check"][..], &["config", "show"], &["config", "show", "--json"]] {
+            let told = deployment.run(arguments);
+            assert_eq!(told.code, 0, "{told:?}");
+            assert!(!format!("{told:?}").contains(CANARY), "{told:?}");
+        }
+        let checked = check(&deployment);
+        assert!(checked.stdout.contains("\nAUTH_DATABASE__URL=(redacted)\n"), "{checked:?}");
+        assert!(checked.stdout.contains("\nAUTH_DATABASE__MIGRATE_ON_START=false\n"), "{checked:?}");
+    }
 
-    assert_refused(&checked, "AUTH_DATABASE__URL");
-    assert!(checked.stderr.contains("PostgreSQL"), "{checked:?}");
+    let checked = check(&Deployment::bare());
+    assert!(checked.stdout.contains("\nAUTH_DATABASE__URL=sqlite://data/auth.db\n"), "{checked:?}");
+    assert!(checked.stdout.contains("\nAUTH_DATABASE__MIGRATE_ON_START=true\n"), "{checked:?}");
+}
+
+#[test]
+fn a_database_that_cannot_be_is_refused_without_showing_its_password() {
+    for (url, told) in [
+        ("postgres://ann:xcanaryx@db/auth?sslmod=require", "`sslmod`"),
+        ("postgres://ann:xcanaryx@db/auth?xcanaryx", "must be as in"),
+        ("postgres://ann:xcanaryx@db/auth?sslmode=verify-full", "sslrootcert"),
+        ("postgres://db:xcanaryx/auth", "port"),
+        ("mysql://ann:xcanaryx@db/auth", "sqlite://"),
+    ] {
+        let checked = check(&Deployment::bare().set("AUTH_DATABASE__URL", url));
+
+        assert_refused(&checked, "AUTH_DATABASE__URL");
+        assert!(checked.stderr.contains(told), "{checked:?}");
+    }
+}
+
+#[test]
+fn a_file_with_the_url_of_a_database_that_others_can_read_gives_a_warning() {
+    let deployment = Deployment::bare();
+    for (url, count) in [("postgres://ann:xcanaryx@db/auth", 1), ("sqlite://data/auth.db", 0)] {
+        let path = deployment.write(".env", &format!("AUTH_DATABASE__URL={url}\n"));
+        fs::set_permissions(path, Permissions::from_mode(0o640)).unwrap();
+
+        assert_eq!(warnings(&check(&deployment)).len(), count, "{url}");
+    }
 }
 
 #[test]

@@ -27,7 +27,8 @@ use crate::log_writer::LogWriter;
 const USUAL_LENGTH: usize = 512;
 
 /// Our crates. Others speak up from a warning on, whatever the level.
-const OURS: [&str; 6] = ["api", "domain", "hasher_bcrypt", "server", "store_sqlite", "token_jwt"];
+const OURS: [&str; 7] =
+    ["api", "domain", "hasher_bcrypt", "server", "store_postgres", "store_sqlite", "token_jwt"];
 
 /// Who reads the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

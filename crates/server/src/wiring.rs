@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ports::{Clock, Entropy, Finisher, PortError, Ports};
+use domain::ports::{AuditLog, Clock, Entropy, Finisher, PortError, Ports, Readiness, SessionRepo, UserRepo};
 use domain::{AuditKey, Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
-use store_sqlite::{Access, SqliteStore};
+use store_postgres::PostgresStore;
+use store_sqlite::SqliteStore;
 use thiserror::Error;
 use token_jwt::{JwtIssuer, MacRefreshTokens, Profile};
 use tokio::runtime::{self, Handle, Runtime};
@@ -18,13 +19,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::audit_lines::{self, AuditLines};
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Config, Location, Secret};
 use crate::secrets::{SecretError, Secrets};
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy};
 
-/// The store waits for its disk on threads of its own; two are enough to keep one writer and some readers
-/// busy, and idle ones cost memory.
+/// The store waits for its disk, or for its server, on threads of its own; two are enough to keep one writer and some
+/// readers busy, and idle ones cost memory.
 const STORE_THREADS: usize = 2;
 
 /// How long what is left of the runtime may take once the store is closed and nobody waits for it any more.
@@ -43,6 +44,13 @@ pub(crate) enum Purpose {
     Serve,
     /// One command of an operator, beside a server that may be busy with the same database.
     Command(Access),
+}
+
+/// What is going to be asked of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadWrite,
+    ReadOnly,
 }
 
 impl Purpose {
@@ -72,10 +80,28 @@ pub(crate) struct Application {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Multi-threaded and apart from actix's workers, on which no future of the store may be dropped.
     pub(crate) runtime: Runtime,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     tasks: TaskTracker,
     /// What a server does without being asked.
     housekeeping: Vec<JoinHandle<()>>,
+}
+
+/// A store, whatever it is on.
+trait Store: UserRepo + SessionRepo + AuditLog + Readiness {
+    /// Lets go of the database, when nobody asks for anything any more.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+}
+
+impl Store for SqliteStore {
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.close())
+    }
+}
+
+impl Store for PostgresStore {
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.close())
+    }
 }
 
 /// Sees work through on the store's runtime; a stop waits for it.
@@ -98,7 +124,9 @@ pub(crate) enum StartError {
     #[error("cannot start the store's threads")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
-    Store(#[from] store_sqlite::OpenError),
+    Sqlite(#[from] store_sqlite::OpenError),
+    #[error(transparent)]
+    Postgres(#[from] store_postgres::OpenError),
     #[error("cannot start hashing passwords")]
     Hasher(#[from] hasher_bcrypt::StartError),
     #[error(transparent)]
@@ -129,15 +157,8 @@ impl Application {
             .build()
             .map_err(StartError::Runtime)?;
         let tasks = TaskTracker::new();
-        let settings = store_sqlite::Settings {
-            access: purpose.access(),
-            migrate: config.database.migrate_on_start,
-            ..store_sqlite::Settings::new(&config.database.path)
-        };
         let audit_key = AuditKey::new(secrets.audit.expose());
-        let handle = runtime.handle().clone();
-        let store = SqliteStore::open(&settings, audit_key.clone(), handle, tasks.clone(), clock.clone())?;
-        let store = Arc::new(store);
+        let store = open(&config.database, purpose, audit_key.clone(), &runtime, &tasks, &clock)?;
 
         let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
         let hashing =
@@ -205,6 +226,37 @@ impl Application {
         self.runtime.shutdown_timeout(LAST_THREADS);
         waited.map_err(|_| Unfinished)
     }
+}
+
+/// Opens the database, on whatever it is.
+fn open(
+    database: &config::Database,
+    purpose: Purpose,
+    audit_key: AuditKey,
+    runtime: &Runtime,
+    tasks: &TaskTracker,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Store>, StartError> {
+    let (runtime, tasks, clock) = (runtime.handle().clone(), tasks.clone(), clock.clone());
+    let migrate = database.migrate_on_start;
+    Ok(match &database.location {
+        Location::Sqlite(path) => {
+            let access = match purpose.access() {
+                Access::ReadWrite => store_sqlite::Access::ReadWrite,
+                Access::ReadOnly => store_sqlite::Access::ReadOnly,
+            };
+            let settings = store_sqlite::Settings { access, migrate, ..store_sqlite::Settings::new(path) };
+            Arc::new(SqliteStore::open(&settings, audit_key, runtime, tasks, clock)?)
+        }
+        Location::Postgres(url) => {
+            let access = match purpose.access() {
+                Access::ReadWrite => store_postgres::Access::ReadWrite,
+                Access::ReadOnly => store_postgres::Access::ReadOnly,
+            };
+            let settings = store_postgres::Settings { url: url.clone(), access, migrate };
+            Arc::new(PostgresStore::open(&settings, audit_key, runtime, tasks, clock)?)
+        }
+    })
 }
 
 /// Removes what is over and tells how far the audit log has come, at the start and then every hour. What fails is

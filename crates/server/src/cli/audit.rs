@@ -7,12 +7,11 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use store_sqlite::Access;
 
 use super::users::{PATIENCE, parse};
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::wiring::{Application, Purpose};
+use crate::wiring::{Access, Application, Purpose};
 
 /// How many events are looked up at once.
 const PAGE: u32 = 1000;

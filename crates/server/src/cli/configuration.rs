@@ -37,12 +37,12 @@ impl Command {
             }
             Self::Show { json: true } => {
                 let mut array = output::JsonArray::begin()?;
-                for Effective { key, value, set_by } in &loaded.effective {
+                for Effective { key, value, is_secret, set_by } in &loaded.effective {
                     array.push(&json!({
                         "key": key.name,
                         "value": value,
                         "set_by": set_by.to_string(),
-                        "secret": key.is_secret,
+                        "secret": is_secret,
                         "meaning": key.meaning,
                     }))?;
                 }

@@ -3,12 +3,11 @@
 use clap::Subcommand;
 use domain::{Auth, Origin, Session, UserAgent, Username};
 use serde_json::{Value, json};
-use store_sqlite::Access;
 
 use super::users::{PATIENCE, not_done, parse};
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::wiring::{Application, Purpose};
+use crate::wiring::{Access, Application, Purpose};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

@@ -11,13 +11,12 @@ use domain::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use store_sqlite::Access;
 use tokio::task::JoinSet;
 
 use super::{Exit, Failure, output, password};
 use crate::config::Config;
 use crate::logging::Audience;
-use crate::wiring::{Application, Purpose};
+use crate::wiring::{Access, Application, Purpose};
 
 /// How many accounts are asked for at once.
 const PAGE: u32 = 500;

@@ -10,7 +10,7 @@ use domain::PasswordPolicy;
 use token_jwt::{KeyPair, TokenType};
 
 use super::readers::{self, Wrong};
-use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
+use super::{Algorithm, EngineName, Environment, Location, LogFormat, Secret};
 use crate::clients::ConfiguredClients;
 
 /// What can be said of a setting without reading it.
@@ -60,6 +60,12 @@ impl Key {
     /// Where it stands in a file: `http.addr` for `AUTH_HTTP__ADDR`.
     pub fn path(&self) -> String {
         self.name["AUTH_".len()..].to_ascii_lowercase().replace("__", ".")
+    }
+
+    /// Whether this text, which somebody set it to, is shown to nobody. The URL of a database is no secret as long as it
+    /// names a file; any other may have a password in it, also one that is misspelt.
+    pub fn hides(&self, text: &str) -> bool {
+        self.is_secret || (std::ptr::eq(self, &raw const DATABASE_URL.key) && !text.starts_with("sqlite://"))
     }
 
     /// Finds a key by its name in the environment.
@@ -157,13 +163,13 @@ pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
     read: readers::grace,
 };
 
-pub(super) static DATABASE_URL: Setting<PathBuf> = Setting {
+pub(super) static DATABASE_URL: Setting<Location> = Setting {
     key: Key::text(
         "AUTH_DATABASE__URL",
         DefaultValue::Text("sqlite://data/auth.db"),
-        "where users are kept: sqlite:// and the path of a file",
+        "where users are kept: sqlite:// and the path of a file, or the postgres:// URL of a database",
     ),
-    read: readers::sqlite_path,
+    read: readers::location,
 };
 
 static DATABASE_URL_FILE: Key =
@@ -172,7 +178,7 @@ static DATABASE_URL_FILE: Key =
 pub(super) static DATABASE_MIGRATE_ON_START: Setting<bool> = Setting {
     key: Key::flag(
         "AUTH_DATABASE__MIGRATE_ON_START",
-        DefaultValue::Text("true"),
+        DefaultValue::Depends("true on SQLite, false on PostgreSQL"),
         "whether a start brings the database's schema up to date",
     ),
     read: readers::flag,

@@ -73,10 +73,19 @@ pub struct Http {
 /// Where users are kept.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// The file of the `SQLite` database.
-    pub path: PathBuf,
+    /// Which database.
+    pub location: Location,
     /// Whether a start migrates.
     pub migrate_on_start: bool,
+}
+
+/// Which database, and on what.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// The file of an `SQLite` database.
+    Sqlite(PathBuf),
+    /// A database of `PostgreSQL`, or of what speaks its protocol.
+    Postgres(store_postgres::Url),
 }
 
 /// How passwords are hashed.
@@ -198,6 +207,8 @@ pub struct Effective {
     pub key: &'static Key,
     /// Its value as text, unless it has none, or it is a secret.
     pub value: Option<String>,
+    /// Whether that is shown to nobody.
+    pub is_secret: bool,
     /// Who set it.
     pub set_by: SetBy,
 }
@@ -234,8 +245,7 @@ impl Config {
     fn read(reading: &mut Reading) -> Option<Self> {
         let environment = reading.read(&keys::ENV);
         let http = reading.http();
-        let database_path = reading.read(&keys::DATABASE_URL);
-        let migrate_on_start = reading.read(&keys::DATABASE_MIGRATE_ON_START);
+        let database = reading.database();
         let passwords = reading.read(&keys::PASSWORD_MIN_LENGTH);
         let hashing = reading.hashing();
         let token = reading.token();
@@ -249,7 +259,7 @@ impl Config {
         Some(Self {
             environment: environment?,
             http: http?,
-            database: Database { path: database_path?, migrate_on_start: migrate_on_start? },
+            database: database?,
             passwords: passwords?,
             hashing: hashing?,
             token: token?,
@@ -281,6 +291,15 @@ impl Reading {
             );
         }
         Some(Http { address, grace: grace? })
+    }
+
+    fn database(&mut self) -> Option<Database> {
+        let location = self.read(&keys::DATABASE_URL);
+        // A file has one server. A database may have several, of which one must not change the schema under the others
+        // unless somebody means it to.
+        let is_file = !matches!(location, Some(Location::Postgres(_)));
+        let migrate_on_start = self.read_or(&keys::DATABASE_MIGRATE_ON_START, &is_file.to_string());
+        Some(Database { location: location?, migrate_on_start: migrate_on_start? })
     }
 
     fn hashing(&mut self) -> Option<Hashing> {
@@ -408,8 +427,9 @@ impl Reading {
 impl Effective {
     fn of(key: &'static Key, text: Option<&(Zeroizing<String>, SetBy)>) -> Self {
         let set_by = text.map_or(SetBy::Default, |(_, set_by)| set_by.clone());
-        let shown = text.filter(|_| !key.is_secret);
-        Self { key, value: shown.map(|(text, _)| text.as_str().to_owned()), set_by }
+        let is_secret = text.map_or(key.is_secret, |(text, _)| key.hides(text));
+        let shown = text.filter(|_| !is_secret);
+        Self { key, value: shown.map(|(text, _)| text.as_str().to_owned()), is_secret, set_by }
     }
 
     /// Whether somebody set it.

@@ -12,7 +12,7 @@ use domain::PasswordPolicy;
 use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, EngineName, Environment, LogFormat, Secret};
+use super::{Algorithm, EngineName, Environment, Location, LogFormat, Secret};
 use crate::clients::ConfiguredClients;
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
@@ -113,18 +113,26 @@ pub(super) fn queue(text: &str) -> Result<usize, Wrong> {
     number(text, 1, 1_000_000)
 }
 
-/// `sqlite://` and a path, relative to the working directory unless it begins with a slash.
-pub(super) fn sqlite_path(text: &str) -> Result<PathBuf, Wrong> {
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return wrong("names PostgreSQL, which this version cannot use; use sqlite:// and a path");
+/// The URL of a database, whose scheme tells what it is on.
+pub(super) fn location(text: &str) -> Result<Location, Wrong> {
+    if store_postgres::SCHEMES.into_iter().any(|scheme| text.starts_with(scheme)) {
+        return store_postgres::Url::parse(text).map(Location::Postgres).map_err(|error| error.to_string());
     }
+    sqlite_path(text).map(Location::Sqlite)
+}
+
+/// `sqlite://` and a path, relative to the working directory unless it begins with a slash.
+fn sqlite_path(text: &str) -> Result<PathBuf, Wrong> {
     match text.strip_prefix("sqlite://") {
         // A store is one file shared by several connections, which `:memory:` is not; and what looks like
         // parameters would end up in the file's name.
         Some(path) if !path.is_empty() && !path.contains([':', '?', '#', '\0']) && !path.ends_with('/') => {
             Ok(PathBuf::from(path))
         }
-        _ => wrong("must be sqlite:// and the path of a file, such as sqlite://data/auth.db"),
+        _ => wrong(
+            "must be sqlite:// and the path of a file, such as sqlite://data/auth.db, or the postgres:// URL of a \
+             database",
+        ),
     }
 }
 
@@ -309,7 +317,6 @@ mod tests {
     fn a_database_is_a_file_on_sqlite() {
         assert_eq!(sqlite_path("sqlite://data/auth.db"), Ok(PathBuf::from("data/auth.db")));
         assert_eq!(sqlite_path("sqlite:///var/lib/auth.db"), Ok(PathBuf::from("/var/lib/auth.db")));
-        assert!(sqlite_path("postgres://ann:hunter2@db/auth").unwrap_err().contains("PostgreSQL"));
         for text in [
             "",
             "data/auth.db",
@@ -319,8 +326,17 @@ mod tests {
             "mysql://db",
             "sqlite:a",
         ] {
-            assert!(sqlite_path(text).is_err(), "{text:?}");
+            assert!(location(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_scheme_tells_what_a_database_is_on() {
+        assert!(matches!(location("sqlite://auth.db"), Ok(Location::Sqlite(_))));
+        for text in ["postgres://ann:hunter2@db/auth", "postgresql://db1,db2/auth?sslmode=require"] {
+            assert!(matches!(location(text), Ok(Location::Postgres(_))), "{text}");
+        }
+        assert!(location("postgres://ann:hunter2@db/auth?sslmod=x").unwrap_err().contains("`sslmod`"));
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Sources {
                 fits
             }
         });
-        if readable_by_others && leaves.keys().any(|path| is_secret(path)) {
+        if readable_by_others && leaves.iter().any(|(path, value)| is_secret(path, value)) {
             self.warnings.push(Warning::readable_by_others(&shown));
         }
         (path, leaves)
@@ -159,7 +159,8 @@ impl Sources {
             variables.push((name.into(), value.into()));
         }
         let variables = self.variables(variables, foreign);
-        if readable_by_others && KEYS.iter().any(|key| key.is_secret && variables.contains_key(key.name)) {
+        let is_secret = |key: &&Key| variables.get(key.name).is_some_and(|text| key.hides(text));
+        if readable_by_others && KEYS.iter().any(is_secret) {
             self.warnings.push(Warning::readable_by_others(DOTENV_FILE));
         }
         variables
@@ -291,8 +292,9 @@ fn is_section(path: &str) -> bool {
     KEYS.iter().any(|key| key.path().split_once('.').is_some_and(|(section, _)| section == path))
 }
 
-fn is_secret(path: &str) -> bool {
-    KEYS.iter().any(|key| key.is_secret && key.path() == path)
+fn is_secret(path: &str, value: &Value) -> bool {
+    let text = Zeroizing::new(value.to_string());
+    KEYS.iter().any(|key| key.path() == path && key.hides(&text))
 }
 
 fn has_shape(value: &Value, shape: Shape) -> bool {
