@@ -19,14 +19,16 @@ migrate-down: ## Revert the newest migration
 migrate-status: ## List the migrations and which are applied
 	@$(AUTH_API) migrate status
 
-migration: ## Make the two files of a new migration: make migration NAME=add_sessions
+migration: ## Make the files of a new migration, for both databases: make migration NAME=add_sessions
 	@test -n "$(NAME)" || { echo "say its name: make migration NAME=add_sessions" >&2; exit 2; }
 	@last=$$(ls migrations/sqlite | sort | tail -n 1 | cut -d_ -f1 | sed 's/^0*//'); \
-	folder=migrations/sqlite/$$(printf '%04d' $$(($${last:-0} + 1)))_$(NAME); \
-	mkdir -p "$$folder" && \
-	echo "-- What $(NAME) adds." > "$$folder/up.sql" && \
-	echo "-- Takes back what up.sql did." > "$$folder/down.sql" && \
-	echo "$$folder/up.sql" && echo "$$folder/down.sql"
+	for database in sqlite postgres; do \
+		folder=migrations/$$database/$$(printf '%04d' $$(($${last:-0} + 1)))_$(NAME); \
+		mkdir -p "$$folder" && \
+		echo "-- What $(NAME) adds." > "$$folder/up.sql" && \
+		echo "-- Takes back what up.sql did." > "$$folder/down.sql" && \
+		echo "$$folder/up.sql" && echo "$$folder/down.sql"; \
+	done
 
 test: ## Run every test
 	cargo build --locked --package server --bin auth-api

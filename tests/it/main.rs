@@ -3,10 +3,13 @@
 //! `laws` are what every store must obey, run once for each; `support` is what the tests share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test says no")]
+#![allow(clippy::duplicate_mod, reason = "what holds for every database is compiled once for each")]
 
 mod architecture;
 mod common_passwords;
 mod journeys;
+#[cfg(postgres)]
+mod postgres_adapter;
 mod settings;
 mod support;
 
@@ -16,4 +19,29 @@ mod sqlite {
     mod laws;
 
     pub(crate) use crate::support::sqlite::fresh;
+}
+
+#[cfg(postgres)]
+#[path = "."]
+mod postgres {
+    mod laws;
+
+    // Those that are about accounts. The others are about files, HTTP and commands.
+    mod journeys {
+        mod accounts;
+        mod log;
+        mod own_account;
+        mod sessions;
+
+        use crate::support::postgres::deployment;
+    }
+
+    pub(crate) use crate::support::postgres::fresh;
+}
+
+#[cfg(not(postgres))]
+#[test]
+fn postgres() {
+    let needs = "PostgreSQL's server (apt install postgresql), or TEST_POSTGRES_URL, the URL of one";
+    support::foreign::skip("everything on PostgreSQL", needs);
 }

@@ -10,11 +10,11 @@ use futures_util::{StreamExt, poll};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
-use crate::support::server::{Deployment, Server};
+use crate::support::server::Deployment;
 
 #[tokio::test]
 async fn somebody_signs_up_logs_in_and_is_recognised_also_after_a_restart() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
 
     let signed_up = client.sign_up("Ann", PASSWORD).await;
@@ -55,7 +55,7 @@ async fn somebody_signs_up_logs_in_and_is_recognised_also_after_a_restart() {
 
 #[tokio::test]
 async fn the_token_says_what_the_answer_says() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
 
@@ -81,7 +81,7 @@ async fn the_token_says_what_the_answer_says() {
 
 #[tokio::test]
 async fn a_taken_name_is_taken_in_every_spelling() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("Zoé", PASSWORD).await;
 
@@ -94,7 +94,7 @@ async fn a_taken_name_is_taken_in_every_spelling() {
 
 #[tokio::test]
 async fn of_fifty_sign_ups_of_one_name_at_once_one_succeeds() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
 
     let spellings = ["ann", "Ann", "ANN", "ａｎｎ"];
@@ -105,8 +105,8 @@ async fn of_fifty_sign_ups_of_one_name_at_once_one_succeeds() {
 }
 
 #[tokio::test]
-async fn two_servers_share_one_file_and_one_set_of_names() {
-    let deployment = Deployment::new();
+async fn two_servers_share_one_database_and_one_set_of_names() {
+    let deployment = super::deployment();
     let (one, other) = (deployment.serve(), deployment.serve());
     let clients = [Client::of(&one), Client::of(&other)];
 
@@ -120,7 +120,7 @@ async fn two_servers_share_one_file_and_one_set_of_names() {
 
 #[tokio::test]
 async fn whatever_is_wrong_with_a_login_the_answer_is_the_same_byte_for_byte() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
     client.sign_up("eve", PASSWORD).await;
@@ -157,7 +157,7 @@ async fn whatever_is_wrong_with_a_login_the_answer_is_the_same_byte_for_byte() {
 
 #[tokio::test]
 async fn disabling_and_deleting_end_a_token_at_once_and_a_new_owner_of_the_name_does_not_revive_it() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
     let users =
@@ -178,7 +178,7 @@ async fn disabling_and_deleting_end_a_token_at_once_and_a_new_owner_of_the_name_
 
 #[tokio::test]
 async fn passwords_are_whole_significant_and_normalised() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     // 64 characters of four bytes, in no order that a program would guess.
     let pictures: String = (0..64_u32).filter_map(|n| char::from_u32(0x1f400 + n * n * n % 251)).collect();
@@ -212,12 +212,12 @@ async fn passwords_are_whole_significant_and_normalised() {
 
 #[tokio::test]
 async fn a_raised_cost_is_taken_up_by_the_next_login() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     Client::of(&server).sign_up("ann", PASSWORD).await;
     let deployment = server.deployment().clone().set("AUTH_PASSWORD__BCRYPT_COST", "11");
     let kept = |prefix: &[u8]| {
-        let file = std::fs::read(deployment.folder().join("data/auth.db")).unwrap();
-        file.windows(prefix.len()).any(|bytes| bytes == prefix)
+        let kept = deployment.all_that_is_kept();
+        kept.windows(prefix.len()).any(|bytes| bytes == prefix)
     };
     assert!(server.stop().success());
     assert_eq!((kept(b"$2b$10$"), kept(b"$2b$11$")), (true, false));
@@ -234,7 +234,7 @@ async fn a_raised_cost_is_taken_up_by_the_next_login() {
 
 #[tokio::test]
 async fn of_too_many_logins_at_once_some_are_refused_and_told_when_to_come_back() {
-    let deployment = Deployment::new()
+    let deployment = super::deployment()
         .set("AUTH_HASHING__WORKERS", "1")
         .set("AUTH_HASHING__QUEUE", "8")
         .set("AUTH_PASSWORD__BCRYPT_COST", "12");
@@ -256,7 +256,7 @@ async fn of_too_many_logins_at_once_some_are_refused_and_told_when_to_come_back(
 
 /// Whose server hashes one password after the other, while a few may wait.
 fn one_at_a_time() -> Deployment {
-    Deployment::new()
+    super::deployment()
         .set("AUTH_HASHING__WORKERS", "1")
         .set("AUTH_HASHING__LANES", "1")
         .set("AUTH_HASHING__QUEUE", "8")
@@ -316,16 +316,16 @@ async fn whoever_hangs_up_takes_no_place_from_those_who_stay() {
 
 #[tokio::test]
 async fn tokens_of_a_server_with_another_secret_or_another_issuer_are_refused() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
     let secret = std::fs::read_to_string(server.deployment().folder().join("data/token-secret")).unwrap();
 
-    let foreign = Server::start();
+    let foreign = super::deployment().serve();
     let token = Client::of(&foreign).token_of_new("ann").await;
     client.me(&token).await.assert_problem(401, "invalid_token");
 
-    let neighbour = Deployment::new()
+    let neighbour = super::deployment()
         .set("AUTH_TOKEN__SECRET", secret.trim_end())
         .set("AUTH_TOKEN__ISSUER", "https://neighbour.example")
         .serve();
@@ -335,7 +335,7 @@ async fn tokens_of_a_server_with_another_secret_or_another_issuer_are_refused() 
 
 #[tokio::test]
 async fn a_missing_token_a_bad_one_and_an_expired_one_are_told_apart() {
-    let server = Deployment::new().set("AUTH_TOKEN__ACCESS_TTL", "1s").serve();
+    let server = super::deployment().set("AUTH_TOKEN__ACCESS_TTL", "1s").serve();
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
     let me = |value: &str| client.send(client.request("GET", "/api/me").header("Authorization", value));

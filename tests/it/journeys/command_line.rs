@@ -337,6 +337,19 @@ fn a_schema_that_is_not_up_to_date_stops_a_start_that_may_not_migrate() {
 }
 
 #[test]
+fn a_database_out_of_reach_stops_every_command_and_its_password_is_not_told() {
+    let deployment = Deployment::new().set("AUTH_DATABASE__URL", "postgres://ann:xcanaryx@127.0.0.1:1/auth");
+
+    for arguments in [&["serve"][..], &["users", "list"], &["migrate", "up"], &["migrate", "status"]] {
+        let refused = deployment.run(arguments);
+
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("the database postgres://127.0.0.1:1/auth: no server answers"));
+        assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
+    }
+}
+
+#[test]
 fn the_openapi_document_is_printed() {
     let document = Deployment::new().run(&["openapi"]).json();
 

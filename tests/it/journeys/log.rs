@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
-use crate::support::server::{Deployment, Server};
 
 #[tokio::test]
 async fn each_request_and_each_authentication_event_is_one_line() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
     client.log_in("ann", PASSWORD).await;
@@ -53,7 +52,7 @@ fn text<'a>(line: &'a Value, field: &str) -> &'a str {
 
 #[tokio::test]
 async fn no_secret_that_a_client_sends_anywhere_appears_in_the_log_or_in_an_answer() {
-    let server = Deployment::new().set("AUTH_LOG__LEVEL", "trace").serve();
+    let server = super::deployment().set("AUTH_LOG__LEVEL", "trace").serve();
     let client = Client::of(&server);
     let canary = "canary-4711-quokka";
     let mut answers = vec![
@@ -102,7 +101,7 @@ async fn no_secret_that_a_client_sends_anywhere_appears_in_the_log_or_in_an_answ
 
 #[tokio::test]
 async fn nothing_a_client_sends_begins_a_line_of_its_own() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let hostile = "ann\r\n{\"target\":\"audit\",\"event\":\"forged\"}\u{1b}[31m";
     client.sign_up(hostile, hostile).await;
@@ -120,7 +119,7 @@ async fn nothing_a_client_sends_begins_a_line_of_its_own() {
 
 #[tokio::test]
 async fn a_harmless_request_id_is_kept_and_any_other_replaced() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let ask = |id: &str| client.send(client.request("GET", "/nope").header("X-Request-Id", id));
 

@@ -1,4 +1,7 @@
-//! What people do with the running binary.
+//! What people do with the running binary. What they do with their accounts they do on every database, and such a
+//! journey begins with `super::deployment()`.
+
+use crate::support::server::Deployment;
 
 mod accounts;
 mod audit;
@@ -15,3 +18,8 @@ mod own_account;
 mod pages;
 mod sessions;
 mod start_and_stop;
+
+/// An empty folder, and in it a database on SQLite.
+fn deployment() -> Deployment {
+    Deployment::new()
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Client, PASSWORD};
-use crate::support::server::{Deployment, Server};
+use crate::support::server::Server;
 
 const NEW: &str = "eight grey herons wade";
 
@@ -40,7 +40,7 @@ fn has_event(server: &Server, event: &str, outcome: &str, reason: &Value) -> boo
 
 #[tokio::test]
 async fn another_password_ends_every_session_and_the_fresh_tokens_go_on() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
     let (mine, phone) = (client.log_in("ann", PASSWORD).await, client.log_in("ann", PASSWORD).await);
@@ -64,7 +64,7 @@ async fn another_password_ends_every_session_and_the_fresh_tokens_go_on() {
 
 #[tokio::test]
 async fn whatever_is_wrong_with_a_change_of_password_nothing_changes() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("annabelle", PASSWORD).await;
     let (mine, other) =
@@ -114,7 +114,7 @@ async fn whatever_is_wrong_with_a_change_of_password_nothing_changes() {
 
 #[tokio::test]
 async fn of_two_changes_at_once_at_two_servers_one_is_made_and_the_other_told() {
-    let deployment = Deployment::new();
+    let deployment = super::deployment();
     let servers = [deployment.serve(), deployment.serve()];
     let clients = servers.each_ref().map(Client::of);
     let token = clients[0].token_of_new("ann").await;
@@ -141,7 +141,7 @@ async fn of_two_changes_at_once_at_two_servers_one_is_made_and_the_other_told() 
 
 #[tokio::test]
 async fn a_browser_gets_the_fresh_refresh_token_in_its_cookie_and_loses_it_with_its_account() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
     let as_a_page = |method: &str, path: &str, token: String, body: Value| {
@@ -163,7 +163,7 @@ async fn a_browser_gets_the_fresh_refresh_token_in_its_cookie_and_loses_it_with_
 
 #[tokio::test]
 async fn another_name_leaves_the_old_one_to_anybody_and_the_account_to_its_owner() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let signed_up = client.sign_up("ann", PASSWORD).await.json();
     let mine = client.log_in("ann", PASSWORD).await;
@@ -189,7 +189,7 @@ async fn another_name_leaves_the_old_one_to_anybody_and_the_account_to_its_owner
 
 #[tokio::test]
 async fn a_name_of_somebody_elses_or_of_no_form_is_refused_and_ones_own_can_be_spelt_anew() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("bob", PASSWORD).await;
     let token = client.token_of_new("ann").await;
@@ -216,7 +216,7 @@ async fn a_name_of_somebody_elses_or_of_no_form_is_refused_and_ones_own_can_be_s
 
 #[tokio::test]
 async fn whoever_leaves_is_gone_and_the_next_of_that_name_is_somebody_else() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let id = client.sign_up("ann", PASSWORD).await.json()["id"].as_i64().unwrap();
     let (mine, phone) = (client.log_in("ann", PASSWORD).await, client.log_in("ann", PASSWORD).await);

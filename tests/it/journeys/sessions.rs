@@ -6,7 +6,6 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Client, PASSWORD};
-use crate::support::server::{Deployment, Server};
 
 async fn logged_in(client: &Client, username: &str) -> Answer {
     assert_eq!(client.sign_up(username, PASSWORD).await.status, 201);
@@ -23,7 +22,7 @@ async fn bearing(client: &Client, method: &str, path: &str, token: &str) -> Answ
 
 #[tokio::test]
 async fn a_refresh_hands_out_the_next_tokens_also_after_a_restart() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let first = logged_in(&client, "ann").await;
 
@@ -51,7 +50,7 @@ async fn a_refresh_hands_out_the_next_tokens_also_after_a_restart() {
 
 #[tokio::test]
 async fn fifty_tabs_that_refresh_at_once_at_two_servers_end_up_with_one_token() {
-    let deployment = Deployment::new();
+    let deployment = super::deployment();
     let (one, other) = (deployment.serve(), deployment.serve());
     let clients = [Client::of(&one), Client::of(&other)];
     let token = logged_in(&clients[0], "ann").await.refresh_token();
@@ -67,7 +66,7 @@ async fn fifty_tabs_that_refresh_at_once_at_two_servers_end_up_with_one_token() 
 
 #[tokio::test]
 async fn a_lost_answer_is_given_again_and_a_replay_ends_the_session_with_its_access_tokens() {
-    let server = Deployment::new().set("AUTH_SESSION__GRACE", "0s").serve();
+    let server = super::deployment().set("AUTH_SESSION__GRACE", "0s").serve();
     let client = Client::of(&server);
     let other = logged_in(&client, "ann").await;
     let first = client.log_in("ann", PASSWORD).await;
@@ -99,13 +98,13 @@ async fn a_lost_answer_is_given_again_and_a_replay_ends_the_session_with_its_acc
 
 #[tokio::test]
 async fn whatever_is_wrong_with_a_refresh_token_the_answer_is_the_same_and_nothing_changes() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let mine = logged_in(&client, "ann").await;
     let token = mine.refresh_token();
     let ended = client.log_in("ann", PASSWORD).await;
     bearing(&client, "POST", "/api/logout", &ended.token()).await;
-    let foreign = Server::start();
+    let foreign = super::deployment().serve();
     let theirs = logged_in(&Client::of(&foreign), "ann").await.refresh_token();
     let flipped = if token.ends_with('A') { "Q" } else { "A" };
 
@@ -148,7 +147,7 @@ async fn whatever_is_wrong_with_a_refresh_token_the_answer_is_the_same_and_nothi
 
 #[tokio::test]
 async fn a_session_ends_however_much_it_is_used() {
-    let server = Deployment::new().set("AUTH_SESSION__ABSOLUTE_TTL", "2s").serve();
+    let server = super::deployment().set("AUTH_SESSION__ABSOLUTE_TTL", "2s").serve();
     let client = Client::of(&server);
     let first = logged_in(&client, "ann").await;
     assert_eq!((&first.json()["refresh_expires_in"], &first.json()["expires_in"]), (&json!(2), &json!(2)));
@@ -172,7 +171,7 @@ async fn a_session_ends_however_much_it_is_used() {
 
 #[tokio::test]
 async fn a_logout_ends_the_session_at_once_and_can_be_repeated() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     logged_in(&client, "ann").await;
     let out = |answer: &Answer| json!({ "refresh_token": answer.refresh_token() });
@@ -194,8 +193,26 @@ async fn a_logout_ends_the_session_at_once_and_can_be_repeated() {
 }
 
 #[tokio::test]
+async fn what_one_server_gives_is_good_at_the_other_at_once() {
+    let deployment = super::deployment();
+    let servers = [deployment.serve(), deployment.serve()];
+    let clients = servers.each_ref().map(Client::of);
+    let mut last = logged_in(&clients[0], "ann").await;
+
+    for round in 0..20 {
+        let (here, there) = (&clients[round % 2], &clients[(round + 1) % 2]);
+        // Both remember the session as it is now.
+        for client in [here, there] {
+            assert_eq!(client.me(&last.token()).await.status, 200, "{round}");
+        }
+        last = here.post("/api/refresh", &json!({ "refresh_token": last.refresh_token() })).await;
+        assert_eq!(there.me(&last.token()).await.status, 200, "{round}");
+    }
+}
+
+#[tokio::test]
 async fn what_ends_at_one_server_is_over_at_the_other_within_a_second() {
-    let deployment = Deployment::new();
+    let deployment = super::deployment();
     let (one, other) = (deployment.serve(), deployment.serve());
     let (client, elsewhere) = (Client::of(&one), Client::of(&other));
     let leaving = logged_in(&client, "ann").await.token();
@@ -224,7 +241,7 @@ async fn what_ends_at_one_server_is_over_at_the_other_within_a_second() {
 
 #[tokio::test]
 async fn a_logout_without_a_token_or_with_a_bad_one_ends_nothing() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let mine = logged_in(&client, "ann").await;
 
@@ -242,7 +259,7 @@ async fn a_logout_without_a_token_or_with_a_bad_one_ends_nothing() {
 
 #[tokio::test]
 async fn somebody_sees_their_sessions_and_ends_one_and_the_others() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let first = logged_in(&client, "ann").await;
     let phone = client
@@ -299,7 +316,7 @@ async fn somebody_sees_their_sessions_and_ends_one_and_the_others() {
 
 #[tokio::test]
 async fn another_password_ends_every_session() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let answer = logged_in(&client, "ann").await;
 
@@ -313,7 +330,7 @@ async fn another_password_ends_every_session() {
 #[tokio::test]
 async fn tokens_of_the_key_before_hold_until_it_is_taken_away() {
     let deployment =
-        Deployment::new().set("AUTH_SESSION__REFRESH_KEY", "Zt5cVb1mQ8wXe7yRu3iKo0pLa9sDf4gHj2kN");
+        super::deployment().set("AUTH_SESSION__REFRESH_KEY", "Zt5cVb1mQ8wXe7yRu3iKo0pLa9sDf4gHj2kN");
     let server = deployment.serve();
     let old = logged_in(&Client::of(&server), "ann").await.refresh_token();
     assert!(server.stop().success());
@@ -332,7 +349,7 @@ async fn tokens_of_the_key_before_hold_until_it_is_taken_away() {
 
 #[tokio::test]
 async fn what_is_over_is_removed_and_stays_over() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let answer = logged_in(&client, "ann").await;
     let other = client.log_in("ann", PASSWORD).await;
@@ -366,7 +383,7 @@ async fn a_browser_keeps_its_refresh_token_in_a_cookie_that_no_script_reads() {
         ("http://localhost:8000", "auth_refresh", ""),
         ("https://auth.example", "__Host-auth_refresh", " Secure;"),
     ] {
-        let server = Deployment::new().set("AUTH_TOKEN__ISSUER", issuer).serve();
+        let server = super::deployment().set("AUTH_TOKEN__ISSUER", issuer).serve();
         let client = Client::of(&server);
         client.sign_up("ann", PASSWORD).await;
         let credentials = json!({ "username": "ann", "password": PASSWORD });
@@ -399,7 +416,7 @@ async fn a_browser_keeps_its_refresh_token_in_a_cookie_that_no_script_reads() {
 
 #[tokio::test]
 async fn a_browser_logs_out_by_its_cookie_whatever_access_token_it_still_has() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let mine = logged_in(&client, "ann").await;
     let (cookie, own) = (format!("auth_refresh={}", mine.refresh_token()), server.base_url().to_owned());
@@ -415,7 +432,7 @@ async fn a_browser_logs_out_by_its_cookie_whatever_access_token_it_still_has() {
 
 #[tokio::test]
 async fn a_cookie_counts_for_nothing_without_the_header_or_from_another_origin() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let mine = logged_in(&client, "ann").await;
     let cookie = format!("auth_refresh={}", mine.refresh_token());
@@ -445,7 +462,7 @@ async fn a_cookie_counts_for_nothing_without_the_header_or_from_another_origin()
 
 #[tokio::test]
 async fn an_operator_sees_somebodys_sessions_and_ends_them_while_the_server_runs() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let first = logged_in(&client, "ann").await;
     let second = client.log_in("ann", PASSWORD).await;

@@ -3,9 +3,11 @@
 pub(crate) mod attempts;
 pub(crate) mod browser;
 pub(crate) mod client;
-mod clock;
+pub(crate) mod clock;
 pub(crate) mod foreign;
 pub(crate) mod lock;
+#[cfg(postgres)]
+pub(crate) mod postgres;
 pub(crate) mod pyjwt;
 pub(crate) mod server;
 pub(crate) mod sqlite;

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Deployment {
     folder: Arc<TempDir>,
     settings: Vec<(String, String)>,
+    /// What tells all that a database elsewhere keeps.
+    elsewhere: Option<Arc<dyn Fn() -> Vec<u8> + Send + Sync>>,
 }
 
 /// A command that has ended.
@@ -61,7 +63,8 @@ struct Written {
 impl Deployment {
     /// An empty folder, in development, with the cheapest hashes there are and a log for machines.
     pub(crate) fn new() -> Self {
-        let deployment = Self { folder: Arc::new(tempfile::tempdir().unwrap()), settings: Vec::new() };
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let deployment = Self { folder, settings: Vec::new(), elsewhere: None };
         deployment
             .set("AUTH_HTTP__ADDR", "127.0.0.1:0")
             .set("AUTH_PASSWORD__BCRYPT_COST", "10")
@@ -78,6 +81,20 @@ impl Deployment {
         self.settings.retain(|(other, _)| other != name);
         self.settings.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Has it keep users in a database that is not in its folder, of which `contents` tells all that it keeps.
+    #[cfg(postgres)]
+    pub(crate) fn on(self, url: &str, contents: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self { elsewhere: Some(Arc::new(contents)), ..self.set("AUTH_DATABASE__URL", url) }
+    }
+
+    /// All that its database keeps.
+    pub(crate) fn all_that_is_kept(&self) -> Vec<u8> {
+        match &self.elsewhere {
+            Some(contents) => contents(),
+            None => fs::read(self.folder().join("data/auth.db")).unwrap(),
+        }
     }
 
     /// The folder it runs in.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use domain::ports::UserRepo as _;
+use domain::{PasswordHash, UserId};
 use store_sqlite::{Settings, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -17,6 +19,7 @@ use super::clock::StillClock;
 /// A store, and the folder that goes with the last store on it.
 pub(crate) struct Store {
     opened: SqliteStore,
+    tasks: TaskTracker,
     clock: Arc<StillClock>,
     folder: Arc<TempDir>,
     runtime: Option<Runtime>,
@@ -36,6 +39,8 @@ impl Store {
     /// The store as it is after a restart.
     pub(crate) async fn reopened(self) -> Store {
         let folder = self.folder.clone();
+        self.tasks.close();
+        self.tasks.wait().await;
         self.close().await;
         drop(self);
         open(folder)
@@ -43,6 +48,12 @@ impl Store {
 
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
+    }
+
+    /// Has the store see what others did up to now, as it does whenever it writes.
+    pub(crate) async fn look_around(&self) {
+        let nothing = || PasswordHash::new(String::new());
+        self.rehash(UserId(0), nothing(), nothing()).await.unwrap();
     }
 
     /// Takes the database away from under the store.
@@ -95,9 +106,9 @@ fn open(folder: Arc<TempDir>) -> Store {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let clock = Arc::new(StillClock::default());
     let (settings, handle) = (Settings::new(path(&folder)), runtime.handle().clone());
-    let opened =
-        SqliteStore::open(&settings, audit_key(), handle, TaskTracker::new(), clock.clone()).unwrap();
-    Store { opened, clock, folder, runtime: Some(runtime) }
+    let tasks = TaskTracker::new();
+    let opened = SqliteStore::open(&settings, audit_key(), handle, tasks.clone(), clock.clone()).unwrap();
+    Store { opened, tasks, clock, folder, runtime: Some(runtime) }
 }
 
 fn path(folder: &TempDir) -> PathBuf {

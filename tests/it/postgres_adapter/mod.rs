@@ -1,0 +1,9 @@
+//! What the store on PostgreSQL promises beyond the laws: which databases it opens, how it gets to them, and what it does
+//! while they are away.
+
+mod opening;
+mod outages;
+mod sealing;
+mod serving;
+mod tls;
+mod transactions;

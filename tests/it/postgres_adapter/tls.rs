@@ -1,0 +1,225 @@
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use store_postgres::{OpenError, OpenProblem, Url, migrations};
+use tokio::runtime::Builder;
+use tokio_util::task::TaskTracker;
+
+use crate::support::clock::StillClock;
+use crate::support::foreign::skip;
+use crate::support::postgres::{Cluster, execute, open_on};
+
+/// A server that listens on 127.0.0.1, with a certificate for this name alone if it has one.
+struct Server {
+    cluster: Cluster,
+    port: u16,
+    folder: PathBuf,
+}
+
+#[test]
+fn verify_full_takes_the_right_certificate_and_encrypts() {
+    let Some(server) = Server::named("verify_full_takes_the_right_certificate", "localhost") else { return };
+
+    assert!(server.encrypts(&format!("sslmode=verify-full&sslrootcert={}", server.ca())));
+    assert!(server.encrypts(&format!("sslmode=verify-ca&sslrootcert={}", server.ca())));
+    assert!(server.encrypts(&format!("sslmode=require&sslrootcert={}", server.ca())));
+    assert!(server.encrypts("sslmode=require"));
+    assert!(server.encrypts("sslmode=require&channel_binding=require"));
+    assert!(server.encrypts("sslmode=prefer"));
+    assert!(server.encrypts(""));
+    assert!(!server.encrypts("sslmode=disable"));
+}
+
+#[test]
+fn a_certificate_for_another_name_does_for_verify_ca_alone() {
+    let Some(server) = Server::named("a_certificate_for_another_name", "db.example") else { return };
+
+    assert_refused(&server.open(&format!("sslmode=verify-full&sslrootcert={}", server.ca())));
+    assert!(server.encrypts(&format!("sslmode=verify-ca&sslrootcert={}", server.ca())));
+}
+
+#[test]
+fn a_certificate_that_nobody_signed_whom_we_trust_is_refused() {
+    let Some(server) = Server::named("a_certificate_that_nobody_signed", "localhost") else { return };
+    let other = server.folder.join("other.pem");
+    fs::write(&other, Authority::new().pem()).unwrap();
+    let other = other.display();
+
+    for mode in ["require", "verify-ca", "verify-full"] {
+        assert_refused(&server.open(&format!("sslmode={mode}&sslrootcert={other}")));
+    }
+    assert_refused(&server.open("sslrootcert=system"));
+    // As libpq has it, `prefer` prefers no encryption to a wrong certificate.
+    assert!(!server.encrypts(&format!("sslmode=prefer&sslrootcert={other}")));
+}
+
+#[test]
+fn a_self_signed_certificate_is_refused_unless_nobody_looks_at_it() {
+    let test = "a_self_signed_certificate_is_refused";
+    let (key, certificate) = self_signed("localhost");
+    let Some(server) = Server::start(test, Some((&certificate, &key)), &Authority::new().pem()) else {
+        return;
+    };
+
+    assert_refused(&server.open(&format!("sslmode=verify-full&sslrootcert={}", server.ca())));
+    assert_refused(&server.open(&format!("sslmode=verify-ca&sslrootcert={}", server.ca())));
+    assert!(server.encrypts("sslmode=require"));
+}
+
+#[test]
+fn a_server_without_tls_does_for_prefer_and_disable_alone() {
+    let Some(server) = Server::start("a_server_without_tls", None, &Authority::new().pem()) else { return };
+
+    assert!(!server.encrypts(""));
+    assert!(!server.encrypts("sslmode=prefer"));
+    assert!(!server.encrypts("sslmode=disable"));
+    assert_refused(&server.open("sslmode=require"));
+    assert_refused(&server.open(&format!("sslmode=verify-full&sslrootcert={}", server.ca())));
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_told_by_their_setting() {
+    let Some(server) = Server::start("certificates_that_cannot_be_read", None, "no certificate") else {
+        return;
+    };
+
+    for file in [server.ca(), "/no/such/file".to_owned()] {
+        let refused = server.open(&format!("sslmode=verify-full&sslrootcert={file}")).unwrap_err();
+        assert!(matches!(refused.problem, OpenProblem::RootCertificates(_)), "{refused:?}");
+        assert!(refused.to_string().contains("sslrootcert"), "{refused}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_server_is_told_and_the_password_is_not() {
+    let Some(server) = Server::start("what_is_wrong_with_a_server_is_told", None, "") else { return };
+    let right = server.url("");
+
+    let wrong = right.replace("hum@", "xcanaryx@");
+    let refused = open(&wrong).unwrap_err();
+    assert!(matches!(refused.problem, OpenProblem::Credentials(_)), "{refused:?}");
+    assert!(!format!("{refused:?} {refused}").contains("canary"));
+
+    for (wrong, told) in [
+        (right.replace("@localhost", "@no.such.host.invalid"), "no server answers"),
+        (right.replace(&format!(":{}", server.port), ":1"), "no server answers"),
+        (right.replace("/postgres?", "/elsewhere?"), "no database of this name"),
+        (right.replace("postgres:wide", "nobody:wide"), "refuses this user"),
+    ] {
+        let refused = open(&wrong).unwrap_err();
+        assert!(refused.to_string().contains(told), "{wrong}: {refused}");
+    }
+}
+
+impl Server {
+    /// One whose certificate is signed, and for this name.
+    fn named(test: &str, name: &str) -> Option<Self> {
+        let authority = Authority::new();
+        let (key, certificate) = authority.sign(name);
+        Self::start(test, Some((&certificate, &key)), &authority.pem())
+    }
+
+    fn start(test: &str, certificate: Option<(&str, &str)>, authority: &str) -> Option<Self> {
+        let folder = Cluster::folder();
+        let owner = fs::metadata(&folder).unwrap();
+        let mut options = "-c listen_addresses=127.0.0.1".to_owned();
+        let keep = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+            path.display().to_string()
+        };
+        keep("ca.pem", authority);
+        if let Some((certificate, key)) = certificate {
+            let (certificate, key) = (keep("server.pem", certificate), keep("server.key", key));
+            _ = write!(options, " -c ssl=on -c ssl_cert_file={certificate} -c ssl_key_file={key}");
+        }
+        // PostgreSQL takes no port of the system's choice. This one was free, and is not soon given again.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        _ = write!(options, " -c port={port}");
+        let Some(cluster) = Cluster::start_in(folder.clone(), &options) else {
+            skip(test, "PostgreSQL's server of its own (apt install postgresql)");
+            return None;
+        };
+        let server = Self { cluster, port, folder };
+        migrations::up(&Url::parse(&server.url("sslmode=disable")).unwrap()).unwrap();
+        Some(server)
+    }
+
+    fn ca(&self) -> String {
+        self.folder.join("ca.pem").display().to_string()
+    }
+
+    fn url(&self, options: &str) -> String {
+        format!("postgres://postgres:wide%20green%20rivers%20hum@localhost:{}/postgres?{options}", self.port)
+    }
+
+    fn open(&self, options: &str) -> Result<(), OpenError> {
+        open(&self.url(options))
+    }
+
+    /// Whether what is sent with these options is encrypted, by what the server knows of it.
+    fn encrypts(&self, options: &str) -> bool {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let url = self.url(&format!("{options}&application_name={name}"));
+        let store = open_on(&url, &runtime, TaskTracker::new(), Arc::new(StillClock::default())).unwrap();
+        let admin = format!("{}&port={}", self.cluster.url("postgres"), self.port);
+        let asked = format!(
+            "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = '{name}'"
+        );
+        let answer = execute(&admin, &asked);
+        drop(store);
+        runtime.shutdown_background();
+        assert_eq!(answer.len(), 1, "{options}");
+        answer[0][0] == "t"
+    }
+}
+
+fn open(url: &str) -> Result<(), OpenError> {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let opened = open_on(url, &runtime, TaskTracker::new(), Arc::new(StillClock::default())).map(drop);
+    runtime.shutdown_background();
+    opened
+}
+
+#[track_caller]
+fn assert_refused(opened: &Result<(), OpenError>) {
+    let Err(OpenError { problem: OpenProblem::Tls(_), .. }) = opened else { panic!("{opened:?}") };
+}
+
+/// Somebody who signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// The key and the certificate of a server.
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        (key.serialize_pem(), params.signed_by(&key, &self.0).unwrap().pem())
+    }
+}
+
+fn self_signed(name: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    (key.serialize_pem(), certificate.pem())
+}
