@@ -9,12 +9,13 @@ use domain::ports::{
 use domain::{Link, Nonce, PasswordHash, SessionId, UserId, Username};
 use jiff::Timestamp;
 use store_postgres::{Access, OpenError, OpenProblem, PostgresStore, Settings, Url, migrations};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
 use crate::support::attempts::{audit_key, tried};
 use crate::support::clock::StillClock;
 use crate::support::postgres::{Database, fresh};
+use crate::support::runtime::runtime;
 
 #[test]
 fn every_migration_goes_down_and_up_again() {
@@ -303,10 +304,6 @@ fn open(url: &str, migrate: bool) -> Result<(Runtime, PostgresStore), OpenError>
             Err(error)
         }
     }
-}
-
-fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// Every column, index and constraint there is, but for diesel's own.

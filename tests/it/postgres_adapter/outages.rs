@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use store_postgres::{PostgresStore, Url, migrations};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;
@@ -25,6 +25,7 @@ use crate::support::attempts::tried;
 use crate::support::clock::StillClock;
 use crate::support::foreign::skip;
 use crate::support::postgres::{Cluster, Database, open_on};
+use crate::support::runtime::runtime;
 
 /// What a handler has, and so the longest that any answer may take.
 const HANDLER: Duration = Duration::from_secs(10);
@@ -359,10 +360,6 @@ fn open(url: &str) -> (Runtime, PostgresStore, Arc<StillClock>) {
     let (runtime, clock) = (runtime(), Arc::new(StillClock::default()));
     let store = open_on(url, &runtime, TaskTracker::new(), clock.clone()).unwrap();
     (runtime, store, clock)
-}
-
-pub(super) fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 async fn in_time<T>(answer: impl Future<Output = T>) -> T {

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use store_postgres::PostgresStore;
 use tokio_util::task::TaskTracker;
 
-use super::outages::runtime;
 use crate::support::attempts::tried;
 use crate::support::clock::StillClock;
 use crate::support::postgres::{Database, open_on};
+use crate::support::runtime::runtime;
 
 /// What somebody does who may write to the database and has no key, and what is found.
 const FORGERIES: [(&str, Tampering); 4] = [

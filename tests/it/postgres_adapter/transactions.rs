@@ -4,12 +4,13 @@ use domain::ports::{Insertion, NewUser, PortError, UserRepo as _};
 use domain::{PasswordHash, Username};
 use jiff::Timestamp;
 use store_postgres::PostgresStore;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
 use crate::support::attempts::tried;
 use crate::support::clock::StillClock;
 use crate::support::postgres::{Database, open_on};
+use crate::support::runtime::runtime;
 
 /// A database where the first sign-ups fail in a way of our choice, and which counts them.
 struct Failing {
@@ -89,7 +90,7 @@ impl Failing {
              END $$;
              {when} FOR EACH ROW EXECUTE FUNCTION fail()"
         ));
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = runtime();
         let clock = Arc::new(StillClock::default());
         let store = open_on(&database.url(), &runtime, TaskTracker::new(), clock).unwrap();
         Self { database, store, runtime: Some(runtime) }

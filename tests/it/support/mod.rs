@@ -9,6 +9,7 @@ pub(crate) mod lock;
 #[cfg(postgres)]
 pub(crate) mod postgres;
 pub(crate) mod pyjwt;
+pub(crate) mod runtime;
 pub(crate) mod server;
 pub(crate) mod sqlite;
 pub(crate) mod workspace;

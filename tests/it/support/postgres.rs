@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::attempts::audit_key;
 use super::clock::StillClock;
+use super::runtime::runtime;
 use super::server::Deployment;
 
 /// Makes a cluster in the folder `$1`, a standby of the one in `$4` if there is that, starts it, says so, and waits until whoever began this is gone, however they
@@ -155,9 +156,8 @@ impl Drop for Store {
     }
 }
 
-/// The tests' own runtime has one thread, like a worker of actix, so the store is given another.
 fn open(database: Arc<Database>) -> Store {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = runtime();
     let clock = Arc::new(StillClock::default());
     let tasks = TaskTracker::new();
     let opened = open_on(&database.url(), &runtime, tasks.clone(), clock.clone()).unwrap();

@@ -10,11 +10,12 @@ use domain::ports::UserRepo as _;
 use domain::{PasswordHash, UserId};
 use store_sqlite::{Settings, SqliteStore};
 use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
 use super::attempts::audit_key;
 use super::clock::StillClock;
+use super::runtime::runtime;
 
 /// A store, and the folder that goes with the last store on it.
 pub(crate) struct Store {
@@ -101,9 +102,8 @@ fn tamper(path: &Path, sql: &str) {
     connection.batch_execute(sql).unwrap();
 }
 
-/// The tests' own runtime has one thread, like a worker of actix, so the store is given another.
 fn open(folder: Arc<TempDir>) -> Store {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = runtime();
     let clock = Arc::new(StillClock::default());
     let (settings, handle) = (Settings::new(path(&folder)), runtime.handle().clone());
     let tasks = TaskTracker::new();
