@@ -2,9 +2,9 @@
 //! come to an end.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Manager, Metrics, Object, RecycleError, RecycleResult};
@@ -16,7 +16,8 @@ use tokio::time::timeout;
 use crate::connection::Servers;
 use crate::error::{ConnectError, StoreError};
 
-/// For how long a connection that was just used is taken for alive. Whether it is closed is known without asking.
+/// For how long a connection that was just used is taken for alive, unless something failed since. Whether it is
+/// closed is mostly known without asking.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// How long somebody may wait until a connection is free. The other half of a caller's patience is for the work.
@@ -43,6 +44,8 @@ struct Maker {
     /// How often the server was found silent. What was connected before that is of no use, and nobody has to wait for
     /// each of them to be found out.
     era: AtomicU64,
+    /// When something last failed. A server that ends one connection has often ended all.
+    doubted: Mutex<Option<Instant>>,
 }
 
 struct Connection {
@@ -52,7 +55,7 @@ struct Connection {
 
 impl Pool {
     pub(crate) fn new(servers: Arc<Servers>, most: usize, runtime: Handle) -> Self {
-        let maker = Maker { servers, era: AtomicU64::new(0) };
+        let maker = Maker { servers, era: AtomicU64::new(0), doubted: Mutex::new(None) };
         let builder = managed::Pool::builder(maker).max_size(most);
         let builder = builder.runtime(Runtime::Tokio1).wait_timeout(Some(TURN));
         #[expect(clippy::expect_used, reason = "it fails only for timeouts without a runtime")]
@@ -64,6 +67,12 @@ impl Pool {
     pub(crate) async fn lend(&self) -> Result<Loan, StoreError> {
         let connection = self.connections.get().await.map_err(StoreError::unavailable)?;
         Ok(Loan { connection: Some(connection), runtime: self.runtime.clone() })
+    }
+
+    /// Has every connection that was used before now asked before it is used again.
+    pub(crate) fn doubt(&self) {
+        *self.connections.manager().doubted.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now());
     }
 
     /// Lends nothing any more, and closes what nobody has.
@@ -124,7 +133,9 @@ impl Manager for Maker {
         if it.connection.is_broken() || it.era != self.era.load(Ordering::Relaxed) {
             return Err(RecycleError::message("closed, or from before the server fell silent"));
         }
-        if metrics.last_used() < FRESH {
+        let last_used = metrics.recycled.unwrap_or(metrics.created);
+        let doubted = *self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_used.elapsed() < FRESH && doubted.is_none_or(|doubted| doubted < last_used) {
             return Ok(());
         }
         match timeout(PATIENCE, it.connection.batch_execute("SELECT 1")).await {

@@ -57,7 +57,10 @@ impl Inside {
         loop {
             match self.transact(input, work, concerned).await {
                 Ok(outcome) => return Ok(outcome),
-                Err(Failure::Anew(_)) if tries < TRIES => tries += 1,
+                Err(Failure::Anew(_)) if tries < TRIES => {
+                    self.pool.doubt();
+                    tries += 1;
+                }
                 Err(Failure::Anew(error) | Failure::ForGood(error)) => return Err(error),
             }
         }
@@ -75,7 +78,10 @@ impl Inside {
             let answer = query(&mut connection, input).await;
             connection.give_back();
             match answer {
-                Err(error) if error.is_passing() && tries < TRIES => tries += 1,
+                Err(error) if error.is_passing() && tries < TRIES => {
+                    self.pool.doubt();
+                    tries += 1;
+                }
                 answer => return answer,
             }
         }

@@ -73,6 +73,25 @@ async fn what_was_answered_is_there_though_connections_are_ended_all_the_while()
 }
 
 #[tokio::test]
+async fn whoever_comes_when_all_connections_were_just_ended_is_answered() {
+    let database = Database::migrated();
+    let (runtime, store, _) = open(&database.url());
+    let ann = sign_up(&store, "ann").await;
+
+    for round in 0..20 {
+        // Every connection that there can be.
+        for found in join_all((0..64).map(|_| store.find(ann))).await {
+            assert!(found.unwrap().is_some());
+        }
+        database.disconnect_everybody();
+        assert!(store.find(ann).await.unwrap().is_some(), "{round}");
+        database.disconnect_everybody();
+        sign_up(&store, &format!("mia{round}")).await;
+    }
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
 async fn a_server_that_crashes_and_comes_back_is_found_again() {
     let Some(cluster) = cluster("a_server_that_crashes_and_comes_back_is_found_again") else { return };
     let (runtime, store, clock) = open(&cluster.url("postgres"));
