@@ -62,6 +62,9 @@ pub enum OpenProblem {
     /// Deleted, moved or replaced while it was being opened.
     #[error("the file was replaced while it was being opened; start again")]
     Replaced,
+    /// The threads for it could not be started.
+    #[error("cannot start the threads that read the file")]
+    Threads(#[source] io::Error),
     /// Write-ahead logging does not work there.
     #[error("write-ahead logging is not possible here (the journal mode stays {mode}); use a local disk")]
     NoWriteAheadLog {

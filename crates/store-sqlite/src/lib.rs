@@ -118,7 +118,8 @@ impl SqliteStore {
         let writer =
             Writer::start(connection, role, file.clone(), settings.busy_timeout, editions.clone(), &runtime)
                 .map_err(|problem| problem.at(&settings.path))?;
-        let readers = Readers::new(file, settings.busy_timeout, runtime.clone(), tasks.clone());
+        let readers = Readers::start(&file, settings.busy_timeout, tasks.clone(), clock.clone())
+            .map_err(|error| OpenProblem::Threads(error).at(&settings.path))?;
         let last_check = LastCheck::default();
         let inside = Arc::new(Inside { writer, readers, last_check, editions, audit_key, clock });
         Ok(Self { inside, runtime, tasks })
@@ -127,9 +128,10 @@ impl SqliteStore {
     /// Finishes the writes that wait, folds the write-ahead log into the file if it wrote, and lets go of it. Later calls
     /// are answered with `Unavailable`.
     ///
-    /// Calls that read are not waited for: wait for the task tracker first.
     pub async fn close(&self) {
-        self.inside.readers.close();
+        self.inside.writer.shut();
+        self.inside.readers.close().await;
+        // Last, for only who writes can remove the log.
         self.inside.writer.close().await;
     }
 

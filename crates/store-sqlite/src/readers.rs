@@ -1,11 +1,17 @@
 //! The readers: a few connections that cannot write, and never wait for the writer.
+//!
+//! Each has a thread of its own. A query takes microseconds, and to wake a thread for it takes longer than to answer it: so
+//! one reader answers one query after the other, and the others help when it falls behind.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{io, thread};
 
 use diesel::SqliteConnection;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use domain::ports::Clock;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -14,33 +20,71 @@ use crate::connection::{self, Role};
 use crate::error::StoreError;
 use crate::file::OpenFile;
 
-/// A look-up takes microseconds on one of these, so that a few serve many.
+/// One may wait for the disk while the others answer from memory.
 const READERS: usize = 4;
 
+/// How many queries may wait before one more reader is woken for them.
+const BEHIND: usize = 8;
+
+/// How long readers may take for what they are at, before one more is woken for the next query.
+const HELD_UP: Duration = Duration::from_millis(1);
+
 pub(crate) struct Readers {
-    connections: Arc<Connections>,
-    turns: Arc<Semaphore>,
-    runtime: Handle,
+    queue: Arc<Queue>,
     tasks: TaskTracker,
+    threads: TaskTracker,
 }
 
-struct Connections {
-    /// Those that are open and in nobody's hands; nothing once they are closed.
-    idle: Mutex<Option<Vec<SqliteConnection>>>,
+/// What waits for a reader. As much as there are callers, each of whom goes away after some time.
+struct Queue {
+    waiting: Mutex<Waiting>,
+    arrival: Condvar,
+    clock: Arc<dyn Clock>,
+}
+
+struct Waiting {
+    queries: VecDeque<Query>,
+    /// How many readers are at work, or were called to it.
+    awake: usize,
+    /// When one of them last took a query, by the monotonic clock.
+    taken_at: Duration,
+    is_open: bool,
+}
+
+type Query = Box<dyn FnOnce(&mut Reader) + Send>;
+
+struct Reader {
+    /// None before the first query, and after one that panicked.
+    connection: Option<SqliteConnection>,
     file: Arc<OpenFile>,
     busy_timeout: Duration,
 }
 
 impl Readers {
-    pub(crate) fn new(
-        file: Arc<OpenFile>,
+    /// Starts the threads. `tasks` counts the queries.
+    pub(crate) fn start(
+        file: &Arc<OpenFile>,
         busy_timeout: Duration,
-        runtime: Handle,
         tasks: TaskTracker,
-    ) -> Self {
-        let idle = Mutex::new(Some(Vec::with_capacity(READERS)));
-        let connections = Arc::new(Connections { idle, file, busy_timeout });
-        Self { connections, turns: Arc::new(Semaphore::new(READERS)), runtime, tasks }
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        let taken_at = clock.monotonic();
+        let waiting = Waiting { queries: VecDeque::new(), awake: READERS, taken_at, is_open: true };
+        let queue = Arc::new(Queue { waiting: Mutex::new(waiting), arrival: Condvar::new(), clock });
+        let readers = Self { queue, tasks, threads: TaskTracker::new() };
+        for number in 0..READERS {
+            let queue = readers.queue.clone();
+            let mut reader = Reader { connection: None, file: file.clone(), busy_timeout };
+            let counted = readers.threads.token();
+            thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
+                while let Some(query) = queue.next() {
+                    // Its caller learns of a panic, for the answer is dropped.
+                    let _ = catch_unwind(AssertUnwindSafe(|| query(&mut reader)));
+                }
+                drop((reader, counted));
+            })?;
+        }
+        Ok(readers)
     }
 
     /// Has a query answered, on a thread that may wait for the disk.
@@ -48,43 +92,85 @@ impl Readers {
         &self,
         query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
-        let turn = turn.map_err(StoreError::unavailable)?.map_err(|_| closed())?;
-        let connections = self.connections.clone();
-        // Straight to the blocking side and back: by way of a task and an asynchronous connection there would be
-        // three threads to wake for each query instead of one.
-        let reading = move || {
-            let answer = connections.read(query);
-            drop(turn);
-            answer
+        let (answer, answered) = oneshot::channel();
+        let counted = self.tasks.token();
+        let query = move |reader: &mut Reader| {
+            if !answer.is_closed() {
+                // Nobody may be listening any more.
+                let _ = answer.send(reader.read(query));
+            }
+            drop(counted);
         };
-        self.tasks.spawn_blocking_on(reading, &self.runtime).await.unwrap_or_else(|ended| {
-            Err(if ended.is_panic() { StoreError::failed(ended) } else { StoreError::unavailable(ended) })
-        })
+        self.queue.push(Box::new(query))?;
+        let answered = timeout(PATIENCE, answered).await.map_err(StoreError::unavailable)?;
+        answered.unwrap_or_else(|_| Err(StoreError::failed("a query panicked")))
     }
 
-    /// Lets nobody read any more. A query that has begun is answered.
-    pub(crate) fn close(&self) {
-        self.turns.close();
-        self.connections.idle().take();
+    /// Lets nobody read any more, and waits until what was asked is answered and the connections are closed.
+    pub(crate) async fn close(&self) {
+        self.queue.close();
+        self.threads.close();
+        self.threads.wait().await;
     }
 }
 
-impl Connections {
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl Queue {
+    fn push(&self, query: Query) -> Result<(), StoreError> {
+        let mut waiting = self.waiting();
+        if !waiting.is_open {
+            return Err(StoreError::unavailable("the store is closed"));
+        }
+        waiting.queries.push_back(query);
+        let is_behind =
+            || waiting.queries.len() > BEHIND || self.clock.monotonic() > waiting.taken_at + HELD_UP;
+        if waiting.awake == 0 || (waiting.awake < READERS && is_behind()) {
+            waiting.awake += 1;
+            self.arrival.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What has waited longest, as soon as there is something; nothing once the queue is closed and empty.
+    fn next(&self) -> Option<Query> {
+        let mut waiting = self.waiting();
+        while waiting.is_open && waiting.queries.is_empty() {
+            // One that the system wakes for no reason was counted by nobody; then one more is called than need be.
+            waiting.awake = waiting.awake.saturating_sub(1);
+            waiting = self.arrival.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.taken_at = self.clock.monotonic();
+        waiting.queries.pop_front()
+    }
+
+    fn close(&self) {
+        self.waiting().is_open = false;
+        self.arrival.notify_all();
+    }
+
+    /// Nothing that holds this lock can leave the queue half changed, so a poisoned one is as good.
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
     fn read<T>(
-        &self,
+        &mut self,
         query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.file.still_there()?;
-        let idle = self.idle().as_mut().ok_or_else(closed)?.pop();
-        let mut connection = match idle {
+        let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
         };
         let answer = query(&mut connection);
-        if let Some(idle) = &mut *self.idle() {
-            idle.push(connection);
-        }
+        self.connection = Some(connection);
         answer
     }
 
@@ -95,15 +181,6 @@ impl Connections {
         self.file.still_there()?;
         Ok(connection)
     }
-
-    /// Nothing that holds this lock can leave the list half changed, so a poisoned one is as good.
-    fn idle(&self) -> MutexGuard<'_, Option<Vec<SqliteConnection>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn closed() -> StoreError {
-    StoreError::unavailable("the store is closed")
 }
 
 #[cfg(test)]
@@ -117,7 +194,7 @@ mod tests {
     use super::*;
     use crate::file::Location;
     use crate::schema::users;
-    use crate::testing::{Fixture, attempt, key, person};
+    use crate::testing::{Fixture, StillClock, attempt, key, person};
 
     #[tokio::test]
     async fn a_reader_that_cannot_be_had_is_said_why_once() {
@@ -127,7 +204,13 @@ mod tests {
         let location = Location::new(&path).unwrap();
         let file = OpenFile::without_log(location.clone(), location.identity().unwrap()).unwrap();
 
-        let readers = Readers::new(Arc::new(file), Duration::ZERO, Handle::current(), TaskTracker::new());
+        let readers = Readers::start(
+            &Arc::new(file),
+            Duration::ZERO,
+            TaskTracker::new(),
+            Arc::new(StillClock::default()),
+        )
+        .unwrap();
         let refused = readers.read(|_| Ok(())).await.unwrap_err();
 
         let mut told = String::new();
@@ -149,6 +232,33 @@ mod tests {
         }
 
         assert!(fixture.store.find_by_name(key("ann")).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_held_up_keeps_nobody_else_waiting() {
+        let fixture = Fixture::new();
+        let mut held = Vec::new();
+        for _ in 1..READERS {
+            let ((begun, begins), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
+            let reading = fixture.store.read(move |_| {
+                begun.send(()).unwrap();
+                let _ = released.blocking_recv();
+                Ok(())
+            });
+            let mut reading = Box::pin(reading);
+            tokio::select! {
+                given_up = &mut reading => panic!("{given_up:?}"),
+                begun = begins => begun.unwrap(),
+            }
+            fixture.clock.advance(2 * HELD_UP);
+            held.push((reading, release));
+        }
+
+        assert_eq!(fixture.store.find_by_name(key("ann")).await.unwrap(), None);
+        for (reading, release) in held {
+            drop(release);
+            reading.await.unwrap();
+        }
     }
 
     #[tokio::test]

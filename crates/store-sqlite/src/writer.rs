@@ -89,9 +89,14 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(not_run()))
     }
 
+    /// Lets nothing more in.
+    pub(crate) fn shut(&self) {
+        drop(lock(&self.queue).take());
+    }
+
     /// Lets nothing more in, and waits until the rest is done and the connection closed.
     pub(crate) async fn close(&self) {
-        drop(lock(&self.queue).take());
+        self.shut();
         let task = lock(&self.task).take();
         if let Some(task) = task {
             // It fails only when its runtime is gone, and then it is closed too.
