@@ -5,6 +5,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod foreign;
+pub(crate) mod ledger;
 pub(crate) mod lock;
 #[cfg(postgres)]
 pub(crate) mod postgres;
