@@ -7,15 +7,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::thread;
 
 use diesel::connection::SimpleConnection;
-use diesel::migration::{MigrationConnection as _, MigrationSource as _};
+use diesel::migration::{MigrationConnection as _, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, FileBasedMigrations, MigrationHarness as _, embed_migrations};
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 
@@ -55,7 +56,17 @@ pub struct Status {
 
 /// Applies what is pending, and says what that was, oldest first.
 pub fn up(url: &Url) -> Result<Vec<Migration>, OpenError> {
-    on_a_connection(url, apply_pending)
+    on_a_connection(url, |connection| apply_pending(connection, known))
+}
+
+/// The same with the migrations of a folder in place of those of this release, as a later one has more of them: for
+/// whoever tries out what those do to servers that run.
+pub fn up_from(url: &Url, folder: &Path) -> Result<Vec<Migration>, OpenError> {
+    let folder = folder.to_owned();
+    on_a_connection(url, move |connection| {
+        let of_folder = || sorted(FileBasedMigrations::from_path(&folder).map_err(Box::from));
+        apply_pending(connection, of_folder)
+    })
 }
 
 /// Reverts the newest migration, with the data that only it has a place for, and says which it was. There may
@@ -83,8 +94,9 @@ pub fn redo(url: &Url) -> Result<Option<Migration>, OpenError> {
 /// Every migration that this release knows, oldest first.
 pub fn status(url: &Url) -> Result<Vec<Status>, OpenError> {
     on_a_connection(url, |connection| {
-        let applied = applied(connection)?;
-        let known = known()?.into_iter().map(|step| Migration::of(&step));
+        let known = known()?;
+        let applied = applied(connection, &known)?;
+        let known = known.iter().map(Migration::of);
         Ok(known
             .map(|migration| Status { applied: applied.contains(&migration.version), migration })
             .collect())
@@ -97,13 +109,13 @@ pub(crate) async fn open_current(
     migrate: bool,
 ) -> Result<AsyncPgConnection, OpenProblem> {
     blocking(connection, move |connection| {
-        let pending = pending(connection)?;
+        let pending = pending(connection, known()?)?;
         if !migrate && !pending.is_empty() {
             return Err(OpenProblem::Pending { migrations: names(&pending) });
         }
         refuse_asynchronous_commits(connection)?;
         if !pending.is_empty() {
-            apply_pending(connection)?;
+            apply_pending(connection, known)?;
         }
         Ok(())
     })
@@ -151,15 +163,18 @@ fn refuse_asynchronous_commits(connection: &mut Blocking) -> Result<(), OpenProb
     if setting.as_deref() == Some("off") { Err(OpenProblem::AsynchronousCommit) } else { Ok(()) }
 }
 
-fn apply_pending(connection: &mut Blocking) -> Result<Vec<Migration>, OpenProblem> {
+fn apply_pending(
+    connection: &mut Blocking,
+    known: impl Fn() -> Result<Vec<Step>, OpenProblem>,
+) -> Result<Vec<Migration>, OpenProblem> {
     // Looked at without the lock first, so that nobody waits who has nothing to do, and again with it, because
     // another instance may have been faster.
-    if pending(connection)?.is_empty() {
+    if pending(connection, known()?)?.is_empty() {
         return Ok(Vec::new());
     }
     connection.transaction(|connection| {
         lock(connection)?;
-        let pending = pending(connection)?;
+        let pending = pending(connection, known()?)?;
         connection.setup()?;
         for step in &pending {
             connection.run_migration(&**step).map_err(OpenProblem::Migration)?;
@@ -172,15 +187,15 @@ fn change_newest(
     connection: &mut Blocking,
     change: impl Fn(&mut Blocking, &Step) -> diesel::migration::Result<()>,
 ) -> Result<Option<Migration>, OpenProblem> {
-    if applied(connection)?.is_empty() {
+    if applied(connection, &known()?)?.is_empty() {
         return Ok(None);
     }
     connection.transaction(|connection| {
         lock(connection)?;
-        let applied = applied(connection)?;
-        let Some(newest) = known()?.into_iter().rfind(|step| applied.contains(&version(step))) else {
-            return Ok(None);
-        };
+        let mut known = known()?;
+        let applied = applied(connection, &known)?;
+        known.retain(|step| applied.contains(&version(step)));
+        let Some(newest) = known.pop() else { return Ok(None) };
         change(connection, &newest).map_err(OpenProblem::Migration)?;
         Ok(Some(Migration::of(&newest)))
     })
@@ -202,18 +217,22 @@ type Step = Box<dyn diesel::migration::Migration<Pg>>;
 
 /// What this release knows, oldest first.
 fn known() -> Result<Vec<Step>, OpenProblem> {
-    let mut steps = EMBEDDED.migrations().map_err(OpenProblem::Migration)?;
+    sorted(Ok(EMBEDDED))
+}
+
+fn sorted(source: diesel::migration::Result<impl MigrationSource<Pg>>) -> Result<Vec<Step>, OpenProblem> {
+    let mut steps = source.and_then(|source| source.migrations()).map_err(OpenProblem::Migration)?;
     steps.sort_by_key(version);
     Ok(steps)
 }
 
-fn pending(connection: &mut Blocking) -> Result<Vec<Step>, OpenProblem> {
-    let applied = applied(connection)?;
-    Ok(known()?.into_iter().filter(|step| !applied.contains(&version(step))).collect())
+fn pending(connection: &mut Blocking, known: Vec<Step>) -> Result<Vec<Step>, OpenProblem> {
+    let applied = applied(connection, &known)?;
+    Ok(known.into_iter().filter(|step| !applied.contains(&version(step))).collect())
 }
 
-/// The versions the database has, if the schema is ours, or nobody's yet, and no newer than this release.
-fn applied(connection: &mut Blocking) -> Result<BTreeSet<String>, OpenProblem> {
+/// The versions the database has, if the schema is ours, or nobody's yet, and no newer than what is known.
+fn applied(connection: &mut Blocking, known: &[Step]) -> Result<BTreeSet<String>, OpenProblem> {
     let here = pg_tables::schemaname.nullable().eq(current_schema());
     let tables: Vec<String> = pg_tables::table.filter(here).select(pg_tables::tablename).load(connection)?;
     let has = |name: &str| tables.iter().any(|table| table == name);
@@ -229,7 +248,7 @@ fn applied(connection: &mut Blocking) -> Result<BTreeSet<String>, OpenProblem> {
     if !has(MARK) && !is_blank {
         return Err(OpenProblem::Foreign);
     }
-    let known: BTreeSet<String> = known()?.iter().map(version).collect();
+    let known: BTreeSet<String> = known.iter().map(version).collect();
     let versions: Vec<String> = applied.difference(&known).cloned().collect();
     if versions.is_empty() { Ok(applied) } else { Err(OpenProblem::Newer { versions }) }
 }

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
-use diesel::migration::{MigrationConnection as _, MigrationSource as _};
+use diesel::migration::{MigrationConnection as _, MigrationSource};
 use diesel::prelude::*;
 use diesel::sqlite::Sqlite;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, FileBasedMigrations, MigrationHarness as _, embed_migrations};
 
 use crate::connection::{self, Role};
 use crate::error::{OpenError, OpenProblem};
@@ -45,11 +45,24 @@ pub struct Status {
 
 /// Applies what is pending, and says what that was, oldest first. Makes the file if it is missing.
 pub fn up(path: &Path) -> Result<Vec<Migration>, OpenError> {
+    up_with(path, known)
+}
+
+/// The same with the migrations of a folder in place of those of this release, as a later one has more of them: for
+/// whoever tries out what those do to servers that run.
+pub fn up_from(path: &Path, folder: &Path) -> Result<Vec<Migration>, OpenError> {
+    up_with(path, || sorted(FileBasedMigrations::from_path(folder).map_err(Box::from)))
+}
+
+fn up_with(
+    path: &Path,
+    known: impl Fn() -> Result<Vec<Step>, OpenProblem>,
+) -> Result<Vec<Migration>, OpenError> {
     let applied = || {
         let location = Location::new(path)?;
         location.create()?;
         let mut connection = connect(&location, Role::Writer, PATIENCE)?;
-        apply_pending(&mut connection)
+        apply_pending(&mut connection, known)
     };
     applied().map_err(|problem: OpenProblem| problem.at(path))
 }
@@ -76,8 +89,9 @@ pub fn redo(path: &Path) -> Result<Option<Migration>, OpenError> {
 pub fn status(path: &Path) -> Result<Vec<Status>, OpenError> {
     let status = || {
         let location = Location::new(path)?;
-        let applied = if location.exists()? { look(&location)? } else { BTreeSet::new() };
-        let known = known()?.into_iter().map(|step| Migration::of(&step));
+        let known = known()?;
+        let applied = if location.exists()? { look(&location, &known)? } else { BTreeSet::new() };
+        let known = known.iter().map(Migration::of);
         Ok(known
             .map(|migration| Status { applied: applied.contains(&migration.version), migration })
             .collect())
@@ -103,13 +117,13 @@ fn open_to_write(settings: &Settings) -> Result<(SqliteConnection, OpenFile), Op
     }
     let identity = location.identity()?;
     let mut connection = connect(&location, Role::Writer, settings.busy_timeout)?;
-    let pending = pending(&mut connection)?;
+    let pending = pending(&mut connection, known()?)?;
     if !settings.migrate && !pending.is_empty() {
         return Err(OpenProblem::Pending { migrations: names(&pending) });
     }
     connection::switch_on_write_ahead_log(&mut connection)?;
     if !pending.is_empty() {
-        apply_pending(&mut connection)?;
+        apply_pending(&mut connection, known)?;
     }
     mark(&mut connection)?;
     location.warn_if_others_may_read()?;
@@ -123,7 +137,7 @@ fn open_to_read(settings: &Settings) -> Result<(SqliteConnection, OpenFile), Ope
     }
     let identity = location.identity()?;
     let mut connection = connect(&location, Role::Reader, settings.busy_timeout)?;
-    let pending = pending(&mut connection)?;
+    let pending = pending(&mut connection, known()?)?;
     if !pending.is_empty() {
         return Err(OpenProblem::Pending { migrations: names(&pending) });
     }
@@ -143,12 +157,13 @@ pub(crate) fn is_marked(connection: &mut SqliteConnection) -> QueryResult<bool> 
 }
 
 /// What is applied to a file that may be on a disk which takes no writes.
-fn look(location: &Location) -> Result<BTreeSet<String>, OpenProblem> {
-    match connect(location, Role::Reader, PATIENCE).and_then(|mut connection| applied(&mut connection)) {
+fn look(location: &Location, known: &[Step]) -> Result<BTreeSet<String>, OpenProblem> {
+    let looked = connect(location, Role::Reader, PATIENCE);
+    match looked.and_then(|mut connection| applied(&mut connection, known)) {
         // SQLite makes files beside this one even to read it. Where it cannot, and no log is left from before,
         // all there is stands in the file.
         Err(OpenProblem::Disk(_) | OpenProblem::ReadOnly) if !location.log()?.exists() => {
-            applied(&mut connection::connect(&location.unchanging_url(), Role::Reader, PATIENCE)?)
+            applied(&mut connection::connect(&location.unchanging_url(), Role::Reader, PATIENCE)?, known)
         }
         looked => looked,
     }
@@ -160,14 +175,17 @@ fn connect(location: &Location, role: Role, busy_timeout: Duration) -> Result<Sq
     Ok(connection)
 }
 
-fn apply_pending(connection: &mut SqliteConnection) -> Result<Vec<Migration>, OpenProblem> {
+fn apply_pending(
+    connection: &mut SqliteConnection,
+    known: impl Fn() -> Result<Vec<Step>, OpenProblem>,
+) -> Result<Vec<Migration>, OpenProblem> {
     // Looked at without a lock first, so that nothing is written to a file that is not ours, and again with
     // it, because another process may have been faster.
-    if pending(connection)?.is_empty() {
+    if pending(connection, known()?)?.is_empty() {
         return Ok(Vec::new());
     }
     connection.immediate_transaction(|connection| {
-        let pending = pending(connection)?;
+        let pending = pending(connection, known()?)?;
         connection.setup()?;
         for step in &pending {
             connection.run_migration(&**step).map_err(failed)?;
@@ -186,14 +204,14 @@ fn change_newest(
             return Ok(None);
         }
         let mut connection = connect(&location, Role::Writer, PATIENCE)?;
-        if applied(&mut connection)?.is_empty() {
+        if applied(&mut connection, &known()?)?.is_empty() {
             return Ok(None);
         }
         connection.immediate_transaction(|connection| {
-            let applied = applied(connection)?;
-            let Some(newest) = known()?.into_iter().rfind(|step| applied.contains(&version(step))) else {
-                return Ok(None);
-            };
+            let mut known = known()?;
+            let applied = applied(connection, &known)?;
+            known.retain(|step| applied.contains(&version(step)));
+            let Some(newest) = known.pop() else { return Ok(None) };
             change(connection, &newest).map_err(failed)?;
             Ok(Some(Migration::of(&newest)))
         })
@@ -205,18 +223,22 @@ type Step = Box<dyn diesel::migration::Migration<Sqlite>>;
 
 /// What this release knows, oldest first.
 fn known() -> Result<Vec<Step>, OpenProblem> {
-    let mut steps = EMBEDDED.migrations().map_err(OpenProblem::Migration)?;
+    sorted(Ok(EMBEDDED))
+}
+
+fn sorted(source: diesel::migration::Result<impl MigrationSource<Sqlite>>) -> Result<Vec<Step>, OpenProblem> {
+    let mut steps = source.and_then(|source| source.migrations()).map_err(OpenProblem::Migration)?;
     steps.sort_by_key(version);
     Ok(steps)
 }
 
-fn pending(connection: &mut SqliteConnection) -> Result<Vec<Step>, OpenProblem> {
-    let applied = applied(connection)?;
-    Ok(known()?.into_iter().filter(|step| !applied.contains(&version(step))).collect())
+fn pending(connection: &mut SqliteConnection, known: Vec<Step>) -> Result<Vec<Step>, OpenProblem> {
+    let applied = applied(connection, &known)?;
+    Ok(known.into_iter().filter(|step| !applied.contains(&version(step))).collect())
 }
 
-/// The versions the file has, if the file is ours, or nobody's yet, and no newer than this release.
-fn applied(connection: &mut SqliteConnection) -> Result<BTreeSet<String>, OpenProblem> {
+/// The versions the file has, if the file is ours, or nobody's yet, and no newer than what is known.
+fn applied(connection: &mut SqliteConnection, known: &[Step]) -> Result<BTreeSet<String>, OpenProblem> {
     const RECORD: &str = "__diesel_schema_migrations";
     let contents: Vec<String> = sqlite_master::table.select(sqlite_master::name).load(connection)?;
     let application_id = application_id(connection)?;
@@ -234,7 +256,7 @@ fn applied(connection: &mut SqliteConnection) -> Result<BTreeSet<String>, OpenPr
     if application_id != APPLICATION_ID && !is_blank {
         return Err(OpenProblem::Foreign);
     }
-    let known: BTreeSet<String> = known()?.iter().map(version).collect();
+    let known: BTreeSet<String> = known.iter().map(version).collect();
     let versions: Vec<String> = applied.difference(&known).cloned().collect();
     if versions.is_empty() { Ok(applied) } else { Err(OpenProblem::Newer { versions }) }
 }
@@ -327,6 +349,47 @@ mod tests {
         assert_eq!(up(&path).unwrap(), []);
     }
 
+    /// Migrations that take away what the release before the last one needed, which nobody runs any more.
+    const CONTRACTIONS: [&str; 0] = [];
+
+    #[test]
+    fn each_migration_leaves_what_the_release_before_it_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = settings(&folder).path;
+        let steps = up(&path).unwrap();
+        let mut after = schema(&path);
+
+        for step in steps.into_iter().rev().map(|step| step.to_string()) {
+            down(&path).unwrap();
+            let before = schema(&path);
+            if !CONTRACTIONS.contains(&&*step) {
+                for (name, declared) in &before {
+                    let kept = after.get(name).unwrap_or_else(|| panic!("{step} removes {name}"));
+                    let added = added(declared, kept).unwrap_or_else(|| panic!("{step} changes {name}"));
+                    let may_be_left_out = !added.contains("NOT NULL") || added.contains("DEFAULT");
+                    assert!(
+                        may_be_left_out && !added.contains("CHECK"),
+                        "{step} asks more of {name}: {added}"
+                    );
+                }
+                let are_unique = after.iter().filter(|(_, declared)| declared.starts_with("CREATE UNIQUE"));
+                for (name, declared) in are_unique.filter(|(name, _)| !before.contains_key(*name)) {
+                    let table = declared.split(' ').skip_while(|word| *word != "ON").nth(1).unwrap();
+                    assert!(!before.contains_key(table), "{step} asks more of {table}: {name}");
+                }
+            }
+            after = before;
+        }
+    }
+
+    /// What a declaration has beyond an older one, if it is only columns.
+    fn added<'now>(before: &str, now: &'now str) -> Option<&'now str> {
+        match before.rsplit_once(')') {
+            Some((head, tail)) => now.strip_prefix(head)?.strip_suffix(tail)?.strip_suffix(')'),
+            None => (before == now).then_some(""),
+        }
+    }
+
     #[test]
     fn the_first_migration_marks_the_file_and_its_way_back_unmarks_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -387,7 +450,7 @@ mod tests {
                 }
             });
 
-            assert!(pending(&mut outsider(&settings.path)).unwrap().is_empty());
+            assert!(pending(&mut outsider(&settings.path), known().unwrap()).unwrap().is_empty());
         }
     }
 
@@ -416,7 +479,7 @@ mod tests {
             let ended = starter.wait_with_output().unwrap();
             assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
         }
-        assert!(pending(&mut outsider(&path)).unwrap().is_empty());
+        assert!(pending(&mut outsider(&path), known().unwrap()).unwrap().is_empty());
     }
 
     #[test]
@@ -533,7 +596,7 @@ mod tests {
         // No room for the tables.
         connection.batch_execute("PRAGMA max_page_count = 2").unwrap();
 
-        let problem = apply_pending(&mut connection).unwrap_err();
+        let problem = apply_pending(&mut connection, known).unwrap_err();
 
         assert!(matches!(problem, OpenProblem::Full), "{problem:?}");
         assert_eq!(schema(&path), BTreeMap::new());
