@@ -26,14 +26,17 @@ mod sqlite {
 mod postgres {
     mod laws;
 
-    // Those that are about accounts. The others are about files, HTTP and commands.
+    // Those that are about what the database keeps. The others are about files and HTTP.
     mod journeys {
         mod accounts;
+        mod audit;
+        mod backends;
         mod log;
+        mod migrations;
         mod own_account;
         mod sessions;
 
-        use crate::support::postgres::deployment;
+        use crate::support::postgres::{deployment, unmigrated};
     }
 
     pub(crate) use crate::support::postgres::fresh;

@@ -3,12 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
-use crate::support::server::{Deployment, Finished, Server};
-use crate::support::sqlite::tamper_with;
+use crate::support::server::{Deployment, Finished};
 
 #[tokio::test]
 async fn every_attempt_is_listed_with_its_request_and_a_plain_refresh_is_not() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     let asked = client.request("POST", "/api/signup").header("X-Request-Id", "sign-up-1");
     let asked = asked.header("User-Agent", "Sokoł/1.0 (ÄÖÜ)".as_bytes());
@@ -45,7 +44,7 @@ async fn every_attempt_is_listed_with_its_request_and_a_plain_refresh_is_not() {
 
 #[tokio::test]
 async fn a_list_can_be_of_one_name_and_since_some_time() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.log_in("ann", "before there was an ann").await;
     client.sign_up("ann", PASSWORD).await;
@@ -74,7 +73,7 @@ async fn a_list_can_be_of_one_name_and_since_some_time() {
 
 #[tokio::test]
 async fn what_anybody_can_send_without_end_is_counted_and_kept_in_few_events() {
-    let mut server = Server::start();
+    let mut server = super::deployment().serve();
     let client = Client::of(&server);
     for _ in 0..20 {
         client.me("no.good.token").await;
@@ -96,7 +95,7 @@ async fn what_anybody_can_send_without_end_is_counted_and_kept_in_few_events() {
 
 #[tokio::test]
 async fn what_was_answered_is_on_record_though_the_server_is_killed() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let deployment = server.deployment().clone();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
@@ -111,7 +110,7 @@ async fn what_was_answered_is_on_record_though_the_server_is_killed() {
 
 #[tokio::test]
 async fn a_log_is_proven_by_its_head_and_the_first_event_that_was_touched_is_named() {
-    let mut server = Server::start();
+    let mut server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
     for _ in 0..3 {
@@ -127,12 +126,12 @@ async fn a_log_is_proven_by_its_head_and_the_first_event_that_was_touched_is_nam
     assert_eq!((verified.code, verified.stdout.trim_end()), (0, head), "{verified:?}");
     assert_eq!(verify(deployment, &["--head", head]).code, 0);
 
-    tamper_with(deployment.folder(), "DELETE FROM audit_events WHERE number = 4");
+    deployment.tamper("DELETE FROM audit_events WHERE number = 4");
     assert_eq!(verify(deployment, &[]).code, 0, "nothing that is there tells of what is not");
     let cut_off = verify(deployment, &["--head", head]);
     assert_eq!(cut_off.code, 3);
     assert!(cut_off.stderr.contains("the log ends with event 3"), "{cut_off:?}");
-    tamper_with(deployment.folder(), "UPDATE audit_events SET reason = 'told' WHERE number = 2");
+    deployment.tamper("UPDATE audit_events SET reason = 'told' WHERE number = 2");
     let changed = verify(deployment, &[]);
     assert_eq!(changed.code, 3);
     assert!(changed.stderr.contains("event 2 was changed"), "{changed:?}");
@@ -145,7 +144,7 @@ async fn a_log_is_proven_by_its_head_and_the_first_event_that_was_touched_is_nam
 #[tokio::test]
 async fn a_log_holds_under_the_key_that_sealed_it_and_no_other() {
     let key = "Zt5cVb1mQ8wXe7yRu3iKo0pLa9sDf4gHj2kN";
-    let deployment = Deployment::new().set("AUTH_SESSION__REFRESH_KEY", key);
+    let deployment = super::deployment().set("AUTH_SESSION__REFRESH_KEY", key);
     let server = deployment.serve();
     Client::of(&server).sign_up("ann", PASSWORD).await;
     let changed = deployment.clone().set("AUTH_SESSION__REFRESH_KEY", "Qw9eRt2yUi5oPa8sDf1gHj4kLz7xCv0bNm3q");
@@ -159,7 +158,7 @@ async fn a_log_holds_under_the_key_that_sealed_it_and_no_other() {
 
 #[tokio::test]
 async fn who_deletes_an_account_leaves_no_address_and_the_log_is_whole() {
-    let server = Server::start();
+    let server = super::deployment().serve();
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
     client.log_in("ann", "wrong").await;

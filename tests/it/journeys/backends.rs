@@ -7,7 +7,7 @@ use reqwest::Body;
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Client, PASSWORD, exchange};
-use crate::support::server::{Deployment, Server};
+use crate::support::server::Deployment;
 
 /// Two backends: the identifier, the secret, and what `sha256sum` makes of the secret.
 const SHOP: (&str, &str) = ("shop", "Kq7wzmVx1plo94trrdhbn0cue5sTz9GfLa2");
@@ -21,7 +21,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 fn with_backends() -> Deployment {
     let clients = format!("{}:{SHOP_DIGEST}, {}:{STOCK_DIGEST}", SHOP.0, STOCK.0);
-    Deployment::new().set("AUTH_INTROSPECTION__CLIENTS", clients)
+    super::deployment().set("AUTH_INTROSPECTION__CLIENTS", clients)
 }
 
 /// Posts a form as it is.
@@ -326,7 +326,7 @@ async fn revoking_what_is_no_token_of_a_live_session_is_200_and_changes_nothing(
 #[tokio::test]
 async fn a_stranger_is_one_401_before_anything_else_is_looked_at_and_a_wrong_secret_put_on_record() {
     let server = with_backends().serve();
-    let unconfigured = Server::start();
+    let unconfigured = super::deployment().serve();
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
     let body = format!("token={token}");
@@ -529,7 +529,7 @@ async fn a_store_that_is_locked_by_somebody_else_revokes_nothing_and_says_so() {
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
 
-    let lock = crate::support::lock::Lock::take(&server.deployment().folder().join("data/auth.db"));
+    let lock = server.deployment().lock();
     let revoked = revoke(&client, &token).await;
     // Reading goes on beside a writer, although the first look at a token is to be noted.
     assert_eq!(introspect(&client, &token).await.json()["active"], true);

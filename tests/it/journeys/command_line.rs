@@ -295,48 +295,6 @@ fn an_answer_that_nobody_reads_is_no_error() {
 }
 
 #[test]
-fn the_schema_goes_up_and_down_and_says_where_it_is() {
-    // Production, and no secret: who migrates does not sign.
-    let deployment =
-        Deployment::new().set("AUTH_ENV", "production").set("AUTH_DATABASE__MIGRATE_ON_START", "false");
-    let applied = || {
-        let status = deployment.run(&["migrate", "status", "--json"]).json();
-        let status = status.as_array().unwrap().clone();
-        assert!(!status.is_empty());
-        status.iter().all(|migration| migration["applied"] == true)
-    };
-    let run = |command| {
-        let finished = deployment.run(&["migrate", command]);
-        assert_eq!(finished.code, 0, "{finished:?}");
-        finished.stdout
-    };
-
-    assert!(!applied());
-    assert!(run("up").starts_with("applied 0001_users"));
-    assert!(applied());
-    assert_eq!(run("up"), "nothing to apply\n");
-    assert!(run("redo").contains("0003_audit_events"));
-    assert!(run("status").contains("yes"));
-    assert!(run("down").contains("0003_audit_events"));
-    assert!(run("down").contains("0002_sessions"));
-    assert!(run("down").contains("0001_users"));
-    assert!(!applied());
-    assert_eq!(run("down"), "nothing to take back\n");
-}
-
-#[test]
-fn a_schema_that_is_not_up_to_date_stops_a_start_that_may_not_migrate() {
-    let deployment = Deployment::new().set("AUTH_DATABASE__MIGRATE_ON_START", "false");
-
-    for arguments in [&["serve"][..], &["users", "list"]] {
-        let refused = deployment.run(arguments);
-
-        assert_eq!(refused.code, 1, "{refused:?}");
-        assert!(refused.stderr.contains("migrate up"), "{refused:?}");
-    }
-}
-
-#[test]
 fn a_database_out_of_reach_stops_every_command_and_its_password_is_not_told() {
     let deployment = Deployment::new().set("AUTH_DATABASE__URL", "postgres://ann:xcanaryx@127.0.0.1:1/auth");
 

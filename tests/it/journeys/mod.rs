@@ -1,5 +1,5 @@
-//! What people do with the running binary. What they do with their accounts they do on every database, and such a
-//! journey begins with `super::deployment()`.
+//! What people do with the running binary. What comes to the database they do on every database, and such a journey
+//! begins with `super::deployment()`.
 
 use crate::support::server::Deployment;
 
@@ -14,6 +14,7 @@ mod http;
 mod keys;
 mod ledger;
 mod log;
+mod migrations;
 mod own_account;
 mod pages;
 mod sessions;
@@ -21,5 +22,10 @@ mod start_and_stop;
 
 /// An empty folder, and in it a database on SQLite.
 fn deployment() -> Deployment {
+    Deployment::new()
+}
+
+/// The same, where no migration was applied.
+fn unmigrated() -> Deployment {
     Deployment::new()
 }

@@ -1,9 +1,5 @@
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,17 +11,16 @@ use domain::{Nonce, PasswordHash, SessionId, UserId, Username};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use store_postgres::{PostgresStore, Url, migrations};
+use store_postgres::PostgresStore;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;
 
 use crate::support::attempts::tried;
 use crate::support::clock::StillClock;
-use crate::support::foreign::skip;
-use crate::support::postgres::{Cluster, Database, open_on};
+use crate::support::postgres::{Cluster, Database, Lock, open_on};
 use crate::support::runtime::runtime;
+use crate::support::way::Way;
 
 /// What a handler has, and so the longest that any answer may take.
 const HANDLER: Duration = Duration::from_secs(10);
@@ -93,7 +88,9 @@ async fn whoever_comes_when_all_connections_were_just_ended_is_answered() {
 
 #[tokio::test]
 async fn a_server_that_crashes_and_comes_back_is_found_again() {
-    let Some(cluster) = cluster("a_server_that_crashes_and_comes_back_is_found_again") else { return };
+    let Some(cluster) = Cluster::migrated("a_server_that_crashes_and_comes_back_is_found_again") else {
+        return;
+    };
     let (runtime, store, clock) = open(&cluster.url("postgres"));
     let ann = sign_up(&store, "ann").await;
 
@@ -115,7 +112,7 @@ async fn a_server_that_crashes_and_comes_back_is_found_again() {
 
 #[tokio::test]
 async fn a_server_that_is_paused_is_unavailable_in_time_and_serves_when_it_goes_on() {
-    let Some(cluster) = cluster("a_server_that_is_paused_is_unavailable_in_time") else { return };
+    let Some(cluster) = Cluster::migrated("a_server_that_is_paused_is_unavailable_in_time") else { return };
     let (runtime, store, clock) = open(&cluster.url("postgres"));
     let ann = sign_up(&store, "ann").await;
 
@@ -139,11 +136,11 @@ async fn a_server_that_is_paused_is_unavailable_in_time_and_serves_when_it_goes_
 
 #[tokio::test]
 async fn a_way_to_the_server_that_falls_silent_is_given_up_and_taken_anew() {
-    let Some(cluster) = cluster("a_way_to_the_server_that_falls_silent_is_given_up") else { return };
+    let Some(cluster) = Cluster::migrated("a_way_to_the_server_that_falls_silent_is_given_up") else {
+        return;
+    };
     let way = Way::to(&cluster.socket());
-    let url =
-        format!("postgres://postgres:wide%20green%20rivers%20hum@{}/postgres?sslmode=disable", way.address);
-    let (runtime, store, _) = open(&url);
+    let (runtime, store, _) = open(&way.url());
     let ann = sign_up(&store, "ann").await;
     // Several connections that are going to be of no use.
     join_all((0..8).map(|_| store.find(ann))).await;
@@ -165,7 +162,7 @@ async fn whoever_keeps_one_account_locked_keeps_nobody_from_the_others() {
     let database = Database::migrated();
     let (runtime, store, _) = open(&database.url());
     let (ann, bob) = (sign_up(&store, "ann").await, sign_up(&store, "bob").await);
-    let lock = Lock::take(&database.url(), "SELECT 1 FROM users WHERE username_key = 'ann' FOR UPDATE").await;
+    let lock = Lock::take(&database.url(), "SELECT 1 FROM users WHERE username_key = 'ann' FOR UPDATE");
 
     let (anns, bobs) = tokio::join!(
         in_time(join_all(
@@ -178,7 +175,7 @@ async fn whoever_keeps_one_account_locked_keeps_nobody_from_the_others() {
 
     assert!(anns.iter().all(is_unavailable));
     assert!(bobs.iter().all(|opening| matches!(opening, Ok(Opening::Done(_)))));
-    lock.release().await;
+    drop(lock);
     assert!(matches!(
         store.open(login(ann, 25), tried(Timestamp::UNIX_EPOCH)).await.unwrap(),
         Opening::Done(_)
@@ -242,7 +239,9 @@ async fn callers_who_leave_leave_no_transaction_open() {
 
 #[tokio::test]
 async fn of_several_servers_the_one_that_takes_changes_is_found() {
-    let Some(cluster) = cluster("of_several_servers_the_one_that_takes_changes_is_found") else { return };
+    let Some(cluster) = Cluster::migrated("of_several_servers_the_one_that_takes_changes_is_found") else {
+        return;
+    };
     let reader = Cluster::start("-c default_transaction_read_only=on").unwrap();
     let hosts = format!("{},{}", reader.url("postgres").split_once("host=").unwrap().1, {
         let url = cluster.url("postgres");
@@ -263,7 +262,9 @@ async fn of_several_servers_the_one_that_takes_changes_is_found() {
 
 #[tokio::test]
 async fn when_the_standby_becomes_the_primary_logins_go_on_and_nothing_answered_is_lost() {
-    let Some(primary) = cluster("when_the_standby_becomes_the_primary_logins_go_on") else { return };
+    let Some(primary) = Cluster::migrated("when_the_standby_becomes_the_primary_logins_go_on") else {
+        return;
+    };
     let standby = primary.standby();
     let folder = |cluster: &Cluster| cluster.socket().parent().unwrap().display().to_string();
     let url = format!("postgres://postgres@/postgres?host={},{}", folder(&primary), folder(&standby));
@@ -294,85 +295,6 @@ async fn when_the_standby_becomes_the_primary_logins_go_on_and_nothing_answered_
     assert!(opened.iter().all(|opened| live.iter().any(|session| session.id == *opened)), "{live:?}");
     runtime.shutdown_background();
     other_runtime.shutdown_background();
-}
-
-/// The way to a server, which may fall silent: what comes is taken and not passed on.
-struct Way {
-    address: SocketAddr,
-    silent: Arc<Mutex<Arc<AtomicBool>>>,
-}
-
-impl Way {
-    fn to(socket: &Path) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let silent = Arc::new(Mutex::new(Arc::new(AtomicBool::new(false))));
-        let (socket, of_new) = (socket.to_owned(), silent.clone());
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), UnixStream::connect(&socket).unwrap());
-                let silent = of_new.lock().unwrap().clone();
-                let (to, from) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-                let for_back = silent.clone();
-                thread::spawn(move || pass(from, to, &silent));
-                thread::spawn(move || pass(server, client, &for_back));
-            }
-        });
-        Self { address, silent }
-    }
-
-    /// From now on, also for those who come.
-    fn fall_silent(&self) {
-        self.silent.lock().unwrap().store(true, Ordering::SeqCst);
-    }
-
-    /// For those who come from now on.
-    fn speak(&self) {
-        *self.silent.lock().unwrap() = Arc::new(AtomicBool::new(false));
-    }
-}
-
-fn pass(mut from: impl Read, mut to: impl Write, silent: &AtomicBool) {
-    let mut bytes = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        if !silent.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-}
-
-/// Somebody else's transaction.
-struct Lock {
-    client: tokio_postgres::Client,
-    runtime: Runtime,
-}
-
-impl Lock {
-    async fn take(url: &str, statement: &str) -> Self {
-        let runtime = runtime();
-        let (url, statement) = (url.to_owned(), format!("BEGIN; {statement}"));
-        let client = runtime.spawn(async move {
-            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-            tokio::spawn(connection);
-            client.batch_execute(&statement).await.unwrap();
-            client
-        });
-        Self { client: client.await.unwrap(), runtime }
-    }
-
-    async fn release(self) {
-        self.client.batch_execute("ROLLBACK").await.unwrap();
-        self.runtime.shutdown_background();
-    }
-}
-
-fn cluster(test: &str) -> Option<Cluster> {
-    let cluster = Cluster::start("");
-    match &cluster {
-        Some(cluster) => _ = migrations::up(&Url::parse(&cluster.url("postgres")).unwrap()).unwrap(),
-        None => skip(test, "PostgreSQL's server of its own (apt install postgresql)"),
-    }
-    cluster
 }
 
 fn open(url: &str) -> (Runtime, PostgresStore, Arc<StillClock>) {

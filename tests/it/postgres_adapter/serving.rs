@@ -14,9 +14,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[tokio::test]
 async fn a_server_whose_database_is_away_says_so_in_time_and_serves_again_by_itself() {
     let database = Arc::new(Database::migrated());
-    let kept = database.clone();
-    let contents = move || kept.ask("SELECT users::text FROM users").concat().concat().into_bytes();
-    let server = Deployment::new().on(&database.url(), contents).serve();
+    let server = Deployment::new().on(database.clone()).serve();
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
 

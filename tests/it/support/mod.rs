@@ -5,6 +5,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod foreign;
+pub(crate) mod later;
 pub(crate) mod ledger;
 pub(crate) mod lock;
 #[cfg(postgres)]
@@ -13,4 +14,6 @@ pub(crate) mod pyjwt;
 pub(crate) mod runtime;
 pub(crate) mod server;
 pub(crate) mod sqlite;
+#[cfg(postgres)]
+pub(crate) mod way;
 pub(crate) mod workspace;

@@ -1,5 +1,6 @@
 //! A throw-away PostgreSQL, and stores on databases of their own in it.
 
+use std::any::Any;
 use std::io::{BufRead as _, BufReader};
 use std::ops::Deref;
 use std::os::unix::fs::chown;
@@ -7,7 +8,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, LazyLock};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
@@ -19,8 +22,10 @@ use tokio_util::task::TaskTracker;
 
 use super::attempts::audit_key;
 use super::clock::StillClock;
+use super::foreign::skip;
+use super::later;
 use super::runtime::runtime;
-use super::server::Deployment;
+use super::server::{Deployment, Elsewhere};
 
 /// Makes a cluster in the folder `$1`, a standby of the one in `$4` if there is that, starts it, says so, and waits until whoever began this is gone, however they
 /// went: then the pipe closes. What is stopped by then is woken, and takes everything with it.
@@ -49,7 +54,7 @@ const OPTIONS: &str = "-c fsync=off -c full_page_writes=off -c max_connections=3
 const PROGRAMS: Option<&str> = option_env!("POSTGRES_PROGRAMS");
 
 /// The password of the user `postgres`, for those who come over the network.
-const PASSWORD: &str = "wide green rivers hum";
+pub(super) const PASSWORD: &str = "wide green rivers hum";
 
 /// A server of our own, which goes when this does, or when the process ends.
 pub(crate) struct Cluster {
@@ -89,15 +94,14 @@ pub(crate) fn fresh() -> Store {
     open(Arc::new(Database::migrated()))
 }
 
+/// An empty folder, and a database of its own where no migration was applied.
+pub(crate) fn unmigrated() -> Deployment {
+    Deployment::new().on(Arc::new(Database::empty()))
+}
+
 /// An empty folder, and a database of its own.
 pub(crate) fn deployment() -> Deployment {
-    let database = Database::migrated();
-    let url = database.url();
-    Deployment::new().on(&url, move || {
-        let rows =
-            ["users", "sessions"].map(|table| database.ask(&format!("SELECT {table}::text FROM {table}")));
-        rows.concat().concat().concat().into_bytes()
-    })
+    Deployment::new().on(Arc::new(Database::migrated()))
 }
 
 impl Store {
@@ -240,6 +244,35 @@ impl Database {
     }
 }
 
+impl Elsewhere for Database {
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn contents(&self) -> Vec<u8> {
+        let tables = ["users", "sessions"];
+        tables
+            .map(|table| self.ask(&format!("SELECT {table}::text FROM {table}")))
+            .concat()
+            .concat()
+            .concat()
+            .into()
+    }
+
+    fn tamper(&self, sql: &str) {
+        self.ask(sql);
+    }
+
+    fn lock(&self) -> Box<dyn Any> {
+        Box::new(Lock::take(&self.url(), "LOCK TABLE users, sessions IN SHARE MODE"))
+    }
+
+    fn upgrade(&self, sql: &str) -> usize {
+        let folder = later::migrations("postgres", sql);
+        migrations::up_from(&Url::parse(&self.url()).unwrap(), folder.path()).unwrap().len()
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         // A server of our own is going to take all of them along.
@@ -278,6 +311,16 @@ impl Cluster {
     /// Starts a server with more options, which listens on a socket. None, where its programs are not installed.
     pub(crate) fn start(more: &str) -> Option<Self> {
         Self::start_in(Self::folder(), more)
+    }
+
+    /// A server with the schema as it is today, in its database `postgres`. Without its programs `test` is skipped.
+    pub(crate) fn migrated(test: &str) -> Option<Self> {
+        let cluster = Self::start("");
+        match &cluster {
+            Some(cluster) => _ = migrations::up(&Url::parse(&cluster.url("postgres")).unwrap()).unwrap(),
+            None => skip(test, "PostgreSQL's server of its own (apt install postgresql)"),
+        }
+        cluster
     }
 
     /// Starts a server that follows this one, and has this one wait for it at every commit.
@@ -421,6 +464,40 @@ fn unprivileged(program: &str) -> Command {
     command
 }
 
+/// Somebody else's transaction, until it is dropped.
+pub(crate) struct Lock {
+    end: Option<Sender<()>>,
+    holder: Option<JoinHandle<()>>,
+}
+
+impl Lock {
+    /// One that has done this and not committed it.
+    pub(crate) fn take(url: &str, statement: &str) -> Self {
+        let (url, statement) = (url.to_owned(), format!("BEGIN; {statement}"));
+        let ((end, ended), (took, taken)) = (mpsc::channel::<()>(), mpsc::channel());
+        let holder = thread::spawn(move || {
+            let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+                tokio::spawn(connection);
+                client.batch_execute(&statement).await.unwrap();
+                took.send(()).unwrap();
+                _ = ended.recv();
+                client.batch_execute("ROLLBACK").await.unwrap();
+            });
+        });
+        taken.recv().expect("a lock");
+        Self { end: Some(end), holder: Some(holder) }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        _ = self.holder.take().map(JoinHandle::join);
+    }
+}
+
 /// Runs statements on a connection of their own, wherever it is called from.
 pub(crate) fn execute(url: &str, statements: &str) -> Vec<Vec<String>> {
     let work = async {
@@ -436,7 +513,7 @@ pub(crate) fn execute(url: &str, statements: &str) -> Vec<Vec<String>> {
         };
         answers.into_iter().filter_map(row).collect()
     };
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         scope.spawn(move || runtime.block_on(work)).join().unwrap()
     })

@@ -3,6 +3,7 @@
 //! A [`Deployment`] is a folder and settings; it runs commands and starts servers, one after the other or
 //! several at once. A [`Server`] is one process that listens.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -17,6 +18,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::later;
+use super::lock::Lock;
+use super::sqlite;
+
 /// Far longer than anything takes here; a test that waits as long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,8 +30,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Deployment {
     folder: Arc<TempDir>,
     settings: Vec<(String, String)>,
-    /// What tells all that a database elsewhere keeps.
-    elsewhere: Option<Arc<dyn Fn() -> Vec<u8> + Send + Sync>>,
+    elsewhere: Option<Arc<dyn Elsewhere>>,
+}
+
+/// A database that is not in the folder.
+pub(crate) trait Elsewhere: Send + Sync {
+    fn url(&self) -> String;
+
+    /// All that it keeps.
+    fn contents(&self) -> Vec<u8>;
+
+    /// Does to it what somebody can who may write to it.
+    fn tamper(&self, sql: &str);
+
+    /// Keeps everybody from changing users and sessions, until it is dropped.
+    fn lock(&self) -> Box<dyn Any>;
+
+    /// Migrates it as a later release does that does this too, and tells how many migrations were applied.
+    fn upgrade(&self, sql: &str) -> usize;
 }
 
 /// A command that has ended.
@@ -83,18 +104,45 @@ impl Deployment {
         self
     }
 
-    /// Has it keep users in a database that is not in its folder, of which `contents` tells all that it keeps.
+    /// Has it keep users in a database that is not in its folder.
     #[cfg(postgres)]
-    pub(crate) fn on(self, url: &str, contents: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self { elsewhere: Some(Arc::new(contents)), ..self.set("AUTH_DATABASE__URL", url) }
+    pub(crate) fn on(self, database: Arc<dyn Elsewhere>) -> Self {
+        let url = database.url();
+        Self { elsewhere: Some(database), ..self.set("AUTH_DATABASE__URL", url) }
     }
 
     /// All that its database keeps.
     pub(crate) fn all_that_is_kept(&self) -> Vec<u8> {
         match &self.elsewhere {
-            Some(contents) => contents(),
+            Some(database) => database.contents(),
             None => fs::read(self.folder().join("data/auth.db")).unwrap(),
         }
+    }
+
+    /// Does to its database what somebody can who may write to it.
+    pub(crate) fn tamper(&self, sql: &str) {
+        match &self.elsewhere {
+            Some(database) => database.tamper(sql),
+            None => sqlite::tamper_with(self.folder(), sql),
+        }
+    }
+
+    /// Somebody else who is about to change users and sessions in its database and takes their time, until they are
+    /// dropped.
+    pub(crate) fn lock(&self) -> Box<dyn Any> {
+        match &self.elsewhere {
+            Some(database) => database.lock(),
+            None => Box::new(Lock::take(&self.folder().join("data/auth.db"))),
+        }
+    }
+
+    /// Migrates its database as a later release does that does this too, and tells how many migrations were applied.
+    pub(crate) fn upgrade(&self, sql: &str) -> usize {
+        if let Some(database) = &self.elsewhere {
+            return database.upgrade(sql);
+        }
+        let (path, folder) = (self.folder().join("data/auth.db"), later::migrations("sqlite", sql));
+        store_sqlite::migrations::up_from(&path, folder.path()).unwrap().len()
     }
 
     /// The folder it runs in.

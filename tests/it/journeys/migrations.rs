@@ -1,0 +1,104 @@
+//! How the schema changes, also beside servers that run.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::{join, join_all};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use crate::support::client::Client;
+use crate::support::later;
+use crate::support::ledger::{self, Account, Chance};
+
+/// What a later release may add: columns that may be empty or have a default, tables, and indices.
+const EXPANSION: &str = "
+    ALTER TABLE users ADD COLUMN locale text;
+    CREATE TABLE factors (user_id integer NOT NULL REFERENCES users (id) ON DELETE CASCADE, secret text NOT NULL);
+    ALTER TABLE sessions ADD COLUMN device text NOT NULL DEFAULT 'unknown';
+    CREATE INDEX sessions_of_device ON sessions (device);
+    ALTER TABLE audit_events ADD COLUMN device text;
+";
+
+#[tokio::test]
+async fn whoever_is_served_notices_nothing_of_a_later_migration_that_adds() {
+    let deployment = super::deployment().set("AUTH_SESSION__GRACE", "0s").set("AUTH_HASHING__DEADLINE", "9s");
+    let server = deployment.serve();
+    let client = Client::of(&server);
+    let mut chance = Chance(ledger::seed());
+    let mut accounts: Vec<_> = (0..8).map(|n| Account::new(format!("user{n}"), chance.next())).collect();
+    let (tell, mut done) = watch::channel(0_usize);
+    let is_over = AtomicBool::new(false);
+
+    let load = join_all(accounts.iter_mut().map(async |account| {
+        while !is_over.load(Ordering::SeqCst) {
+            let step = account.choose();
+            let answer = account.send(&client, step).await.unwrap();
+            account.settle(&answer);
+            assert_eq!(client.get("/health/ready").await.status, 200);
+            tell.send_modify(|done| *done += 1);
+        }
+    }));
+    let upgrade = async {
+        done.wait_for(|done| *done >= 200).await.unwrap();
+        let deployment = deployment.clone();
+        let applied = spawn_blocking(move || deployment.upgrade(EXPANSION)).await.unwrap();
+        assert_eq!(applied, 1);
+        let before = *done.borrow();
+        done.wait_for(|done| *done >= before + 400).await.unwrap();
+        is_over.store(true, Ordering::SeqCst);
+    };
+    join(load, upgrade).await;
+
+    join_all(accounts.iter_mut().map(|account| account.check(&client))).await;
+    // What serves may be the older release; what is started has to be the later one.
+    let refused = format!("the schema was made by a newer release (it has {})", later::VERSION);
+    for arguments in [&["serve"][..], &["users", "list"], &["audit", "verify"], &["migrate", "down"]] {
+        let started = deployment.run(arguments);
+        assert_eq!(started.code, 1, "{started:?}");
+        assert!(started.stderr.contains(&refused), "{started:?}");
+    }
+    assert_eq!(client.get("/health/ready").await.status, 200);
+    assert!(server.stop().success());
+}
+
+#[test]
+fn the_schema_goes_up_and_down_and_says_where_it_is() {
+    // Production, and no secret: who migrates does not sign.
+    let deployment =
+        super::unmigrated().set("AUTH_ENV", "production").set("AUTH_DATABASE__MIGRATE_ON_START", "false");
+    let applied = || {
+        let status = deployment.run(&["migrate", "status", "--json"]).json();
+        let status = status.as_array().unwrap().clone();
+        assert!(!status.is_empty());
+        status.iter().all(|migration| migration["applied"] == true)
+    };
+    let run = |command| {
+        let finished = deployment.run(&["migrate", command]);
+        assert_eq!(finished.code, 0, "{finished:?}");
+        finished.stdout
+    };
+
+    assert!(!applied());
+    assert!(run("up").starts_with("applied 0001_users"));
+    assert!(applied());
+    assert_eq!(run("up"), "nothing to apply\n");
+    assert!(run("redo").contains("0003_audit_events"));
+    assert!(run("status").contains("yes"));
+    assert!(run("down").contains("0003_audit_events"));
+    assert!(run("down").contains("0002_sessions"));
+    assert!(run("down").contains("0001_users"));
+    assert!(!applied());
+    assert_eq!(run("down"), "nothing to take back\n");
+}
+
+#[test]
+fn a_schema_that_is_not_up_to_date_stops_a_start_that_may_not_migrate() {
+    let deployment = super::unmigrated().set("AUTH_DATABASE__MIGRATE_ON_START", "false");
+
+    for arguments in [&["serve"][..], &["users", "list"]] {
+        let refused = deployment.run(arguments);
+
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("migrate up"), "{refused:?}");
+    }
+}
