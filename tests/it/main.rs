@@ -26,11 +26,12 @@ mod sqlite {
 mod postgres {
     mod laws;
 
-    // Those that are about what the database keeps. The others are about files and HTTP.
+    // Those that are about what the database keeps, and one that needs this one. The others are about files and HTTP.
     mod journeys {
         mod accounts;
         mod audit;
         mod backends;
+        mod instances;
         mod log;
         mod migrations;
         mod own_account;

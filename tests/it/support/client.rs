@@ -22,7 +22,7 @@ pub(crate) struct Client {
 }
 
 /// What was answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
