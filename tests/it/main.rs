@@ -26,7 +26,7 @@ mod sqlite {
 mod postgres {
     mod laws;
 
-    // Those that are about what the database keeps, and one that needs this one. The others are about files and HTTP.
+    // Those that are about what the database keeps, and two that need this one. The others are about files and HTTP.
     mod journeys {
         mod accounts;
         mod audit;
@@ -34,6 +34,7 @@ mod postgres {
         mod instances;
         mod log;
         mod migrations;
+        mod outages;
         mod own_account;
         mod sessions;
 
