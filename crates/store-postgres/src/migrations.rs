@@ -3,12 +3,16 @@
 //! Everything here blocks. Whatever runs, runs in one transaction, under an advisory lock: several instances may start
 //! on one database, and of them one applies what is pending while the others wait and find it done. The lock is the
 //! transaction's and not the session's, which a PgBouncer would give to somebody else.
+//!
+//! Others are served meanwhile. A migration that waits for a table keeps everybody from it who comes later, so it gives
+//! up soon, lets them have their turn and begins anew.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::migration::{MigrationConnection as _, MigrationSource};
@@ -35,6 +39,14 @@ const RECORD: &str = "__diesel_schema_migrations";
 
 /// "auth-api" in ASCII: the number of the lock.
 const LOCK: i64 = 0x6175_7468_2d61_7069;
+
+/// How long a migration waits for a table at a time: shorter than the two seconds that those wait whom it keeps waiting,
+/// and than the one after which a server looks for deadlocks, so that it is never the others who are sent away.
+const TURN: Duration = Duration::from_millis(500);
+
+/// How long the others have it in between, and how often a migration tries: for about a minute.
+const PAUSE: Duration = Duration::from_millis(1500);
+const TRIES: u32 = 30;
 
 /// One step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,8 +184,7 @@ fn apply_pending(
     if pending(connection, known()?)?.is_empty() {
         return Ok(Vec::new());
     }
-    connection.transaction(|connection| {
-        lock(connection)?;
+    alone(connection, |connection| {
         let pending = pending(connection, known()?)?;
         connection.setup()?;
         for step in &pending {
@@ -190,8 +201,7 @@ fn change_newest(
     if applied(connection, &known()?)?.is_empty() {
         return Ok(None);
     }
-    connection.transaction(|connection| {
-        lock(connection)?;
+    alone(connection, |connection| {
         let mut known = known()?;
         let applied = applied(connection, &known)?;
         known.retain(|step| applied.contains(&version(step)));
@@ -201,15 +211,44 @@ fn change_newest(
     })
 }
 
-/// Waits until nobody else migrates, and from then on not for long: whoever waits for a table keeps everybody from it
-/// who comes later.
+/// Does `work` in a transaction, while nobody else migrates. As often as a table that it needs is not to be had, it is
+/// done anew.
+fn alone<T>(
+    connection: &mut Blocking,
+    work: impl Fn(&mut Blocking) -> Result<T, OpenProblem>,
+) -> Result<T, OpenProblem> {
+    let mut tries = 1;
+    loop {
+        let mut begun = None;
+        let outcome = connection.transaction(|connection| {
+            lock(connection)?;
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "how long a server took; nothing is decided for a user"
+            )]
+            let now = Instant::now();
+            begun = Some(now);
+            work(connection)
+        });
+        // diesel does not tell the code of this error, and its words may be in any language. Whatever went wrong sooner
+        // was something else, and what took as long may be tried again, since nothing of it was done.
+        let may_have_waited = begun.is_some_and(|begun| begun.elapsed() >= TURN);
+        if outcome.is_ok() || !may_have_waited || tries == TRIES {
+            return outcome;
+        }
+        tries += 1;
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Waits until nobody else migrates, and from then on not for long.
 fn lock(connection: &mut Blocking) -> Result<(), OpenProblem> {
     // CockroachDB had no such lock for long. Where there is none, whoever migrates must be the only one to.
     let function = pg_proc::table.filter(pg_proc::proname.eq("pg_advisory_xact_lock")).count();
     if function.get_result::<i64>(connection)? > 0 {
         connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
     }
-    connection.batch_execute("SET LOCAL lock_timeout = '10s'")?;
+    connection.batch_execute(&format!("SET LOCAL lock_timeout = {}", TURN.as_millis()))?;
     Ok(())
 }
 

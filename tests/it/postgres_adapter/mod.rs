@@ -7,3 +7,4 @@ mod sealing;
 mod serving;
 mod tls;
 mod transactions;
+mod upgrading;

@@ -1,0 +1,115 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use store_postgres::{Url, migrations};
+use tokio::task::spawn_blocking;
+
+use crate::support::client::{Client, PASSWORD};
+use crate::support::later;
+use crate::support::postgres::{Database, Lock};
+use crate::support::server::Deployment;
+
+/// Migrations that take away what the release before the last one needed, which nobody runs any more.
+const CONTRACTIONS: [&str; 0] = [];
+
+#[tokio::test]
+async fn a_migration_that_waits_for_a_table_keeps_nobody_waiting_with_it() {
+    let database = Arc::new(Database::migrated());
+    let server = Deployment::new().on(database.clone()).serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    // Somebody who reads for long, as a dump does.
+    let reader = Lock::take(&database.url(), "SELECT count(*) FROM users, sessions, audit_events");
+
+    let url = Url::parse(&database.url()).unwrap();
+    let migrating = spawn_blocking(move || {
+        let later =
+            "ALTER TABLE audit_events ADD COLUMN device text; ALTER TABLE users ADD COLUMN locale text";
+        let folder = later::migrations("postgres", later);
+        migrations::up_from(&url, folder.path())
+    });
+    let mut waited = 0;
+    while waited < 3 {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'";
+        let is_waiting = database.ask(waiting) != [["0"]];
+        // A login writes to the very table, and does not fail for it.
+        assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
+        assert_eq!(client.me(&token).await.status, 200);
+        assert_eq!(client.get("/health/ready").await.status, 200);
+        waited += usize::from(is_waiting);
+        assert!(!migrating.is_finished());
+    }
+    drop(reader);
+
+    assert_eq!(migrating.await.unwrap().unwrap().len(), 1);
+    assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
+}
+
+#[test]
+fn a_migration_that_fails_for_another_reason_says_so_at_once_and_leaves_nothing() {
+    let database = Database::migrated();
+    let url = Url::parse(&database.url()).unwrap();
+    let folder = later::migrations("postgres", "CREATE TABLE half (done text); SELECT 1 / 0");
+
+    let failed = migrations::up_from(&url, folder.path()).unwrap_err();
+
+    assert!(format!("{failed:?}").contains("division by zero"), "{failed:?}");
+    assert_eq!(database.ask("SELECT count(*) FROM pg_tables WHERE tablename = 'half'"), [["0"]]);
+    assert_eq!(migrations::up(&url).unwrap(), []);
+}
+
+#[test]
+fn each_migration_leaves_what_the_release_before_it_needs() {
+    let database = Database::migrated();
+    let url = Url::parse(&database.url()).unwrap();
+    let steps = migrations::status(&url).unwrap();
+    let mut after = (columns(&database), rules(&database));
+
+    for step in steps.into_iter().rev().map(|status| status.migration) {
+        assert_eq!(migrations::down(&url).unwrap(), Some(step.clone()));
+        let before = (columns(&database), rules(&database));
+        if !CONTRACTIONS.contains(&&*step.to_string()) {
+            for (column, shape) in &before.0 {
+                assert_eq!(after.0.get(column), Some(shape), "{step} changes {column:?}");
+            }
+            let is_old = |table: &str| before.0.keys().any(|(old, _)| old == table);
+            for ((table, column), (_, may_be_left_out)) in &after.0 {
+                let is_new = !before.0.contains_key(&(table.clone(), column.clone()));
+                assert!(
+                    !is_new || !is_old(table) || *may_be_left_out,
+                    "{step}: {table}.{column} is asked of releases that do not know it"
+                );
+            }
+            for (rule, table) in &after.1 {
+                let is_new = !before.1.contains_key(rule);
+                assert!(!is_new || !is_old(table), "{step} asks more of {table}: {rule}");
+            }
+        }
+        after = before;
+    }
+}
+
+/// Each column by its table and name: its type, and whether a row may be added that says nothing of it.
+fn columns(database: &Database) -> BTreeMap<(String, String), (String, bool)> {
+    let rows = database.ask(
+        "SELECT table_name, column_name, udt_name || ' ' || is_nullable,
+             is_nullable = 'YES' OR column_default IS NOT NULL OR is_identity = 'YES'
+         FROM information_schema.columns WHERE table_schema = 'public' AND table_name NOT LIKE '\\_\\_%'",
+    );
+    let column = |row: Vec<String>| match <[String; 4]>::try_from(row) {
+        Ok([table, name, shape, may_be_left_out]) => ((table, name), (shape, may_be_left_out == "t")),
+        Err(row) => panic!("{row:?}"),
+    };
+    rows.into_iter().map(column).collect()
+}
+
+/// What the tables refuse, each with its table: constraints, and indices that are unique.
+fn rules(database: &Database) -> BTreeMap<String, String> {
+    let rows = database.ask(
+        "SELECT conname || ' ' || pg_get_constraintdef(oid), conrelid::regclass::text FROM pg_constraint
+             WHERE connamespace = 'public'::regnamespace AND conrelid <> 0
+         UNION ALL SELECT indexdef, tablename FROM pg_indexes
+             WHERE schemaname = 'public' AND indexdef LIKE 'CREATE UNIQUE%'",
+    );
+    rows.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
+}
