@@ -274,6 +274,43 @@ async fn what_points_to_a_person_goes_with_the_account_and_the_chain_holds() {
 }
 
 #[tokio::test]
+async fn nothing_points_to_a_person_whose_account_was_deleted_while_it_was_written() {
+    let store = super::fresh();
+    let other = store.another();
+    let mut gone = Vec::new();
+
+    for round in 0..40 {
+        let name = format!("user{round}");
+        let user = logged_in(&*store, &name, 10 * round).await;
+        let about = |action| tried_to(action, Subject::User(user.id), time(1));
+        let late = || vec![about(Action::ShowToken).ended(Outcome::Refused("session_over"))];
+        let deleting = async {
+            if round % 2 == 0 {
+                let by_name = tried_to(Action::Delete, Subject::Name(key(&name)), time(1));
+                _ = other.delete(key(&name), by_name).await.unwrap();
+            } else {
+                _ = other.close_account(user.id, 0, about(Action::CloseAccount)).await.unwrap();
+            }
+        };
+        let logging_in = async {
+            _ = store.open(login(user.id, 10 * round + 1, 0), about(Action::LogIn)).await.unwrap();
+        };
+        let (appended, there, ..) =
+            tokio::join!(store.append(late()), other.append(late()), deleting, logging_in, other.head());
+        appended.unwrap();
+        there.unwrap();
+        gone.push(user.id);
+    }
+
+    let kept = all(&*store).await;
+    assert!(kept.len() >= 40 * 6, "{}", kept.len());
+    for entry in kept.iter().filter(|entry| entry.user.is_some()) {
+        assert!(gone.contains(&entry.user.unwrap()) && entry.client.is_none(), "{entry:?}");
+    }
+    assert_eq!(store.inspect(None).await.unwrap(), Ok(other.head().await.unwrap()));
+}
+
+#[tokio::test]
 async fn old_events_go_and_what_is_left_is_proven() {
     let store = super::fresh();
     for second in 0..10 {

@@ -6,13 +6,13 @@ use domain::ports::{
     Shown, UserRepo,
 };
 use domain::{
-    ClientNetwork, EndCause, Generation, Lineage, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Misuse, Nonce,
-    PasswordHash, Session, SessionId, SessionRules, User, UserAgent, UserId, Username, UsernameKey,
+    Action, ClientNetwork, EndCause, Generation, Lineage, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Misuse, Nonce,
+    PasswordHash, Session, SessionId, SessionRules, Subject, User, UserAgent, UserId, Username, UsernameKey,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::support::attempts::tried;
+use crate::support::attempts::{tried, tried_to};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -365,6 +365,45 @@ async fn nothing_is_alive_after_an_ending_that_raced_with_a_refresh_or_a_login()
         for number in 1..=3 {
             assert_eq!(show(&*store, 2 * round + 1, number, 1).await, Rotation::Over, "{round}");
         }
+    }
+}
+
+#[tokio::test]
+async fn whoever_ends_sessions_while_their_account_is_deleted_is_answered_and_both_are_gone() {
+    let store = super::fresh();
+    let other = store.another();
+
+    for round in 0..60 {
+        let name = format!("user{round}");
+        let first = 10 * round + 1;
+        let user = logged_in(&*store, &name, first).await;
+        for number in first + 1..first + 5 {
+            open(&*store, login(user.id, number, 0)).await;
+        }
+        let about = || tried_to(Action::LogOut, Subject::User(user.id), time(1));
+        let deleting = async {
+            match round % 2 {
+                0 => _ = other.delete(key(&name), about()).await.unwrap(),
+                _ => _ = other.close_account(user.id, 0, about()).await.unwrap(),
+            }
+        };
+        let one = store.end(id(first), user.id, EndCause::LoggedOut, about());
+        let all = async {
+            let but = (round % 3 == 0).then(|| id(first + 4));
+            store.end_all(user.id, but, EndCause::Revoked, about()).await.unwrap()
+        };
+        let seeing = store.mark_seen(id(first + 2), generation(1));
+        let refreshing = other.rotate(shown(first + 1, 1, 1), about());
+
+        // Whichever comes first, each of them is done, or finds nothing to do.
+        let (one, _, (), refreshed, seen) = tokio::join!(one, all, deleting, refreshing, seeing);
+        assert!(one.is_ok() && refreshed.is_ok() && seen.is_ok(), "{round}: {one:?} {refreshed:?} {seen:?}");
+
+        for number in first..first + 5 {
+            assert_eq!(store.look_up(id(number)).await.unwrap(), None, "{round}");
+        }
+        let again = store.end_all(user.id, None, EndCause::Revoked, tried(time(2))).await.unwrap();
+        assert_eq!((again, store.find(user.id).await.unwrap()), (EndingAll(0), None), "{round}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod opening;
 mod outages;
+mod races;
 mod sealing;
 mod serving;
 mod tls;

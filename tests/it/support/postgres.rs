@@ -386,6 +386,11 @@ impl Cluster {
         self.folder.join(".s.PGSQL.5432")
     }
 
+    /// What it has told of itself up to now.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
     /// Stops it as a power cut would.
     pub(crate) fn crash(&self) {
         self.control(&["--mode=immediate", "stop"]);
