@@ -72,8 +72,12 @@ impl Pool {
     /// Has every connection that was used before now asked before it is used again.
     #[expect(clippy::disallowed_methods, reason = "it is compared with the times that the pool itself took")]
     pub(crate) fn doubt(&self) {
-        *self.connections.manager().doubted.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Instant::now());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the pool tells by this clock when a connection was used"
+        )]
+        let now = Instant::now();
+        *self.connections.manager().doubted.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
     /// Lends nothing any more, and closes what nobody has.
