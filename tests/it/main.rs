@@ -37,6 +37,7 @@ mod postgres {
         mod outages;
         mod own_account;
         mod sessions;
+        mod users;
 
         use crate::support::postgres::{deployment, unmigrated};
     }

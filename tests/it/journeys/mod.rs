@@ -19,6 +19,7 @@ mod own_account;
 mod pages;
 mod sessions;
 mod start_and_stop;
+mod users;
 
 /// An empty folder, and in it a database on SQLite.
 fn deployment() -> Deployment {

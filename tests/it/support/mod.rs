@@ -8,6 +8,7 @@ pub(crate) mod foreign;
 pub(crate) mod later;
 pub(crate) mod ledger;
 pub(crate) mod lock;
+pub(crate) mod operator;
 #[cfg(postgres)]
 pub(crate) mod postgres;
 pub(crate) mod pyjwt;
