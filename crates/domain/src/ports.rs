@@ -199,6 +199,9 @@ pub trait Hasher: Send + Sync {
         hash: Option<PasswordHash>,
         requester: Requester,
     ) -> Result<Verification, HasherError>;
+
+    /// Whether a password could be verified with this hash, wherever it was made. Waits for nothing.
+    fn inspect(&self, hash: &PasswordHash) -> Result<(), UnusableHash>;
 }
 
 /// Makes access tokens and reads them back.
@@ -494,6 +497,24 @@ pub enum Verification {
     Match,
     /// The password, in a hash of an older cost or format.
     MatchStale,
+}
+
+/// Why no password can be verified with a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum UnusableHash {
+    /// Another algorithm's, or damaged.
+    #[error("the hash is of no format that is known here")]
+    Format,
+    /// It takes too much work, or too little.
+    #[error("the hash has a cost of {cost}, and {least} to {most} are accepted")]
+    Cost {
+        /// Its cost.
+        cost: u32,
+        /// The lowest that is accepted.
+        least: u32,
+        /// The highest.
+        most: u32,
+    },
 }
 
 /// Something an adapter rests on did not do its part. Two variants, because there are two answers.

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::alphabet::BCRYPT;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use domain::ports::UnusableHash;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -94,6 +95,19 @@ impl Salt {
 impl StoredHash {
     /// Reads a hash; nothing when it is of no format we know or of a cost beyond the bounds.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::inspect(text).ok()
+    }
+
+    /// Reads a hash, or tells what is the matter with it.
+    pub(crate) fn inspect(text: &str) -> Result<Self, UnusableHash> {
+        let stored = Self::of_any_cost(text).ok_or(UnusableHash::Format)?;
+        if (LOWEST_COST..=MAX_COST).contains(&stored.cost) {
+            return Ok(stored);
+        }
+        Err(UnusableHash::Cost { cost: stored.cost, least: LOWEST_COST, most: MAX_COST })
+    }
+
+    fn of_any_cost(text: &str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix(SHA256_PREFIX) {
             let (cost, rest) = rest.split_once('$')?;
             let (salt, digest) = rest.split_once('$')?;
@@ -113,7 +127,7 @@ impl StoredHash {
         if cost.is_empty() || !cost.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
         }
-        let cost = cost.parse().ok().filter(|cost| (LOWEST_COST..=MAX_COST).contains(cost))?;
+        let cost = cost.parse().ok()?;
         let digest = BASE64.decode(digest).ok()?.try_into().ok()?;
         Some(Self { scheme, cost, salt: Salt::parse(salt)?, digest })
     }
@@ -195,6 +209,19 @@ mod tests {
         ] {
             assert_eq!(StoredHash::parse(text), None, "{text:.80}");
         }
+    }
+
+    #[test]
+    fn a_cost_beyond_the_bounds_is_told_from_another_format() {
+        let inspect = |text: &str| StoredHash::inspect(text).map(|stored| stored.cost);
+        let beyond = |cost| Err(UnusableHash::Cost { cost, least: 4, most: 16 });
+
+        assert_eq!(inspect(&format!("$2b$16${SALT}{DIGEST}")), Ok(16));
+        assert_eq!(inspect(&format!("$2b$17${SALT}{DIGEST}")), beyond(17));
+        assert_eq!(inspect(&format!("$2y$03${SALT}{DIGEST}")), beyond(3));
+        assert_eq!(inspect(&format!("$bcrypt-sha256$v=2,t=2b,r=31${SALT}${DIGEST}")), beyond(31));
+        assert_eq!(inspect(&format!("$2b$17${SALT}{DIGEST}x")), Err(UnusableHash::Format));
+        assert_eq!(inspect("$argon2id$v=19$m=65536,t=3,p=4$c2FsdA$aGFzaA"), Err(UnusableHash::Format));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::ports::{Clock, Entropy, Hasher, HasherError, NewHash, PortError, Requester, Verification};
+use domain::ports::{
+    Clock, Entropy, Hasher, HasherError, NewHash, PortError, Requester, UnusableHash, Verification,
+};
 use domain::{NewPassword, Password, PasswordHash};
 use thiserror::Error;
 
@@ -183,6 +185,10 @@ impl Hasher for BcryptHasher {
     ) -> Result<Verification, HasherError> {
         let verify = Verify::new(&password, hash.as_ref(), self.cost);
         Ok(self.hashers.run(requester, self.hashers.due(), verify).await?)
+    }
+
+    fn inspect(&self, hash: &PasswordHash) -> Result<(), UnusableHash> {
+        StoredHash::inspect(hash.as_str()).map(|_| ())
     }
 }
 

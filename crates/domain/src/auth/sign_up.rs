@@ -98,7 +98,7 @@ mod tests {
     use futures_util::future::join;
 
     use super::*;
-    use crate::ports::{Hasher, MockHasher, MockUserRepo, Ports, Verification};
+    use crate::ports::{Hasher, MockHasher, MockUserRepo, Ports, UnusableHash, Verification};
     use crate::testing::{self, ann, auth, broken, hash, noon, origin, password, ports, username};
     use crate::{NewPassword, Subject};
 
@@ -160,6 +160,10 @@ mod tests {
             _: Requester,
         ) -> Result<Verification, HasherError> {
             unreachable!("nobody logs in")
+        }
+
+        fn inspect(&self, _: &PasswordHash) -> Result<(), UnusableHash> {
+            unreachable!("nobody is imported")
         }
     }
 
