@@ -8,6 +8,7 @@
 
 mod audit;
 mod auth;
+mod import;
 mod network;
 mod password;
 pub mod ports;
@@ -29,6 +30,7 @@ pub use auth::{
     Farewell, Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal,
     RenameError, Rules, SetPasswordError, SignUpError, UnknownClient, WhoamiError,
 };
+pub use import::{Admission, Candidate, Conflict, Importation, ImportedUser, Numbers, Unimportable};
 pub use network::ClientNetwork;
 pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,

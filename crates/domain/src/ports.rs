@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     AccessClaims, AccessToken, Account, Attempt, AuditEntry, Bearer, ClientNetwork, EndCause, Event,
-    Generation, Grant, InvalidToken, Link, Misuse, NewPassword, Nonce, Password, PasswordHash,
-    PasswordProblem, PublicKeySet, RefreshClaim, Session, SessionId, SessionRules, Tampering, User,
-    UserAgent, UserId, Username, UsernameKey,
+    Generation, Grant, Importation, ImportedUser, InvalidToken, Link, Misuse, NewPassword, Nonce, Password,
+    PasswordHash, PasswordProblem, PublicKeySet, RefreshClaim, Session, SessionId, SessionRules, Tampering,
+    User, UserAgent, UserId, Username, UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -65,8 +65,21 @@ pub trait UserRepo: Send + Sync {
     /// The account of this name.
     async fn find_by_name(&self, name: UsernameKey) -> Result<Option<Account>, PortError>;
 
+    /// The accounts of these names, in any order.
+    async fn find_by_names(&self, names: Vec<UsernameKey>) -> Result<Vec<Account>, PortError>;
+
+    /// The highest number that was ever given, or skipped; 0 before the first.
+    async fn last_number(&self) -> Result<UserId, PortError>;
+
     /// Up to `limit` accounts with numbers above `after`, by number.
     async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError>;
+
+    /// Takes users in as they are, with fresh credentials' epochs, and tells in the same order what each came to: one
+    /// whose name somebody has is [compared](ImportedUser::compared_with) and changes nothing, and a number that is to
+    /// be kept is one that comes [after](ImportedUser::after) all that were given. Whoever signs up later gets a greater
+    /// one. A few hundred at once are a transaction that lets others write in time.
+    async fn import(&self, users: Vec<ImportedUser>, attempt: Attempt)
+    -> Result<Vec<Importation>, PortError>;
 
     /// Keeps `new` for `old`, another encoding of the same password; does nothing when `old` is not there any
     /// more, since whoever changed it knew better.

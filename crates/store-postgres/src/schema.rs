@@ -23,6 +23,14 @@ diesel::table! {
     }
 }
 
+// Where users' numbers come from.
+diesel::table! {
+    users_id_seq (last_value) {
+        last_value -> BigInt,
+        is_called -> Bool,
+    }
+}
+
 diesel::table! {
     sessions (id) {
         id -> Uuid,

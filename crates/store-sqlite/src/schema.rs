@@ -87,6 +87,14 @@ diesel::table! {
     }
 }
 
+// The highest number that AUTOINCREMENT ever gave in a table (<https://www.sqlite.org/autoinc.html>).
+diesel::table! {
+    sqlite_sequence (name) {
+        name -> Text,
+        seq -> BigInt,
+    }
+}
+
 // Pragmas as tables (<https://www.sqlite.org/pragma.html#pragfunc>), so that the DSL can read them.
 diesel::table! {
     pragma_application_id (application_id) {

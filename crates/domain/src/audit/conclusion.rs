@@ -5,7 +5,7 @@ use super::{Action, Attempt, Event, Outcome, Subject};
 use crate::ports::{
     Change, ConfirmedChange, Ending, EndingAll, Insertion, Opening, Renaming, Reuse, Rotation,
 };
-use crate::{Refusal, UserId};
+use crate::{Importation, Refusal, UserId};
 
 /// How something ended that is to be on record.
 pub trait Conclusion {
@@ -111,6 +111,17 @@ impl Conclusion for EndingAll {
 
     fn is_kept(&self) -> bool {
         self.0 > 0
+    }
+}
+
+impl Conclusion for Importation {
+    /// Whoever was there already is no news.
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        match self {
+            Self::Done(id) => Some(succeeded(attempt, *id)),
+            Self::AlreadyThere => None,
+            Self::Refused(conflict) => Some(attempt.ended(Outcome::Refused(conflict.as_str()))),
+        }
     }
 }
 

@@ -93,6 +93,10 @@ pub enum Action {
     SetPassword,
     /// An operator deletes an account.
     Delete,
+    /// An operator takes in somebody who comes from elsewhere.
+    Import,
+    /// An operator takes all accounts out, with the hashes of their passwords.
+    Export,
 }
 
 /// How an attempt ends.
@@ -192,6 +196,8 @@ impl Action {
             Self::Enable => "enable",
             Self::SetPassword => "set_password",
             Self::Delete => "delete",
+            Self::Import => "import",
+            Self::Export => "export",
         }
     }
 }

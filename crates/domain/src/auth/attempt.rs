@@ -98,6 +98,45 @@ impl UnderWay {
         made
     }
 
+    /// Has a store make several changes at once, the first of them about the first of `subjects`, and so on.
+    pub(super) async fn make_each<T, Change>(
+        mut self,
+        subjects: Vec<Subject>,
+        change: impl FnOnce(Attempt) -> Change,
+    ) -> Result<Vec<T>, PortError>
+    where
+        T: Conclusion,
+        Change: Future<Output = Result<Vec<T>, PortError>>,
+    {
+        let attempt = self.decided();
+        let made = change(attempt.clone()).await;
+        self.is_open = false;
+        match &made {
+            Ok(all) => {
+                let concluded = subjects
+                    .into_iter()
+                    .zip(all)
+                    .filter_map(|(subject, done)| done.conclude(Attempt { subject, ..attempt.clone() }));
+                concluded.for_each(|event| self.record.stream.publish(event));
+            }
+            Err(_) => self.record.count(attempt.ended(Outcome::Failed)),
+        }
+        made
+    }
+
+    /// It is going to succeed, and nothing is changed by it. When that cannot be kept, it does not.
+    pub(super) async fn grant(mut self) -> Result<(), PortError> {
+        let attempt = self.decided();
+        let event = attempt.clone().ended(Outcome::Success);
+        let kept = self.record.log.append(vec![event.clone()]).await;
+        self.is_open = false;
+        match &kept {
+            Ok(()) => self.record.stream.publish(event),
+            Err(_) => self.record.count(attempt.ended(Outcome::Failed)),
+        }
+        kept
+    }
+
     /// It was refused after work was done for it. When that cannot be kept, whoever made the attempt is not to
     /// learn how it ended.
     pub(super) async fn refuse(mut self, reason: &'static str) -> Result<(), PortError> {

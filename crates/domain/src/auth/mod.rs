@@ -7,6 +7,7 @@ mod change_password;
 mod client;
 mod close_account;
 mod confirm;
+mod import;
 mod introspect;
 mod live_sessions;
 mod log_in;

@@ -28,6 +28,17 @@ pub(crate) async fn record(
     }
 }
 
+/// Keeps what several attempts came to, likewise.
+pub(crate) async fn record_all<'done, T: Conclusion + 'done>(
+    connection: &mut AsyncPgConnection,
+    key: &AuditKey,
+    attempts: impl Iterator<Item = (Attempt, &'done T)>,
+) -> Result<(), StoreError> {
+    let kept = attempts.filter(|(_, done)| done.is_kept());
+    let events: Vec<_> = kept.filter_map(|(attempt, done)| done.conclude(attempt)).collect();
+    if events.is_empty() { Ok(()) } else { append(connection, key, &events).await }
+}
+
 pub(super) async fn append(
     connection: &mut AsyncPgConnection,
     key: &AuditKey,

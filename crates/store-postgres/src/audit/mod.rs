@@ -27,7 +27,7 @@ use domain::{
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
-pub(crate) use self::changes::record;
+pub(crate) use self::changes::{record, record_all};
 use crate::PostgresStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;

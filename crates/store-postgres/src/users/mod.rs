@@ -1,16 +1,20 @@
 //! Users as rows: what is looked up, what is changed, and what a row must be.
 
 mod changes;
+mod import;
 mod lookups;
 
 use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
 use diesel::{Queryable, Selectable};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
-use domain::{Account, Attempt, PasswordHash, User, UserId, Username, UsernameKey};
+use domain::{
+    Account, Attempt, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
+};
 use futures_util::FutureExt as _;
 
 use crate::PostgresStore;
+use crate::audit;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::users;
@@ -36,9 +40,39 @@ impl UserRepo for PostgresStore {
         Ok(self.read(name, |connection, name| lookups::find_by_name(connection, name).boxed()).await?)
     }
 
+    async fn find_by_names(&self, names: Vec<UsernameKey>) -> Result<Vec<Account>, PortError> {
+        let query = self.read(names, |connection, names| lookups::find_by_names(connection, names).boxed());
+        Ok(query.await?)
+    }
+
+    async fn last_number(&self) -> Result<UserId, PortError> {
+        Ok(self.read((), |connection, ()| lookups::last_number(connection).boxed()).await?)
+    }
+
     async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError> {
         let page = (after, limit);
         Ok(self.read(page, |connection, page| lookups::list(connection, page.0, page.1).boxed()).await?)
+    }
+
+    async fn import(
+        &self,
+        users: Vec<ImportedUser>,
+        attempt: Attempt,
+    ) -> Result<Vec<Importation>, PortError> {
+        let work = self.write(
+            (users, attempt, self.inside.audit_key.clone()),
+            |connection, (users, attempt, key)| {
+                async move {
+                    let done = import::import(connection, users).await?;
+                    let parts = users.iter().map(|user| user.part_of(attempt)).zip(&done);
+                    audit::record_all(connection, key, parts).await?;
+                    Ok(done)
+                }
+                .boxed()
+            },
+            |_, _| Concerns::Nobody,
+        );
+        Ok(work.await?)
     }
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {

@@ -6,10 +6,11 @@ use diesel::prelude::*;
 use diesel::result::DatabaseErrorKind;
 use diesel::sql_types::BigInt;
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, Renaming};
-use domain::{Account, EndCause, PasswordHash, UserId, Username, UsernameKey};
+use domain::{Account, EndCause, Importation, ImportedUser, PasswordHash, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
 use super::Row;
+use super::lookups::{find_by_name, last_number};
 use crate::error::StoreError;
 use crate::schema::users;
 use crate::sessions::changes::{add, end_all};
@@ -35,6 +36,33 @@ pub(super) fn insert(connection: &mut SqliteConnection, user: &NewUser) -> Resul
         Some(row) => Ok(Insertion::Done(Account::try_from(row)?.user)),
         None => Ok(Insertion::UsernameTaken),
     }
+}
+
+/// The writer holds the only write lock there is, so what is looked up here is still so when it is decided upon.
+pub(super) fn import(
+    connection: &mut SqliteConnection,
+    user: &ImportedUser,
+) -> Result<Importation, StoreError> {
+    if let Some(there) = find_by_name(connection, user.name.key())? {
+        return Ok(user.compared_with(&there));
+    }
+    if let Some(refused) = user.after(last_number(connection)?) {
+        return Ok(refused);
+    }
+    // A number that is said becomes the last one that was given.
+    let id = diesel::insert_into(users::table)
+        .values((
+            user.id.map(|id| users::id.eq(id.0)),
+            users::username.eq(user.name.as_typed()),
+            users::username_key.eq(user.name.key().as_str()),
+            users::password_hash.eq(user.password_hash.as_str()),
+            users::created_at.eq(user.created_at.as_microsecond()),
+            users::updated_at.eq(user.updated_at.as_microsecond()),
+            users::disabled_at.eq(user.disabled_at.map(Timestamp::as_microsecond)),
+        ))
+        .returning(users::id)
+        .get_result(connection)?;
+    Ok(Importation::Done(UserId(id)))
 }
 
 pub(super) fn rehash(

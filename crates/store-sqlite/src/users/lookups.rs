@@ -5,7 +5,7 @@ use domain::{Account, UserId, UsernameKey};
 
 use super::Row;
 use crate::error::StoreError;
-use crate::schema::users;
+use crate::schema::{sqlite_sequence, users};
 
 pub(super) fn find(reader: &mut SqliteConnection, id: UserId) -> Result<Option<Account>, StoreError> {
     account(users::table.find(id.0).select(Row::as_select()).get_result(reader))
@@ -19,16 +19,32 @@ pub(super) fn find_by_name(
     account(named.select(Row::as_select()).get_result(reader))
 }
 
+pub(super) fn find_by_names(
+    reader: &mut SqliteConnection,
+    names: &[UsernameKey],
+) -> Result<Vec<Account>, StoreError> {
+    let named = users::table.filter(users::username_key.eq_any(names.iter().map(UsernameKey::as_str)));
+    accounts(named.select(Row::as_select()).load(reader))
+}
+
+pub(super) fn last_number(reader: &mut SqliteConnection) -> Result<UserId, StoreError> {
+    let given = sqlite_sequence::table.find("users").select(sqlite_sequence::seq);
+    Ok(UserId(given.get_result(reader).optional()?.unwrap_or(0)))
+}
+
 pub(super) fn list(
     reader: &mut SqliteConnection,
     after: UserId,
     limit: u32,
 ) -> Result<Vec<Account>, StoreError> {
     let page = users::table.filter(users::id.gt(after.0)).order(users::id).limit(limit.into());
-    let rows: Vec<Row> = page.select(Row::as_select()).load(reader)?;
-    Ok(rows.into_iter().map(Account::try_from).collect::<Result<_, _>>()?)
+    accounts(page.select(Row::as_select()).load(reader))
 }
 
 fn account(row: QueryResult<Row>) -> Result<Option<Account>, StoreError> {
     Ok(row.optional()?.map(Account::try_from).transpose()?)
+}
+
+fn accounts(rows: QueryResult<Vec<Row>>) -> Result<Vec<Account>, StoreError> {
+    Ok(rows?.into_iter().map(Account::try_from).collect::<Result<_, _>>()?)
 }

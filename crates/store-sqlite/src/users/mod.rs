@@ -6,10 +6,13 @@ mod lookups;
 use async_trait::async_trait;
 use diesel::{Queryable, Selectable, SqliteConnection};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
-use domain::{Account, Attempt, PasswordHash, User, UserId, Username, UsernameKey};
+use domain::{
+    Account, Attempt, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
+};
 use jiff::Timestamp;
 
 use crate::SqliteStore;
+use crate::audit;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::users;
@@ -29,8 +32,33 @@ impl UserRepo for SqliteStore {
         Ok(self.read(move |reader| lookups::find_by_name(reader, &name)).await?)
     }
 
+    async fn find_by_names(&self, names: Vec<UsernameKey>) -> Result<Vec<Account>, PortError> {
+        Ok(self.read(move |reader| lookups::find_by_names(reader, &names)).await?)
+    }
+
+    async fn last_number(&self) -> Result<UserId, PortError> {
+        Ok(self.read(lookups::last_number).await?)
+    }
+
     async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError> {
         Ok(self.read(move |reader| lookups::list(reader, after, limit)).await?)
+    }
+
+    async fn import(
+        &self,
+        users: Vec<ImportedUser>,
+        attempt: Attempt,
+    ) -> Result<Vec<Importation>, PortError> {
+        let key = self.inside.audit_key.clone();
+        let import = move |connection: &mut SqliteConnection| {
+            let import = |user: &ImportedUser| {
+                let done = changes::import(connection, user)?;
+                audit::record(connection, &key, user.part_of(&attempt), &done)?;
+                Ok(done)
+            };
+            users.iter().map(import).collect()
+        };
+        Ok(self.write(Concerns::Nobody, import).await?)
     }
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
