@@ -43,6 +43,12 @@ impl Location {
         &self.url
     }
 
+    /// The same for whoever may not change it.
+    pub(crate) fn reading_url(&self) -> String {
+        // A path has no `?`, which is encoded.
+        self.url.replace("?mode=rw", "?mode=ro")
+    }
+
     /// The same for a file that nobody changes: SQLite makes nothing beside it, takes no lock and looks for no log.
     pub(crate) fn unchanging_url(&self) -> String {
         format!("{}&immutable=1", self.url)

@@ -14,6 +14,7 @@ mod editions;
 mod error;
 mod file;
 pub mod migrations;
+pub mod python_service;
 mod readers;
 mod readiness;
 mod schema;
