@@ -31,6 +31,7 @@ mod postgres {
         mod accounts;
         mod audit;
         mod backends;
+        mod import;
         mod instances;
         mod log;
         mod migrations;

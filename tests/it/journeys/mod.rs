@@ -11,6 +11,7 @@ mod example_page;
 mod given_keys;
 mod hashing;
 mod http;
+mod import;
 mod keys;
 mod ledger;
 mod log;

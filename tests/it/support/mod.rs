@@ -12,6 +12,7 @@ pub(crate) mod operator;
 #[cfg(postgres)]
 pub(crate) mod postgres;
 pub(crate) mod pyjwt;
+pub(crate) mod python_service;
 pub(crate) mod runtime;
 pub(crate) mod server;
 pub(crate) mod sqlite;

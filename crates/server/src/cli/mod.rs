@@ -2,7 +2,9 @@
 
 mod audit;
 mod configuration;
+mod export;
 mod healthcheck;
+mod import;
 mod keys;
 mod migrate;
 mod output;
@@ -31,7 +33,7 @@ Exit codes:
   1  it was tried and failed
   2  the command line or the configuration is wrong
   3  refused: nobody has the name, it is taken, or the name or the password cannot be chosen;
-     the key is not there, is there already, or is still needed; the audit log does not hold
+     a user cannot be imported; the key is not there, is there already, or is still needed; the audit log does not hold
 
 Answers go to standard output, everything else to standard error.";
 
@@ -54,7 +56,7 @@ enum Command {
     /// Bring the database's schema up to date, or take it back
     #[command(subcommand)]
     Migrate(migrate::Command),
-    /// Make users, look at them, change them
+    /// Make users, look at them, change them, take them in and out
     ///
     /// Passwords are asked for, twice, or read from standard input if that is no terminal; one line end after
     /// the password is no part of it. They are never taken from an argument, where every other user of the

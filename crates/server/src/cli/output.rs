@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Exit, Failure};
@@ -49,6 +50,15 @@ impl JsonArray {
 
     pub(super) fn end(self) -> Result<(), Failure> {
         line(if self.is_empty { "]" } else { "\n]" })
+    }
+}
+
+/// A bar on standard error, if that is a terminal, that shows how far `what` has come.
+pub(super) fn progress(length: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(what);
+    match ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
     }
 }
 

@@ -13,6 +13,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::export;
+use super::import::{self, Import};
 use super::{Exit, Failure, output, password};
 use crate::config::Config;
 use crate::logging::Audience;
@@ -74,13 +76,27 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Write all users as JSON Lines, by number, with the hashes of their passwords
+    ///
+    /// That somebody does is kept in the audit log. Whoever signs up meanwhile may be left out.
+    Export(export::Arguments),
+    /// Take users in as JSON Lines tell of them, or as the database of the Python service does, with their passwords
+    ///
+    /// First all are checked. Each who cannot be imported is named by the line or the id, with the reason, and then
+    /// nobody is imported unless --skip-refused is given. Those who are there already, by name and time of creation,
+    /// are left as they are; so what was broken off is gone on with by the same command.
+    Import(import::Arguments),
 }
 
 impl Command {
     /// Who reads the log meanwhile.
     pub(super) fn audience(&self) -> Audience {
         match self {
-            Self::Create { count: Some(_), .. } if io::stderr().is_terminal() => Audience::Watcher,
+            Self::Create { count: Some(_), .. } | Self::Export(_) | Self::Import(_)
+                if io::stderr().is_terminal() =>
+            {
+                Audience::Watcher
+            }
             _ => Audience::Caller,
         }
     }
@@ -92,7 +108,9 @@ impl Command {
             | Self::Disable { .. }
             | Self::Enable { .. }
             | Self::SetPassword { .. }
-            | Self::Delete { .. } => Access::ReadWrite,
+            | Self::Delete { .. }
+            | Self::Export(_)
+            | Self::Import(_) => Access::ReadWrite,
         }
     }
 
@@ -128,6 +146,8 @@ impl Command {
                 }
                 Task::Delete(name)
             }
+            Self::Export(arguments) => Task::Export(arguments),
+            Self::Import(arguments) => Task::Import(arguments.prepare()?),
         })
     }
 }
@@ -142,6 +162,8 @@ enum Task {
     Enable(Username),
     SetPassword(Username, Password),
     Delete(Username),
+    Export(export::Arguments),
+    Import(Import),
 }
 
 impl Task {
@@ -199,6 +221,8 @@ impl Task {
                 let account = auth.delete(origin, &name).await.map_err(|error| not_done(&name, &error))?;
                 output::line(format_args!("{} is deleted", account.user.name.as_typed()))
             }
+            Self::Export(export) => export.perform(auth).await,
+            Self::Import(import) => import.perform(auth).await,
         }
     }
 }
@@ -262,7 +286,7 @@ async fn create_many(
     }
 }
 
-async fn for_each_page(
+pub(super) async fn for_each_page(
     auth: &Auth,
     limit: u64,
     mut take: impl FnMut(&[Account]) -> Result<(), Failure>,
@@ -361,6 +385,6 @@ fn not_hashed(error: &HasherError) -> Failure {
     Failure::from_error(Exit::Failed, error)
 }
 
-fn not_reached(error: &PortError) -> Failure {
+pub(super) fn not_reached(error: &PortError) -> Failure {
     Failure::from_error(Exit::Failed, error)
 }

@@ -1,0 +1,241 @@
+//! `auth-api users import`: users who come from elsewhere, with the hashes of their passwords.
+//!
+//! Twice through the source: once to look, and once to write, when it is known that nobody will be refused or that it
+//! does not matter. What stands in a line is never repeated, for it may be a hash.
+
+mod lines;
+mod source;
+
+use std::collections::HashSet;
+use std::future::ready;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use clap::Args;
+use domain::{Admission, Auth, Importation, ImportedUser, Numbers, Origin, Unimportable};
+use indicatif::ProgressBar;
+
+use self::source::Source;
+use super::users::not_reached;
+use super::{Exit, Failure, output};
+
+/// How many users are looked up at once, and written in one transaction: some hundredths of a second, in which nobody
+/// else writes to a database on SQLite.
+const BATCH: usize = 500;
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Arguments {
+    /// JSON Lines, or the SQLite database of the Python service; - is JSON Lines from standard input
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// Keep their numbers, which must be greater than every one that was given here
+    #[arg(long)]
+    keep_ids: bool,
+    /// Import the others where some are refused, instead of nobody
+    #[arg(long)]
+    skip_refused: bool,
+}
+
+/// An import whose source is open.
+pub(super) struct Import {
+    source: Source,
+    numbers: Numbers,
+    skips_refused: bool,
+}
+
+/// One way through the source.
+struct Pass<'import> {
+    auth: &'import Auth,
+    source: &'import mut Source,
+    admission: Admission,
+    bar: ProgressBar,
+}
+
+/// What was read at once.
+#[derive(Default)]
+struct Batch {
+    users: Vec<ImportedUser>,
+    /// Where they stand.
+    places: Vec<i64>,
+    /// How many there were, refused and passed over ones too.
+    read: u64,
+    /// Where those stand who cannot be imported, and why not.
+    refused: Vec<(i64, String)>,
+}
+
+/// What became of those who were not refused before.
+#[derive(Default)]
+struct Counts {
+    imported: u64,
+    there: u64,
+    refused: u64,
+}
+
+impl Arguments {
+    /// Opens the source, before the database is.
+    pub(super) fn prepare(self) -> Result<Import, Failure> {
+        let numbers = if self.keep_ids { Numbers::Kept } else { Numbers::New };
+        Ok(Import { source: Source::open(&self.file)?, numbers, skips_refused: self.skip_refused })
+    }
+}
+
+impl Import {
+    pub(super) async fn perform(mut self, auth: &Auth) -> Result<(), Failure> {
+        let mut interrupt = std::pin::pin!(interrupt());
+        let (users, refused) = self.check(auth, interrupt.as_mut()).await?;
+        if !refused.is_empty() && !self.skips_refused {
+            let count = refused.len();
+            output::line(format_args!("{count} of {users} users would be refused; nobody was imported"))?;
+            let advice = "correct them, or say --skip-refused to import the others";
+            return Err(Failure::new(Exit::Refused, format_args!("nothing was written; {advice}")));
+        }
+        let mut counts = Counts { refused: refused.len() as u64, ..Counts::default() };
+        let written = self.write(auth, &refused, &mut counts, interrupt).await;
+        let Counts { imported, there, refused } = counts;
+        output::line(format_args!(
+            "imported {imported} users; {there} were there already; {refused} were refused"
+        ))?;
+        written?;
+        if let Some(note) = self.source.note() {
+            output::line(note)?;
+        }
+        if refused > 0 {
+            return Err(Failure::new(Exit::Refused, format_args!("{refused} users were refused")));
+        }
+        Ok(())
+    }
+
+    /// Looks who could be imported as things are. Tells how many there are, and where those stand who could not, after
+    /// it has said why.
+    async fn check(
+        &mut self,
+        auth: &Auth,
+        mut interrupt: Pin<&mut impl Future>,
+    ) -> Result<(u64, HashSet<i64>), Failure> {
+        let mut pass = Pass::begin(auth, &mut self.source, self.numbers, "checking")?;
+        let (mut users, mut refused) = (0, HashSet::new());
+        while let Some(mut batch) = pass.next(&HashSet::new())? {
+            let preview = auth.preview_import(&batch.users).await.map_err(|error| not_reached(&error))?;
+            for (place, outcome) in batch.places.iter().zip(preview) {
+                if let Some(Importation::Refused(conflict)) = outcome {
+                    batch.refused.push((*place, conflict.to_string()));
+                }
+            }
+            pass.tell(&mut batch.refused)?;
+            refused.extend(batch.refused.iter().map(|(place, _)| *place));
+            users += batch.read;
+            if is_over(interrupt.as_mut()).await {
+                return Err(Failure::new(Exit::Failed, "interrupted; nothing was written"));
+            }
+        }
+        pass.bar.finish_and_clear();
+        Ok((users, refused))
+    }
+
+    /// Imports all but those who stand at `refused`.
+    async fn write(
+        &mut self,
+        auth: &Auth,
+        refused: &HashSet<i64>,
+        counts: &mut Counts,
+        mut interrupt: Pin<&mut impl Future>,
+    ) -> Result<(), Failure> {
+        let mut pass = Pass::begin(auth, &mut self.source, self.numbers, "importing")?;
+        while let Some(mut batch) = pass.next(refused)? {
+            let imported = auth.import(Origin::CommandLine, batch.users).await;
+            let imported = imported.map_err(|error| goes_on(not_reached(&error)))?;
+            for (place, outcome) in batch.places.iter().zip(imported) {
+                match outcome {
+                    Importation::Done(_) => counts.imported += 1,
+                    Importation::AlreadyThere => counts.there += 1,
+                    // Somebody came between the two ways.
+                    Importation::Refused(conflict) => batch.refused.push((*place, conflict.to_string())),
+                }
+            }
+            pass.tell(&mut batch.refused)?;
+            counts.refused += batch.refused.len() as u64;
+            if counts.refused > 0 && !self.skips_refused {
+                return Err(goes_on(Failure::new(Exit::Refused, "somebody is refused who was not before")));
+            }
+            if is_over(interrupt.as_mut()).await {
+                return Err(goes_on(Failure::new(Exit::Failed, "interrupted")));
+            }
+        }
+        pass.bar.finish_and_clear();
+        Ok(())
+    }
+}
+
+impl<'import> Pass<'import> {
+    fn begin(
+        auth: &'import Auth,
+        source: &'import mut Source,
+        numbers: Numbers,
+        what: &'static str,
+    ) -> Result<Self, Failure> {
+        source.rewind()?;
+        let bar = output::progress(source.length()?, what);
+        Ok(Self { auth, source, admission: auth.begin_admission(numbers), bar })
+    }
+
+    /// Reads on, past those who stand at `skipped`; nothing at the end.
+    fn next(&mut self, skipped: &HashSet<i64>) -> Result<Option<Batch>, Failure> {
+        let (mut batch, unit) = (Batch::default(), self.source.unit());
+        while batch.users.len() + batch.refused.len() < BATCH {
+            let Some((place, candidate)) = self.source.next()? else { break };
+            batch.read += 1;
+            if skipped.contains(&place) {
+                continue;
+            }
+            let admitted = candidate.and_then(|candidate| {
+                let admitted = self.auth.admit(&mut self.admission, place, candidate);
+                admitted.map_err(|why| match why {
+                    Unimportable::SameName { first } => {
+                        format!("{unit} {first} has the same name, in this spelling or another")
+                    }
+                    other => other.to_string(),
+                })
+            });
+            match admitted {
+                Ok(user) => {
+                    batch.places.push(place);
+                    batch.users.push(user);
+                }
+                Err(why) => batch.refused.push((place, why)),
+            }
+        }
+        self.bar.set_position(self.source.position());
+        Ok((batch.read > 0).then_some(batch))
+    }
+
+    /// Says who is refused and why, in the order of the source.
+    fn tell(&self, refused: &mut [(i64, String)]) -> Result<(), Failure> {
+        refused.sort_unstable_by_key(|(place, _)| *place);
+        let unit = self.source.unit();
+        self.bar.suspend(|| {
+            refused.iter().try_for_each(|(place, why)| output::line(format_args!("{unit} {place}: {why}")))
+        })
+    }
+}
+
+/// Ends when somebody presses Ctrl-C.
+pub(super) async fn interrupt() {
+    // Where nobody can be listened to, nobody is heard.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn is_over(event: Pin<&mut impl Future>) -> bool {
+    tokio::select! {
+        biased;
+        _ = event => true,
+        () = ready(()) => false,
+    }
+}
+
+/// What is written stays, and is found again.
+fn goes_on(mut failure: Failure) -> Failure {
+    failure.lines.push("what was imported stays; the same command goes on with the others".to_owned());
+    failure
+}
