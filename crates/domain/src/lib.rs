@@ -10,6 +10,7 @@ mod audit;
 mod auth;
 mod import;
 mod network;
+mod parts;
 mod password;
 pub mod ports;
 mod public_key;

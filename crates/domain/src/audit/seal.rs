@@ -16,6 +16,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::{Action, Event, Origin, Outcome, Subject};
+use crate::parts::Parts;
 use crate::{UserAgent, UserId};
 
 /// What the events of a log are sealed with, and the names in it digested.
@@ -190,19 +191,19 @@ impl AuditKey {
     /// The place of an entry that follows `previous`.
     pub fn seal(&self, entry: &AuditEntry, previous: Link) -> Link {
         let number = previous.number + 1;
-        let mut sealed = Sealed::default();
+        let mut sealed = Parts::default();
         sealed.push(&previous.seal.0);
         sealed.push(&number.to_be_bytes());
         sealed.push_entry(entry);
-        Link { number, seal: mac(&*self.chain, &[b"event", &sealed.0]) }
+        Link { number, seal: mac(&*self.chain, &[b"event", sealed.as_bytes()]) }
     }
 
     /// What shows of an entry that waits for its place that it was written with this key. It covers what a seal does,
     /// but for the place.
     pub fn mark(&self, entry: &AuditEntry) -> Seal {
-        let mut sealed = Sealed::default();
+        let mut sealed = Parts::default();
         sealed.push_entry(entry);
-        mac(&*self.chain, &[b"mark", &sealed.0])
+        mac(&*self.chain, &[b"mark", sealed.as_bytes()])
     }
 
     /// The proof that everything up to `link` was removed for its age.
@@ -234,11 +235,11 @@ impl AuditEntry {
 
 impl AuditedClient {
     fn digest(&self) -> [u8; 32] {
-        let mut sealed = Sealed::default();
+        let mut sealed = Parts::default();
         sealed.push(&self.salt);
         sealed.push(self.address.to_string().as_bytes());
         sealed.push_optional(self.user_agent.as_ref().map(|it| it.as_str().as_bytes()));
-        Sha256::digest(&sealed.0).into()
+        Sha256::digest(sealed.as_bytes()).into()
     }
 }
 
@@ -314,12 +315,8 @@ impl<'key> Inspection<'key> {
     }
 }
 
-/// Bytes from which every part can be told, so that no two lists of parts are one.
-#[derive(Default)]
-struct Sealed(Vec<u8>);
-
-impl Sealed {
-    fn push_entry(&mut self, entry: &AuditEntry) {
+impl Parts {
+    pub(crate) fn push_entry(&mut self, entry: &AuditEntry) {
         let AuditEntry { at, event, outcome, reason, count, user, name_digest, request_id, .. } = entry;
         self.push(&at.as_microsecond().to_be_bytes());
         self.push(event.as_bytes());
@@ -330,16 +327,6 @@ impl Sealed {
         self.push_optional(name_digest.as_deref().map(str::as_bytes));
         self.push_optional(request_id.as_deref().map(str::as_bytes));
         self.push_optional(entry.client_digest.as_ref().map(<[u8; 32]>::as_slice));
-    }
-
-    fn push(&mut self, part: &[u8]) {
-        self.0.extend((part.len() as u64).to_be_bytes());
-        self.0.extend(part);
-    }
-
-    fn push_optional(&mut self, part: Option<&[u8]>) {
-        self.0.push(part.is_some().into());
-        self.push(part.unwrap_or_default());
     }
 }
 
