@@ -8,6 +8,7 @@
 
 mod audit;
 mod auth;
+mod contents;
 mod import;
 mod network;
 mod parts;
@@ -31,6 +32,7 @@ pub use auth::{
     Farewell, Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal,
     RenameError, Rules, SetPasswordError, SignUpError, UnknownClient, WhoamiError,
 };
+pub use contents::{CarryOverError, Checksum, KeptSession, Kind, Progress, Record, carry_over};
 pub use import::{Admission, Candidate, Conflict, Importation, ImportedUser, Numbers, Unimportable};
 pub use network::ClientNetwork;
 pub use password::{

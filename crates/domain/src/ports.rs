@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     AccessClaims, AccessToken, Account, Attempt, AuditEntry, Bearer, ClientNetwork, EndCause, Event,
-    Generation, Grant, Importation, ImportedUser, InvalidToken, Link, Misuse, NewPassword, Nonce, Password,
-    PasswordHash, PasswordProblem, PublicKeySet, RefreshClaim, Session, SessionId, SessionRules, Tampering,
-    User, UserAgent, UserId, Username, UsernameKey,
+    Generation, Grant, Importation, ImportedUser, InvalidToken, Kind, Link, Misuse, NewPassword, Nonce,
+    Password, PasswordHash, PasswordProblem, PublicKeySet, Record, RefreshClaim, Session, SessionId,
+    SessionRules, Tampering, User, UserAgent, UserId, Username, UsernameKey,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -281,6 +281,44 @@ pub trait AuditLog: Send + Sync {
     /// tells how many. What is left can be inspected as before. If anything is wrong with what would be removed,
     /// nothing is: it is the proof of it.
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError>;
+}
+
+/// Shows all that a store keeps, and takes in all that another one kept.
+#[async_trait]
+pub trait Contents: Send + Sync {
+    /// One view of everything that was answered before. What is changed later is not in it.
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, PortError>;
+
+    /// A place to write everything to, if nothing is kept yet.
+    async fn intake(&self) -> Result<Option<Box<dyn Intake>>, PortError>;
+}
+
+/// Records, a page at a time.
+#[async_trait]
+pub trait Records: Send {
+    /// How many there are of a kind.
+    async fn count(&mut self, kind: Kind) -> Result<u64, PortError>;
+
+    /// Some records of a kind that come after this one, or the first: all of them in turn, each once, in an order of the
+    /// store's own, and in the end none.
+    async fn page(&mut self, kind: Kind, after: Option<Record>) -> Result<Vec<Record>, PortError>;
+}
+
+/// All that a store keeps at one moment.
+#[async_trait]
+pub trait Snapshot: Records {
+    /// Lets go of it, and tells whether anything was changed since, as far as can be told at once.
+    async fn end(self: Box<Self>) -> Result<bool, PortError>;
+}
+
+/// One transaction that fills an empty store. What is not committed leaves nothing behind, however it ends.
+#[async_trait]
+pub trait Intake: Records {
+    /// Writes records, each kind in the order of [`Kind::ALL`].
+    async fn write(&mut self, records: Vec<Record>) -> Result<(), PortError>;
+
+    /// Keeps what was written.
+    async fn commit(self: Box<Self>) -> Result<(), PortError>;
 }
 
 /// Is told of every attempt as it ends.
