@@ -10,6 +10,7 @@
 
 mod audit;
 mod connection;
+mod contents;
 mod editions;
 mod error;
 mod file;
@@ -39,6 +40,7 @@ pub use crate::error::{OpenError, OpenProblem};
 use crate::connection::Role;
 use crate::editions::{Concerns, Editions};
 use crate::error::StoreError;
+use crate::file::OpenFile;
 use crate::readers::Readers;
 use crate::readiness::LastCheck;
 use crate::writer::Writer;
@@ -89,6 +91,9 @@ struct Inside {
     editions: Arc<Editions>,
     audit_key: AuditKey,
     clock: Arc<dyn Clock>,
+    /// What a connection is opened on that is nobody else's.
+    file: Arc<OpenFile>,
+    busy_timeout: Duration,
 }
 
 impl Settings {
@@ -122,8 +127,9 @@ impl SqliteStore {
         let readers = Readers::start(&file, settings.busy_timeout, tasks.clone(), clock.clone())
             .map_err(|error| OpenProblem::Threads(error).at(&settings.path))?;
         let last_check = LastCheck::default();
-        let inside = Arc::new(Inside { writer, readers, last_check, editions, audit_key, clock });
-        Ok(Self { inside, runtime, tasks })
+        let busy_timeout = settings.busy_timeout;
+        let inside = Inside { writer, readers, last_check, editions, audit_key, clock, file, busy_timeout };
+        Ok(Self { inside: Arc::new(inside), runtime, tasks })
     }
 
     /// Finishes the writes that wait, folds the write-ahead log into the file if it wrote, and lets go of it. Later calls

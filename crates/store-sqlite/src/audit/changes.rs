@@ -82,19 +82,27 @@ pub(super) fn remove_before(
         }
     }
     let Some(last) = last else { return Ok(Ok(0)) };
-    let Anchor { link, proof } = key.anchor(last);
+    keep_anchor(connection, key.anchor(last), anchored.is_some())?;
+    let gone = audit_events::table.filter(audit_events::number.le(last.number));
+    Ok(Ok(diesel::delete(gone).execute(connection)?))
+}
+
+pub(super) fn keep_anchor(
+    connection: &mut SqliteConnection,
+    Anchor { link, proof }: Anchor,
+    is_there_one: bool,
+) -> Result<(), StoreError> {
     let columns = (
         audit_anchor::number.eq(link.number),
         audit_anchor::seal.eq(link.seal.0.to_vec()),
         audit_anchor::proof.eq(proof.0.to_vec()),
     );
-    if anchored.is_none() {
+    if is_there_one {
+        diesel::update(audit_anchor::table).set(columns).execute(connection)?;
+    } else {
         diesel::insert_into(audit_anchor::table)
             .values((audit_anchor::only_row.eq(1), columns))
             .execute(connection)?;
-    } else {
-        diesel::update(audit_anchor::table).set(columns).execute(connection)?;
     }
-    let gone = audit_events::table.filter(audit_events::number.le(link.number));
-    Ok(Ok(diesel::delete(gone).execute(connection)?))
+    Ok(())
 }

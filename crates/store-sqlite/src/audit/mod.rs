@@ -1,6 +1,7 @@
 //! Events as rows: what is appended in the transaction of a change, what is read, and what a row must be.
 
 mod changes;
+pub(crate) mod contents;
 mod lookups;
 
 use std::fmt::Display;
@@ -58,7 +59,7 @@ impl AuditLog for SqliteStore {
 }
 
 #[derive(Insertable, Queryable, Selectable)]
-#[diesel(table_name = audit_events)]
+#[diesel(table_name = audit_events, treat_none_as_default_value = false)]
 struct Row {
     number: i64,
     at: i64,

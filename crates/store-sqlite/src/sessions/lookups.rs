@@ -48,21 +48,24 @@ pub(super) fn known_networks(
         .order((known_networks::last_login_at.desc(), known_networks::network))
         .select((known_networks::network, known_networks::last_login_at))
         .load(reader)?;
-    let known = |(network, last_login_at): (String, i64)| {
-        let broken = |column, found: String| BrokenRow {
-            table: "known_networks",
-            column,
-            id: format!("({owner}, {network})"),
-            found,
-        };
-        Ok(KnownNetwork {
-            network: network
-                .parse()
-                .map(ClientNetwork::of)
-                .map_err(|_| broken("network", network.clone()))?,
-            last_login_at: Timestamp::from_microsecond(last_login_at)
-                .map_err(|_| broken("last_login_at", last_login_at.to_string()))?,
-        })
-    };
+    let known = |(network, last_login_at): (String, i64)| known_network(owner, &network, last_login_at);
     Ok(rows.into_iter().map(known).collect::<Result<_, BrokenRow>>()?)
+}
+
+pub(super) fn known_network(
+    owner: UserId,
+    network: &str,
+    last_login_at: i64,
+) -> Result<KnownNetwork, BrokenRow> {
+    let broken = |column, found: String| BrokenRow {
+        table: "known_networks",
+        column,
+        id: format!("({owner}, {network})"),
+        found,
+    };
+    Ok(KnownNetwork {
+        network: network.parse().map(ClientNetwork::of).map_err(|_| broken("network", network.to_owned()))?,
+        last_login_at: Timestamp::from_microsecond(last_login_at)
+            .map_err(|_| broken("last_login_at", last_login_at.to_string()))?,
+    })
 }

@@ -1,6 +1,7 @@
 //! Sessions as rows: what is looked up by a reader, what is changed by the writer, and what a row must be.
 
 pub(crate) mod changes;
+pub(crate) mod contents;
 mod lookups;
 
 use std::fmt::Display;
@@ -87,7 +88,7 @@ impl SessionRepo for SqliteStore {
 }
 
 #[derive(Insertable, Queryable, Selectable)]
-#[diesel(table_name = sessions)]
+#[diesel(table_name = sessions, treat_none_as_default_value = false)]
 struct Row {
     id: Vec<u8>,
     user_id: i64,
@@ -122,6 +123,27 @@ impl From<&NewSession> for Row {
             ended_at: None,
             address: new.address.map(|address| address.to_string()),
             user_agent: new.user_agent.as_ref().map(|it| it.as_str().to_owned()),
+        }
+    }
+}
+
+impl From<Session> for Row {
+    fn from(session: Session) -> Self {
+        Self {
+            id: session.id.as_bytes().to_vec(),
+            user_id: session.user.0,
+            nonce: session.nonce.0.to_vec(),
+            generation: session.lineage.generation.number(),
+            superseded: packed(&session.lineage.superseded),
+            seen: session.lineage.seen,
+            recoveries: packed(&session.lineage.recoveries),
+            created_at: session.created_at.as_microsecond(),
+            last_used_at: session.last_used_at.as_microsecond(),
+            expires_at: session.expires_at.as_microsecond(),
+            ends_at: session.ends_at.as_microsecond(),
+            ended_at: session.ended_at.map(Timestamp::as_microsecond),
+            address: session.address.map(|address| address.to_string()),
+            user_agent: session.user_agent.map(|it| it.as_str().to_owned()),
         }
     }
 }

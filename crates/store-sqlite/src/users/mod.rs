@@ -1,10 +1,11 @@
 //! Users as rows: what is looked up by a reader, what is changed by the writer, and what a row must be.
 
 mod changes;
+pub(crate) mod contents;
 mod lookups;
 
 use async_trait::async_trait;
-use diesel::{Queryable, Selectable, SqliteConnection};
+use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{
     Account, Attempt, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
@@ -127,8 +128,8 @@ impl UserRepo for SqliteStore {
     }
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = users)]
+#[derive(Insertable, Queryable, Selectable)]
+#[diesel(table_name = users, treat_none_as_default_value = false)]
 pub(crate) struct Row {
     id: i64,
     username: String,
@@ -138,6 +139,21 @@ pub(crate) struct Row {
     disabled_at: Option<i64>,
     created_at: i64,
     updated_at: i64,
+}
+
+impl From<Account> for Row {
+    fn from(Account { user, password_hash, credentials_epoch, disabled_at }: Account) -> Self {
+        Self {
+            id: user.id.0,
+            username: user.name.as_typed().to_owned(),
+            username_key: user.name.key().as_str().to_owned(),
+            password_hash: password_hash.as_str().to_owned(),
+            credentials_epoch,
+            disabled_at: disabled_at.map(Timestamp::as_microsecond),
+            created_at: user.created_at.as_microsecond(),
+            updated_at: user.updated_at.as_microsecond(),
+        }
+    }
 }
 
 impl TryFrom<Row> for Account {

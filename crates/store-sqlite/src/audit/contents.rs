@@ -1,0 +1,37 @@
+//! The whole audit log as it is, for whoever carries it over. Nothing is judged here.
+
+use diesel::prelude::*;
+use domain::{Anchor, SealedEntry};
+
+use super::{Row, changes, lookups};
+use crate::error::{BrokenRow, StoreError};
+use crate::schema::audit_events;
+
+pub(crate) fn page(
+    connection: &mut SqliteConnection,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<SealedEntry>, StoreError> {
+    let rows: Vec<Row> = audit_events::table
+        .filter(audit_events::number.gt(after))
+        .order(audit_events::number)
+        .limit(limit.into())
+        .select(Row::as_select())
+        .load(connection)?;
+    Ok(rows.into_iter().map(SealedEntry::try_from).collect::<Result<_, BrokenRow>>()?)
+}
+
+pub(crate) fn fill(connection: &mut SqliteConnection, events: Vec<SealedEntry>) -> Result<(), StoreError> {
+    let rows: Vec<Row> = events.into_iter().map(Row::from).collect();
+    diesel::insert_into(audit_events::table).values(rows).execute(connection)?;
+    Ok(())
+}
+
+pub(crate) fn anchor(connection: &mut SqliteConnection) -> Result<Option<Anchor>, StoreError> {
+    lookups::anchor(connection)
+}
+
+/// Where there is none yet.
+pub(crate) fn set_anchor(connection: &mut SqliteConnection, anchor: Anchor) -> Result<(), StoreError> {
+    changes::keep_anchor(connection, anchor, false)
+}
