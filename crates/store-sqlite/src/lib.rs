@@ -9,6 +9,7 @@
 //! `sessions` and `audit`, where the statements are. Unix only: a file is told from its replacement by device and inode.
 
 mod audit;
+pub mod backup;
 mod connection;
 mod contents;
 mod editions;

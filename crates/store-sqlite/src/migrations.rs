@@ -169,7 +169,11 @@ fn look(location: &Location, known: &[Step]) -> Result<BTreeSet<String>, OpenPro
     }
 }
 
-fn connect(location: &Location, role: Role, busy_timeout: Duration) -> Result<SqliteConnection, OpenProblem> {
+pub(crate) fn connect(
+    location: &Location,
+    role: Role,
+    busy_timeout: Duration,
+) -> Result<SqliteConnection, OpenProblem> {
     let mut connection = connection::connect(location.url(), role, busy_timeout)?;
     connection::refuse_unsafe_sqlite(&mut connection)?;
     Ok(connection)
@@ -222,7 +226,7 @@ fn change_newest(
 type Step = Box<dyn diesel::migration::Migration<Sqlite>>;
 
 /// What this release knows, oldest first.
-fn known() -> Result<Vec<Step>, OpenProblem> {
+pub(crate) fn known() -> Result<Vec<Step>, OpenProblem> {
     sorted(Ok(EMBEDDED))
 }
 
@@ -238,7 +242,10 @@ fn pending(connection: &mut SqliteConnection, known: Vec<Step>) -> Result<Vec<St
 }
 
 /// The versions the file has, if the file is ours, or nobody's yet, and no newer than what is known.
-fn applied(connection: &mut SqliteConnection, known: &[Step]) -> Result<BTreeSet<String>, OpenProblem> {
+pub(crate) fn applied(
+    connection: &mut SqliteConnection,
+    known: &[Step],
+) -> Result<BTreeSet<String>, OpenProblem> {
     const RECORD: &str = "__diesel_schema_migrations";
     let contents: Vec<String> = sqlite_master::table.select(sqlite_master::name).load(connection)?;
     let application_id = application_id(connection)?;

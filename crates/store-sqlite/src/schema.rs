@@ -114,6 +114,19 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    pragma_integrity_check (integrity_check) {
+        integrity_check -> Text,
+    }
+}
+
+diesel::table! {
+    pragma_foreign_key_check (child) {
+        #[sql_name = "table"]
+        child -> Text,
+    }
+}
+
 #[diesel::declare_sql_function]
 extern "SQL" {
     fn sqlite_version() -> Text;
