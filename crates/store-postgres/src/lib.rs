@@ -10,6 +10,7 @@
 
 mod audit;
 mod connection;
+mod contents;
 mod editions;
 mod error;
 pub mod migrations;

@@ -96,6 +96,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// The sequence that users' numbers come from, which reads as a table of one row.
+    users_id_seq (last_value) {
+        last_value -> BigInt,
+        is_called -> Bool,
+    }
+}
+
 diesel::joinable!(sessions -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(sessions, users);
 diesel::allow_tables_to_appear_in_same_query!(audit_events, users);

@@ -35,7 +35,7 @@ const PASSED_ON: [&str; 11] = [
 const OURS: [&str; 5] = ["connect_timeout", "host", "sslmode", "sslrootcert", "target_session_attrs"];
 
 /// A database: its servers, who connects to them, and how. It has a password in it, and never shows it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Url {
     pub(crate) servers: Vec<Server>,
     pub(crate) tls: Tls,
@@ -43,7 +43,7 @@ pub struct Url {
 }
 
 /// One of the servers.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Server {
     pub(crate) config: Config,
     /// How long to wait for it to take a connection.
@@ -150,6 +150,13 @@ impl Url {
         let names: Vec<&str> = servers.iter().map(|server| server.shown.as_str()).collect();
         let shown = format!("postgres://{}/{}", names.join(","), driver.get_dbname().unwrap_or_default());
         Ok(Self { servers, tls, shown })
+    }
+}
+
+impl Url {
+    /// Whether it has a password in it.
+    pub fn has_password(&self) -> bool {
+        self.servers.iter().any(|server| server.config.get_password().is_some())
     }
 }
 

@@ -128,7 +128,15 @@ pub(super) async fn remove_before(
         }
     }
     let Some(last) = last else { return Ok(Ok(0)) };
-    let Anchor { link, proof } = key.anchor(last);
+    keep_anchor(connection, key.anchor(last)).await?;
+    let gone = audit_events::table.filter(audit_events::number.le(last.number));
+    Ok(Ok(diesel::delete(gone).execute(connection).await?))
+}
+
+pub(super) async fn keep_anchor(
+    connection: &mut AsyncPgConnection,
+    Anchor { link, proof }: Anchor,
+) -> Result<(), StoreError> {
     diesel::update(audit_anchor::table)
         .set((
             audit_anchor::number.eq(link.number),
@@ -137,6 +145,5 @@ pub(super) async fn remove_before(
         ))
         .execute(connection)
         .await?;
-    let gone = audit_events::table.filter(audit_events::number.le(link.number));
-    Ok(Ok(diesel::delete(gone).execute(connection).await?))
+    Ok(())
 }

@@ -11,6 +11,7 @@
 //! sealed. A row without the mark that it should have gets a place where no seal holds, so that an inspection names it.
 
 mod changes;
+pub(crate) mod contents;
 mod lookups;
 mod sealing;
 
@@ -109,6 +110,10 @@ impl Row {
     /// An event that has no place yet.
     fn unsealed(key: &AuditKey, entry: AuditEntry) -> Self {
         let mark = key.mark(&entry).0.to_vec();
+        Self { mark: Some(mark), ..Self::of(entry) }
+    }
+
+    fn of(entry: AuditEntry) -> Self {
         let (salt, address, user_agent) = match entry.client {
             Some(AuditedClient { salt, address, user_agent }) => {
                 let user_agent = user_agent.map(|it| it.as_str().to_owned());
@@ -131,7 +136,7 @@ impl Row {
             address,
             user_agent,
             client_digest: entry.client_digest.map(Vec::from),
-            mark: Some(mark),
+            mark: None,
             seal: None,
         }
     }
@@ -149,6 +154,12 @@ impl Row {
         let sealed = SealedEntry::try_from(self).map_err(|_| Tampering::Altered(number))?;
         inspection.look_at(&sealed)?;
         Ok(sealed.link)
+    }
+}
+
+impl From<SealedEntry> for Row {
+    fn from(SealedEntry { entry, link }: SealedEntry) -> Self {
+        Self { number: Some(link.number), seal: Some(link.seal.0.to_vec()), ..Self::of(entry) }
     }
 }
 

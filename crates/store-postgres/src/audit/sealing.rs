@@ -51,7 +51,7 @@ pub(super) async fn lock_chain(connection: &mut AsyncPgConnection) -> Result<(),
     if rows == 1 { Ok(()) } else { Err(StoreError::unavailable("the table audit_anchor has lost its row")) }
 }
 
-async fn is_any_unsealed(connection: &mut AsyncPgConnection) -> Result<bool, StoreError> {
+pub(super) async fn is_any_unsealed(connection: &mut AsyncPgConnection) -> Result<bool, StoreError> {
     let unsealed = audit_events::table.filter(audit_events::number.is_null());
     Ok(diesel::select(diesel::dsl::exists(unsealed)).get_result(connection).await?)
 }

@@ -55,14 +55,20 @@ pub(super) async fn known_networks(
         .select((known_networks::network, known_networks::last_login_at))
         .load(connection)
         .await?;
-    let known = |(network, last_login_at): (IpNet, PgTimestamp)| {
-        let last_login_at = values::time(last_login_at).ok_or_else(|| BrokenRow {
-            table: "known_networks",
-            column: "last_login_at",
-            id: format!("({owner}, {network})"),
-            found: values::shown(last_login_at),
-        })?;
-        Ok(KnownNetwork { network: ClientNetwork::of(network.addr()), last_login_at })
-    };
+    let known = |(network, last_login_at)| known_network(owner, network, last_login_at);
     Ok(rows.into_iter().map(known).collect::<Result<_, BrokenRow>>()?)
+}
+
+pub(super) fn known_network(
+    owner: UserId,
+    network: IpNet,
+    last_login_at: PgTimestamp,
+) -> Result<KnownNetwork, BrokenRow> {
+    let last_login_at = values::time(last_login_at).ok_or_else(|| BrokenRow {
+        table: "known_networks",
+        column: "last_login_at",
+        id: format!("({owner}, {network})"),
+        found: values::shown(last_login_at),
+    })?;
+    Ok(KnownNetwork { network: ClientNetwork::of(network.addr()), last_login_at })
 }

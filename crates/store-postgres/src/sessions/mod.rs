@@ -1,6 +1,7 @@
 //! Sessions as rows: what is looked up, what is changed, and what a row must be.
 
 pub(crate) mod changes;
+pub(crate) mod contents;
 mod lookups;
 
 use std::fmt::Display;
@@ -168,6 +169,28 @@ impl From<&NewSession> for Row {
             ended_at: None,
             address: new.address.map(inet),
             user_agent: new.user_agent.as_ref().map(|it| it.as_str().to_owned()),
+        }
+    }
+}
+
+impl From<Session> for Row {
+    fn from(session: Session) -> Self {
+        let times = |times: Vec<Timestamp>| times.into_iter().map(timestamptz).collect();
+        Self {
+            id: session.id.into(),
+            user_id: session.user.0,
+            nonce: session.nonce.0.to_vec(),
+            generation: session.lineage.generation.number(),
+            superseded: times(session.lineage.superseded),
+            seen: session.lineage.seen,
+            recoveries: times(session.lineage.recoveries),
+            created_at: timestamptz(session.created_at),
+            last_used_at: timestamptz(session.last_used_at),
+            expires_at: timestamptz(session.expires_at),
+            ends_at: timestamptz(session.ends_at),
+            ended_at: session.ended_at.map(timestamptz),
+            address: session.address.map(inet),
+            user_agent: session.user_agent.map(|it| it.as_str().to_owned()),
         }
     }
 }

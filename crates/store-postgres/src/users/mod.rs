@@ -1,12 +1,13 @@
 //! Users as rows: what is looked up, what is changed, and what a row must be.
 
 mod changes;
+pub(crate) mod contents;
 mod import;
 mod lookups;
 
 use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
-use diesel::{Queryable, Selectable};
+use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{
     Account, Attempt, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
@@ -18,7 +19,7 @@ use crate::audit;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::users;
-use crate::values;
+use crate::values::{self, timestamptz};
 
 #[async_trait]
 impl UserRepo for PostgresStore {
@@ -191,7 +192,7 @@ fn of_confirmed(id: UserId, change: &ConfirmedChange) -> Concerns {
     }
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Insertable, Queryable, Selectable)]
 #[diesel(table_name = users)]
 pub(crate) struct Row {
     id: i64,
@@ -202,6 +203,21 @@ pub(crate) struct Row {
     disabled_at: Option<PgTimestamp>,
     created_at: PgTimestamp,
     updated_at: PgTimestamp,
+}
+
+impl From<Account> for Row {
+    fn from(Account { user, password_hash, credentials_epoch, disabled_at }: Account) -> Self {
+        Self {
+            id: user.id.0,
+            username: user.name.as_typed().to_owned(),
+            username_key: user.name.key().as_str().to_owned(),
+            password_hash: password_hash.as_str().to_owned(),
+            credentials_epoch,
+            disabled_at: disabled_at.map(timestamptz),
+            created_at: timestamptz(user.created_at),
+            updated_at: timestamptz(user.updated_at),
+        }
+    }
 }
 
 impl TryFrom<Row> for Account {

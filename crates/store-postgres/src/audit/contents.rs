@@ -1,0 +1,52 @@
+//! The whole audit log as it is, for whoever carries it over. Nothing is judged here.
+
+use diesel::prelude::*;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use domain::{Anchor, SealedEntry};
+
+use super::{Row, changes, lookups, sealing};
+use crate::error::{BrokenRow, StoreError};
+use crate::schema::audit_events;
+
+/// Whether there are events without a place in the chain.
+pub(crate) async fn is_any_unsealed(connection: &mut AsyncPgConnection) -> Result<bool, StoreError> {
+    sealing::is_any_unsealed(connection).await
+}
+
+/// Keeps everybody else from the end of the chain until this transaction is over.
+pub(crate) async fn lock(connection: &mut AsyncPgConnection) -> Result<(), StoreError> {
+    sealing::lock_chain(connection).await
+}
+
+/// The order of which their numbers in the table are as well: they are written in it.
+pub(crate) async fn page(
+    connection: &mut AsyncPgConnection,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<SealedEntry>, StoreError> {
+    let rows: Vec<Row> = audit_events::table
+        .filter(audit_events::number.gt(after))
+        .order(audit_events::number)
+        .limit(limit.into())
+        .select(Row::as_select())
+        .load(connection)
+        .await?;
+    Ok(rows.into_iter().map(SealedEntry::try_from).collect::<Result<_, BrokenRow>>()?)
+}
+
+pub(crate) async fn fill(
+    connection: &mut AsyncPgConnection,
+    events: Vec<SealedEntry>,
+) -> Result<(), StoreError> {
+    let rows: Vec<Row> = events.into_iter().map(Row::from).collect();
+    diesel::insert_into(audit_events::table).values(rows).execute(connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn anchor(connection: &mut AsyncPgConnection) -> Result<Option<Anchor>, StoreError> {
+    lookups::anchor(connection).await
+}
+
+pub(crate) async fn set_anchor(connection: &mut AsyncPgConnection, anchor: Anchor) -> Result<(), StoreError> {
+    changes::keep_anchor(connection, anchor).await
+}
