@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ports::{AuditLog, Clock, Entropy, Finisher, PortError, Ports, Readiness, SessionRepo, UserRepo};
+use domain::ports::{
+    AuditLog, Clock, Contents, Entropy, Finisher, PortError, Ports, Readiness, SessionRepo, UserRepo,
+};
 use domain::{AuditKey, Auth, Rules};
 use hasher_bcrypt::BcryptHasher;
 use store_postgres::PostgresStore;
@@ -87,7 +89,7 @@ pub(crate) struct Application {
 }
 
 /// A store, whatever it is on.
-trait Store: UserRepo + SessionRepo + AuditLog + Readiness {
+pub(crate) trait Store: UserRepo + SessionRepo + AuditLog + Readiness + Contents {
     /// Lets go of the database, when nobody asks for anything any more.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
@@ -150,12 +152,7 @@ impl Application {
         let secrets = Secrets::take(config, &*entropy)?;
         let keys = signing_keys::ring(config, &secrets.signing, &*clock)?;
 
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(STORE_THREADS)
-            .thread_name("store")
-            .enable_all()
-            .build()
-            .map_err(StartError::Runtime)?;
+        let runtime = runtime()?;
         let tasks = TaskTracker::new();
         let audit_key = AuditKey::new(secrets.audit.expose());
         let store = open(&config.database, purpose, audit_key.clone(), &runtime, &tasks, &clock)?;
@@ -226,6 +223,54 @@ impl Application {
         self.runtime.shutdown_timeout(LAST_THREADS);
         waited.map_err(|_| Unfinished)
     }
+}
+
+/// Databases, and no use cases on them.
+pub(crate) struct Databases {
+    pub(crate) runtime: Runtime,
+    tasks: TaskTracker,
+    audit_key: AuditKey,
+    clock: Arc<dyn Clock>,
+}
+
+impl Databases {
+    /// What any of them needs.
+    pub(crate) fn prepare(config: &Config) -> Result<Self, StartError> {
+        let secrets = Secrets::take(config, &SystemEntropy)?;
+        let audit_key = AuditKey::new(secrets.audit.expose());
+        let clock = Arc::new(SystemClock::new());
+        Ok(Self { runtime: runtime()?, tasks: TaskTracker::new(), audit_key, clock })
+    }
+
+    pub(crate) fn open(
+        &self,
+        database: &config::Database,
+        access: Access,
+    ) -> Result<Arc<dyn Store>, StartError> {
+        let purpose = Purpose::Command(access);
+        open(database, purpose, self.audit_key.clone(), &self.runtime, &self.tasks, &self.clock)
+    }
+
+    /// Lets go of these, once nobody asks for anything any more.
+    pub(crate) fn close(self, stores: impl IntoIterator<Item = Arc<dyn Store>>) {
+        self.tasks.close();
+        self.runtime.block_on(async {
+            self.tasks.wait().await;
+            for store in stores {
+                store.close().await;
+            }
+        });
+        self.runtime.shutdown_timeout(LAST_THREADS);
+    }
+}
+
+fn runtime() -> Result<Runtime, StartError> {
+    runtime::Builder::new_multi_thread()
+        .worker_threads(STORE_THREADS)
+        .thread_name("store")
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)
 }
 
 /// Opens the database, on whatever it is.

@@ -67,6 +67,11 @@ struct Status {
     applied: bool,
 }
 
+/// Whether nothing was ever applied to the database, or everything was taken back.
+pub(super) fn is_blank(database: &Location) -> Result<bool, Failure> {
+    Ok(status(database)?.iter().all(|migration| !migration.applied))
+}
+
 fn up(database: &Location) -> Result<Vec<String>, Failure> {
     Ok(match database {
         Location::Sqlite(path) => told(store_sqlite::migrations::up(path)?),

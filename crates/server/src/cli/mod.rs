@@ -2,6 +2,7 @@
 
 mod audit;
 mod configuration;
+mod database;
 mod export;
 mod healthcheck;
 mod import;
@@ -33,7 +34,8 @@ Exit codes:
   1  it was tried and failed
   2  the command line or the configuration is wrong
   3  refused: nobody has the name, it is taken, or the name or the password cannot be chosen;
-     a user cannot be imported; the key is not there, is there already, or is still needed; the audit log does not hold
+     a user cannot be imported; the key is not there, is there already, or is still needed;
+     the audit log does not hold; a copy or a restored backup would come over something that is there
 
 Answers go to standard output, everything else to standard error.";
 
@@ -56,6 +58,9 @@ enum Command {
     /// Bring the database's schema up to date, or take it back
     #[command(subcommand)]
     Migrate(migrate::Command),
+    /// Back the database up, put a backup in its place, or copy it into another one
+    #[command(subcommand)]
+    Database(database::Command),
     /// Make users, look at them, change them, take them in and out
     ///
     /// Passwords are asked for, twice, or read from standard input if that is no terminal; one line end after
@@ -118,6 +123,10 @@ impl Command {
         match self {
             Self::Serve => Ok(lifecycle::serve(&load(file, Audience::Operator)?.config)?),
             Self::Migrate(command) => command.run(&load(file, Audience::Caller)?.config),
+            Self::Database(command) => {
+                let loaded = load(file, command.audience())?;
+                command.run(&loaded.config)
+            }
             Self::Users(command) => {
                 let loaded = load(file, command.audience())?;
                 command.run(&loaded.config)

@@ -24,6 +24,7 @@ pub use self::secret::{Secret, WeakSecret};
 pub use self::sources::SetBy;
 use self::sources::Sources;
 use crate::clients::ConfiguredClients;
+use crate::line_end;
 
 /// Everything that can be chosen.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ pub struct Database {
 }
 
 /// Which database, and on what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Location {
     /// The file of an `SQLite` database.
     Sqlite(PathBuf),
@@ -187,6 +188,46 @@ pub enum LogFormat {
     Pretty,
     /// For machines.
     Json,
+}
+
+impl Location {
+    /// Reads the value of an option of the command line, where a password has no place.
+    pub(crate) fn from_argument(option: &str, url: &str) -> Result<Self, Problem> {
+        let location = readers::location(url).map_err(|wrong| Problem::new(option, wrong))?;
+        match &location {
+            Self::Postgres(url) if url.has_password() => Err(Problem::new(
+                option,
+                format!(
+                    "has a password in it, which everybody on this machine can read in the list of processes; write the \
+                     URL into a file of mode 600, and name that with {option}-file"
+                ),
+            )),
+            _ => Ok(location),
+        }
+    }
+
+    /// Reads the file that an option of the command line names, and tells whether others may do so too.
+    pub(crate) fn from_file(option: &str, path: &Path) -> Result<(Self, Option<Warning>), Problem> {
+        let read = sources::read_file(path);
+        let (mut url, readable_by_others) =
+            read.map_err(|error| Problem::new(option, format!("names a file that cannot be read: {error}")))?;
+        line_end::cut(&mut url);
+        let location = readers::location(&url);
+        let location =
+            location.map_err(|wrong| Problem::new(option, format!("names a file whose URL {wrong}")))?;
+        let warning = readable_by_others && matches!(&location, Self::Postgres(url) if url.has_password());
+        Ok((location, warning.then(|| Warning::readable_by_others(&path.display().to_string()))))
+    }
+}
+
+impl fmt::Display for Location {
+    /// As its URL, without who connects.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
+        }
+    }
 }
 
 /// A configuration that holds, and how it came about.

@@ -258,7 +258,7 @@ fn layered(
 }
 
 /// The text of a file, and whether its group or others may read or write it.
-fn read_file(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
+pub(super) fn read_file(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let readable_by_others = metadata.permissions().mode() & 0o066 != 0;

@@ -1,0 +1,232 @@
+//! `auth-api database`: everything at once, into a file or into another database, and back.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use domain::ports::PortError;
+use domain::{Checksum, Kind, Progress, carry_over};
+use indicatif::{ProgressBar, ProgressStyle};
+use store_sqlite::backup::{self, BackupError, BackupProblem, Counts};
+use tracing::warn;
+
+use super::{Exit, Failure, migrate, output};
+use crate::config::{Config, Database, Location, Problem};
+use crate::logging::Audience;
+use crate::wiring::{Access, Databases, Store};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write all that an SQLite database has now into a new file, also while a server runs
+    ///
+    /// The file is of mode 600, has its name only once it is whole, was checked and is on disk, and is never written
+    /// over another one. Rows that were deleted are not in it.
+    Backup {
+        /// The file to make
+        file: PathBuf,
+    },
+    /// Put a backup where an SQLite database is to be, once there is nothing any more
+    ///
+    /// Stop every server and move away what there is. The backup is checked before and after. One that an older release
+    /// made is brought up to date by `migrate up`, or by the next start.
+    Restore {
+        /// The backup
+        file: PathBuf,
+    },
+    /// Copy everything from one database into another one that is empty
+    ///
+    /// Users keep their numbers, passwords and sessions, and the audit log its seals. Stop every server first. What is
+    /// written is read again and compared, and is kept whole or not at all.
+    Copy(Copy),
+}
+
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "auth-api database copy <--from <URL>|--from-file <FILE>> [--to <URL>|--to-file <FILE>]"
+)]
+pub(super) struct Copy {
+    /// Where everything is: sqlite:// or postgres://, without a password
+    #[arg(long, value_name = "URL", required_unless_present = "from_file", conflicts_with = "from_file")]
+    from: Option<String>,
+    /// The same, in a file
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+    /// Where it is to be, without a password; if this is not given, the configured database
+    #[arg(long, value_name = "URL", conflicts_with = "to_file")]
+    to: Option<String>,
+    /// The same, in a file
+    #[arg(long, value_name = "FILE")]
+    to_file: Option<PathBuf>,
+}
+
+impl Command {
+    /// Who reads the log meanwhile.
+    pub(super) fn audience(&self) -> Audience {
+        match self {
+            Self::Copy(_) if io::stderr().is_terminal() => Audience::Watcher,
+            _ => Audience::Caller,
+        }
+    }
+
+    pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
+        match self {
+            Self::Backup { file } => {
+                let database = path(config, "`pg_dump --format=custom`")?;
+                let waiting = waiting("backing up");
+                let counts = backup::write(database, &file)?;
+                waiting.finish_and_clear();
+                show(counts)?;
+                output::line(format_args!("backed up {} to {}", database.display(), file.display()))
+            }
+            Self::Restore { file } => {
+                let database = path(config, "`pg_restore`")?;
+                let waiting = waiting("restoring");
+                let counts = backup::restore(&file, database)?;
+                waiting.finish_and_clear();
+                show(counts)?;
+                output::line(format_args!("restored {} to {}", file.display(), database.display()))
+            }
+            Self::Copy(copy) => copy.run(config),
+        }
+    }
+}
+
+/// The file of the configured database.
+fn path<'config>(config: &'config Config, instead: &str) -> Result<&'config Path, Failure> {
+    match &config.database.location {
+        Location::Sqlite(path) => Ok(path),
+        Location::Postgres(url) => Err(Failure::new(
+            Exit::Usage,
+            format_args!("this is for SQLite, and the database is {url}; on PostgreSQL use {instead}"),
+        )),
+    }
+}
+
+fn waiting(what: &'static str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(what);
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
+fn show(counts: Counts) -> Result<(), Failure> {
+    let rows = counts.into_iter().map(|(table, count)| [table.to_owned(), count.to_string()]);
+    output::table(["KIND", "RECORDS"], rows)
+}
+
+impl Copy {
+    fn run(self, config: &Config) -> Result<(), Failure> {
+        let from = given("--from", self.from, self.from_file)?;
+        let to = given("--to", self.to, self.to_file)?;
+        // One of the two is always given.
+        let configured = || config.database.location.clone();
+        let (from, to) = (from.unwrap_or_else(configured), to.unwrap_or_else(configured));
+        if is_same(&from, &to) {
+            return Err(Failure::new(Exit::Usage, format_args!("both are {to}; a copy needs two databases")));
+        }
+        let databases = Databases::prepare(config)?;
+        let mut stores = Vec::new();
+        let copied = copy(&databases, from, &to, &mut stores);
+        databases.close(stores);
+        let Copied { all, has_changed } = copied?;
+        let rows = all
+            .into_iter()
+            .map(|(kind, sum)| [kind.to_string(), sum.records.to_string(), sum.sum().to_string()]);
+        output::table(["KIND", "RECORDS", "CHECKSUM"], rows)?;
+        if has_changed {
+            return Err(Failure::new(
+                Exit::Failed,
+                "something has written to the source since the copy began, which is not in it: stop every server, empty \
+                 the target and copy once more",
+            ));
+        }
+        output::line(format_args!("copied everything to {to}, where it is the same"))
+    }
+}
+
+/// What was copied, and whether the source is another one by now.
+struct Copied {
+    all: Vec<(Kind, Checksum)>,
+    has_changed: bool,
+}
+
+fn copy(
+    databases: &Databases,
+    from: Location,
+    to: &Location,
+    stores: &mut Vec<Arc<dyn Store>>,
+) -> Result<Copied, Failure> {
+    let mut open = |database: &Database, access| -> Result<Arc<dyn Store>, Failure> {
+        let store = databases.open(database, access)?;
+        stores.push(store.clone());
+        Ok(store)
+    };
+    let source = open(&Database { location: from, migrate_on_start: false }, Access::ReadOnly)?;
+    let source = databases.runtime.block_on(source.snapshot());
+    let mut source = source.map_err(|error| not_reached("source", &error))?;
+    // One that was never migrated is, now that there is something to write into it. One that is of another release is for
+    // its operator to look at.
+    let target = Database { location: to.clone(), migrate_on_start: migrate::is_blank(to)? };
+    let target = open(&target, Access::ReadWrite)?;
+    databases.runtime.block_on(async {
+        let intake = target.intake().await.map_err(|error| not_reached("target", &error))?;
+        let intake = intake.ok_or_else(|| {
+            Failure::new(Exit::Refused, format_args!("{to} is not empty, and nothing is copied over it"))
+        })?;
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {eta} left") {
+            bar.set_style(style);
+        }
+        let mut watch = |Progress { done, of }| {
+            bar.set_length(of);
+            bar.set_position(done);
+        };
+        let all = carry_over(&mut *source, intake, &mut watch).await;
+        bar.finish_and_clear();
+        let all = all.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
+        let has_changed = source.end().await.map_err(|error| not_reached("source", &error))?;
+        Ok(Copied { all, has_changed })
+    })
+}
+
+/// What an option names, or the one that takes a file.
+fn given(option: &str, url: Option<String>, file: Option<PathBuf>) -> Result<Option<Location>, Failure> {
+    let location = match (url, file) {
+        (None, None) => return Ok(None),
+        (Some(url), _) => Location::from_argument(option, &url),
+        (None, Some(path)) => {
+            Location::from_file(&format!("{option}-file"), &path).map(|(location, warning)| {
+                if let Some(warning) = warning {
+                    warn!("{warning}");
+                }
+                location
+            })
+        }
+    };
+    Ok(Some(location.map_err(|problem: Problem| Failure::from(vec![problem]))?))
+}
+
+/// Whether two names lead to one database, as far as can be told without asking it.
+fn is_same(one: &Location, other: &Location) -> bool {
+    let real = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    match (one, other) {
+        (Location::Sqlite(one), Location::Sqlite(other)) => real(one) == real(other),
+        (one, other) => one == other,
+    }
+}
+
+fn not_reached(which: &str, error: &PortError) -> Failure {
+    let Failure { exit, lines } = Failure::from_error(Exit::Failed, error);
+    Failure { exit, lines: lines.into_iter().map(|line| format!("the {which}: {line}")).collect() }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Self {
+        let exit = match error.problem {
+            BackupProblem::Exists | BackupProblem::Busy | BackupProblem::InTheWay(_) => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        Self::from_error(exit, &error)
+    }
+}
