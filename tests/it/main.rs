@@ -46,6 +46,40 @@ mod postgres {
     pub(crate) use crate::support::postgres::fresh;
 }
 
+// Copies from each kind of database into each.
+#[path = "."]
+mod sqlite_to_sqlite {
+    mod copies;
+
+    use crate::support::sqlite::{fresh as source, fresh as target};
+}
+
+#[cfg(postgres)]
+#[path = "."]
+mod sqlite_to_postgres {
+    mod copies;
+
+    use crate::support::postgres::fresh as target;
+    use crate::support::sqlite::fresh as source;
+}
+
+#[cfg(postgres)]
+#[path = "."]
+mod postgres_to_sqlite {
+    mod copies;
+
+    use crate::support::postgres::fresh as source;
+    use crate::support::sqlite::fresh as target;
+}
+
+#[cfg(postgres)]
+#[path = "."]
+mod postgres_to_postgres {
+    mod copies;
+
+    use crate::support::postgres::{fresh as source, fresh as target};
+}
+
 #[cfg(not(postgres))]
 #[test]
 fn postgres() {

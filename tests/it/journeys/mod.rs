@@ -16,6 +16,7 @@ mod keys;
 mod ledger;
 mod log;
 mod migrations;
+mod moving_house;
 mod own_account;
 mod pages;
 mod sessions;
