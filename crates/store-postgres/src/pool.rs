@@ -70,7 +70,6 @@ impl Pool {
     }
 
     /// Has every connection that was used before now asked before it is used again.
-    #[expect(clippy::disallowed_methods, reason = "it is compared with the times that the pool itself took")]
     pub(crate) fn doubt(&self) {
         #[expect(
             clippy::disallowed_methods,

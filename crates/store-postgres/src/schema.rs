@@ -23,7 +23,7 @@ diesel::table! {
     }
 }
 
-// Where users' numbers come from.
+// The sequence that users' numbers come from, which reads as a table of one row.
 diesel::table! {
     users_id_seq (last_value) {
         last_value -> BigInt,
@@ -93,14 +93,6 @@ diesel::table! {
         number -> Nullable<BigInt>,
         seal -> Nullable<Binary>,
         proof -> Nullable<Binary>,
-    }
-}
-
-diesel::table! {
-    /// The sequence that users' numbers come from, which reads as a table of one row.
-    users_id_seq (last_value) {
-        last_value -> BigInt,
-        is_called -> Bool,
     }
 }
 

@@ -1,12 +1,11 @@
 //! All users, for whoever carries them over.
 
-use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use domain::{Account, UserId};
 
 use super::{Row, lookups};
 use crate::error::StoreError;
-use crate::schema::{users, users_id_seq};
+use crate::schema::users;
 
 pub(crate) async fn page(
     connection: &mut AsyncPgConnection,
@@ -26,11 +25,8 @@ pub(crate) async fn fill(
 }
 
 pub(crate) async fn last_number(connection: &mut AsyncPgConnection) -> Result<Option<UserId>, StoreError> {
-    let (last, is_given): (i64, bool) = users_id_seq::table
-        .select((users_id_seq::last_value, users_id_seq::is_called))
-        .first(connection)
-        .await?;
-    Ok(Some(last).filter(|last| is_given && *last > 0).map(UserId))
+    let last = lookups::last_number(connection).await?;
+    Ok(Some(last).filter(|last| last.0 > 0))
 }
 
 /// A sequence is no part of a transaction: where this is not committed, nobody is there, and the next one who signs up

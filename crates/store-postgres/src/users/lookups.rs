@@ -28,8 +28,8 @@ pub(super) async fn find_by_names(
     names: &[UsernameKey],
 ) -> Result<Vec<Account>, StoreError> {
     let keys: Vec<&str> = names.iter().map(UsernameKey::as_str).collect();
-    let named = users::table.filter(users::username_key.eq_any(keys));
-    accounts(named.select(Row::as_select()).load(connection).await)
+    let rows = users::table.filter(users::username_key.eq_any(keys));
+    accounts(rows.select(Row::as_select()).load(connection).await)
 }
 
 pub(super) async fn last_number(connection: &mut AsyncPgConnection) -> Result<UserId, StoreError> {

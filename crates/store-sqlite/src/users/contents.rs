@@ -25,9 +25,8 @@ pub(crate) fn fill(connection: &mut SqliteConnection, accounts: Vec<Account>) ->
 }
 
 pub(crate) fn last_number(connection: &mut SqliteConnection) -> Result<Option<UserId>, StoreError> {
-    let last: Option<i64> =
-        sqlite_sequence::table.find(USERS).select(sqlite_sequence::seq).first(connection).optional()?;
-    Ok(last.filter(|last| *last > 0).map(UserId))
+    let last = lookups::last_number(connection)?;
+    Ok(Some(last).filter(|last| last.0 > 0))
 }
 
 /// After the users: each of them raises it.

@@ -23,8 +23,8 @@ pub(super) fn find_by_names(
     reader: &mut SqliteConnection,
     names: &[UsernameKey],
 ) -> Result<Vec<Account>, StoreError> {
-    let named = users::table.filter(users::username_key.eq_any(names.iter().map(UsernameKey::as_str)));
-    accounts(named.select(Row::as_select()).load(reader))
+    let rows = users::table.filter(users::username_key.eq_any(names.iter().map(UsernameKey::as_str)));
+    accounts(rows.select(Row::as_select()).load(reader))
 }
 
 pub(super) fn last_number(reader: &mut SqliteConnection) -> Result<UserId, StoreError> {
