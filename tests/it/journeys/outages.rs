@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use serde_json::Value;
+use throwaway_postgres::execute;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::support::client::Client;
 use crate::support::ledger::{self, Account, Chance};
-use crate::support::postgres::{Cluster, Database, execute};
+use crate::support::postgres::{Database, cluster};
 use crate::support::server::{Deployment, Server};
 use crate::support::way::Way;
 
@@ -58,7 +59,7 @@ async fn connections_that_are_ended_all_the_while_lose_nothing_that_was_answered
 
 #[tokio::test]
 async fn a_database_that_crashes_again_and_again_loses_nothing_that_was_answered() {
-    let Some(cluster) = Cluster::migrated("a_database_that_crashes_again_and_again") else { return };
+    let Some(cluster) = cluster("a_database_that_crashes_again_and_again") else { return };
     let cluster = Arc::new(cluster);
     let mut scene = Scene::on(&cluster.url("postgres"));
 
@@ -81,7 +82,7 @@ async fn a_database_that_crashes_again_and_again_loses_nothing_that_was_answered
 
 #[tokio::test]
 async fn a_database_that_is_paused_for_ten_seconds_loses_nothing_that_was_answered() {
-    let Some(cluster) = Cluster::migrated("a_database_that_is_paused_for_ten_seconds") else { return };
+    let Some(cluster) = cluster("a_database_that_is_paused_for_ten_seconds") else { return };
     let mut scene = Scene::on(&cluster.url("postgres"));
 
     scene
@@ -99,7 +100,7 @@ async fn a_database_that_is_paused_for_ten_seconds_loses_nothing_that_was_answer
 
 #[tokio::test]
 async fn a_way_to_the_database_that_falls_silent_loses_nothing_that_was_answered() {
-    let Some(cluster) = Cluster::migrated("a_way_to_the_database_that_falls_silent") else { return };
+    let Some(cluster) = cluster("a_way_to_the_database_that_falls_silent") else { return };
     let way = Way::to(&cluster.socket());
     let mut scene = Scene::by(&way.url(), &cluster.url("postgres"));
 

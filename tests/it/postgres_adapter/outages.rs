@@ -12,13 +12,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use store_postgres::PostgresStore;
+use throwaway_postgres::{Cluster, Durability};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::support::attempts::tried;
 use crate::support::clock::StillClock;
-use crate::support::postgres::{Cluster, Database, Lock, open_on};
+use crate::support::postgres::{Database, Lock, cluster, open_on};
 use crate::support::runtime::runtime;
 use crate::support::way::Way;
 
@@ -88,7 +89,7 @@ async fn whoever_comes_when_all_connections_were_just_ended_is_answered() {
 
 #[tokio::test]
 async fn a_server_that_crashes_and_comes_back_is_found_again() {
-    let Some(cluster) = Cluster::migrated("a_server_that_crashes_and_comes_back_is_found_again") else {
+    let Some(cluster) = cluster("a_server_that_crashes_and_comes_back_is_found_again") else {
         return;
     };
     let (runtime, store, clock) = open(&cluster.url("postgres"));
@@ -112,7 +113,7 @@ async fn a_server_that_crashes_and_comes_back_is_found_again() {
 
 #[tokio::test]
 async fn a_server_that_is_paused_is_unavailable_in_time_and_serves_when_it_goes_on() {
-    let Some(cluster) = Cluster::migrated("a_server_that_is_paused_is_unavailable_in_time") else { return };
+    let Some(cluster) = cluster("a_server_that_is_paused_is_unavailable_in_time") else { return };
     let (runtime, store, clock) = open(&cluster.url("postgres"));
     let ann = sign_up(&store, "ann").await;
 
@@ -136,7 +137,7 @@ async fn a_server_that_is_paused_is_unavailable_in_time_and_serves_when_it_goes_
 
 #[tokio::test]
 async fn a_way_to_the_server_that_falls_silent_is_given_up_and_taken_anew() {
-    let Some(cluster) = Cluster::migrated("a_way_to_the_server_that_falls_silent_is_given_up") else {
+    let Some(cluster) = cluster("a_way_to_the_server_that_falls_silent_is_given_up") else {
         return;
     };
     let way = Way::to(&cluster.socket());
@@ -239,10 +240,10 @@ async fn callers_who_leave_leave_no_transaction_open() {
 
 #[tokio::test]
 async fn of_several_servers_the_one_that_takes_changes_is_found() {
-    let Some(cluster) = Cluster::migrated("of_several_servers_the_one_that_takes_changes_is_found") else {
+    let Some(cluster) = cluster("of_several_servers_the_one_that_takes_changes_is_found") else {
         return;
     };
-    let reader = Cluster::start("-c default_transaction_read_only=on").unwrap();
+    let reader = Cluster::start(Durability::None, "-c default_transaction_read_only=on").unwrap();
     let hosts = format!("{},{}", reader.url("postgres").split_once("host=").unwrap().1, {
         let url = cluster.url("postgres");
         url.split_once("host=").unwrap().1.to_owned()
@@ -262,7 +263,7 @@ async fn of_several_servers_the_one_that_takes_changes_is_found() {
 
 #[tokio::test]
 async fn when_the_standby_becomes_the_primary_logins_go_on_and_nothing_answered_is_lost() {
-    let Some(primary) = Cluster::migrated("when_the_standby_becomes_the_primary_logins_go_on") else {
+    let Some(primary) = cluster("when_the_standby_becomes_the_primary_logins_go_on") else {
         return;
     };
     let standby = primary.standby();

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::attempts::{tried, tried_to};
 use crate::support::clock::StillClock;
-use crate::support::postgres::{Cluster, open_on};
+use crate::support::postgres::{cluster, open_on};
 use crate::support::runtime::runtime;
 
 const ROUNDS: u64 = 12;
@@ -26,7 +26,7 @@ type Doing<'store> = Pin<Box<dyn Future<Output = Result<(), PortError>> + Send +
 
 #[tokio::test]
 async fn whatever_is_done_at_once_to_an_account_nobody_waits_for_somebody_who_waits_for_them() {
-    let Some(cluster) = Cluster::migrated("whatever_is_done_at_once_to_an_account") else { return };
+    let Some(cluster) = cluster("whatever_is_done_at_once_to_an_account") else { return };
     let runtime = runtime();
     let stores = [(), ()].map(|()| {
         let clock = Arc::new(StillClock::default());

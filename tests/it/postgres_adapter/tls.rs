@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use store_postgres::{OpenError, OpenProblem, Url, migrations};
+use throwaway_postgres::{Cluster, Durability, execute};
 use tokio::runtime::Builder;
 use tokio_util::task::TaskTracker;
 
 use crate::support::clock::StillClock;
 use crate::support::foreign::skip;
-use crate::support::postgres::{Cluster, execute, open_on};
+use crate::support::postgres::open_on;
 
 /// A server that listens on 127.0.0.1, with a certificate for this name alone if it has one.
 struct Server {
@@ -144,7 +145,7 @@ impl Server {
         // PostgreSQL takes no port of the system's choice. This one was free, and is not soon given again.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         _ = write!(options, " -c port={port}");
-        let Some(cluster) = Cluster::start_in(folder.clone(), &options) else {
+        let Some(cluster) = Cluster::start_in(folder.clone(), Durability::None, &options) else {
             skip(test, "PostgreSQL's server of its own (apt install postgresql)");
             return None;
         };
