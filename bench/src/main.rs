@@ -28,12 +28,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::database::{Kind, Place};
 use crate::machine::{Machine, Work};
 use crate::report::{Figure, Report, Wrong};
 use crate::sections::{Bench, Plan, Section};
 use crate::yardstick::BareHandler;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// What somebody can do who has no PostgreSQL.
+const INSTALL: &str = "install it (apt install postgresql)";
 
 /// Measures the server against yardsticks of the same run, and prints the ratios.
 ///
@@ -52,6 +56,9 @@ struct Options {
     /// Measure this and nothing else; may be said several times
     #[arg(long, value_name = "SECTION")]
     only: Vec<Section>,
+    /// Measure on this database and on no other; by default on SQLite, and on PostgreSQL if it is installed
+    #[arg(long, value_name = "DATABASE")]
+    database: Option<Kind>,
     /// How often each figure is taken
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -106,19 +113,40 @@ fn run(options: &Options) -> Result<bool> {
     traces::wipe_when_interrupted()?;
     let machine = Machine::survey();
     let plan = Plan { rounds: options.rounds, quick: options.quick, full: options.full };
-    let mut bench = Bench { auth_api, plan, report: Report::new(machine, options.quick) };
+    let places = places(options.database)?;
+    let mut report = Report::new(machine, options.quick);
     let begun = ambient::now();
     for section in Section::ALL {
-        if options.only.is_empty() || options.only.contains(&section) {
+        if !options.only.is_empty() && !options.only.contains(&section) {
+            continue;
+        }
+        // One after the other in each section, so that both have the same weather.
+        for place in &places {
+            report.turn_to(place.kind());
+            let mut bench = Bench { auth_api: auth_api.clone(), place: place.clone(), plan, report };
             measure(section, &mut bench);
+            report = bench.report;
         }
     }
     eprintln!("measured in {} s", begun.elapsed().as_secs());
 
-    print(&bench.report);
-    serde_json::to_writer_pretty(json, &bench.report)?;
+    print(&report);
+    serde_json::to_writer_pretty(json, &report)?;
     eprintln!("written to {}", options.json.display());
-    Ok(bench.report.is_right())
+    Ok(report.is_right())
+}
+
+/// Where there can be databases.
+fn places(wanted: Option<Kind>) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| wanted == *kind)) {
+        match kind.start() {
+            Some(place) => places.push(place),
+            None if wanted.is_some() => return Err(format!("there is no {kind}; {INSTALL}").into()),
+            None => eprintln!("there is no {kind}, so nothing is measured on it; {INSTALL}"),
+        }
+    }
+    Ok(places)
 }
 
 fn create(path: &Path) -> Result<File> {
@@ -138,7 +166,11 @@ fn measure(section: Section, bench: &mut Bench) {
     // Where this is much, the figures above are worth little: the server's hashing threads give way to others.
     if let (Some(before), Some(after)) = (before, Work::so_far()) {
         let taken = vec![after.percent_of_others(before)];
-        bench.report.add(Figure::new(section.name(), "what others took of the cores meanwhile", "%", taken));
+        let others = match bench.place.kind() {
+            Kind::Sqlite => "what others took of the cores meanwhile",
+            Kind::Postgres => "what others and the database took of the cores meanwhile",
+        };
+        bench.report.add(Figure::new(section.name(), others, "%", taken));
     }
 }
 

@@ -4,6 +4,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use crate::database::Kind;
 use crate::machine::Machine;
 use crate::stats::median;
 
@@ -16,8 +17,19 @@ pub(crate) struct Report {
     machine: Machine,
     /// Whether it was cut short, so that its figures mean nothing.
     quick: bool,
-    figures: Vec<Figure>,
+    /// What is being measured on.
+    #[serde(skip)]
+    kind: Kind,
+    figures: Vec<Measured>,
     wrong: Vec<Finding>,
+}
+
+/// A figure, and what the server had its users in.
+#[derive(Debug, Serialize)]
+struct Measured {
+    database: Kind,
+    #[serde(flatten)]
+    figure: Figure,
 }
 
 /// One line of the table: a value for each round.
@@ -53,23 +65,29 @@ pub(crate) struct Wrong {
 #[derive(Debug, Serialize)]
 struct Finding {
     section: &'static str,
+    database: Kind,
     #[serde(flatten)]
     wrong: Wrong,
 }
 
 impl Report {
     pub(crate) fn new(machine: Machine, quick: bool) -> Self {
-        Self { machine, quick, figures: Vec::new(), wrong: Vec::new() }
+        Self { machine, quick, kind: Kind::Sqlite, figures: Vec::new(), wrong: Vec::new() }
+    }
+
+    /// What is added from now on was measured on that.
+    pub(crate) fn turn_to(&mut self, kind: Kind) {
+        self.kind = kind;
     }
 
     pub(crate) fn add(&mut self, figure: Figure) {
-        self.figures.push(figure);
+        self.figures.push(Measured { database: self.kind, figure });
     }
 
     /// Takes what was wrong, if anything was.
     pub(crate) fn blame(&mut self, section: &'static str, wrong: Wrong) {
         if wrong.count > 0 {
-            self.wrong.push(Finding { section, wrong });
+            self.wrong.push(Finding { section, database: self.kind, wrong });
         }
     }
 
@@ -81,14 +99,45 @@ impl Report {
     pub(crate) fn text(&self) -> String {
         let mut table = Table::new();
         table.load_style(NOTHING);
-        table.set_header(["", "", "median", "", "min … max", "target", ""]);
-        table.add_rows(self.figures.iter().map(Figure::row));
-        table.column_iter_mut().skip(2).step_by(2).take(2).for_each(|it| {
-            it.set_cell_alignment(CellAlignment::Right);
-        });
+        let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| self.measured_on(*kind)).collect();
+        let heads = kinds.iter().flat_map(|kind| [kind.to_string(), "min … max".to_owned(), String::new()]);
+        table.set_header(
+            ["", "", ""].map(str::to_owned).into_iter().chain(heads).chain(["target".to_owned()]),
+        );
+        table.add_rows(self.rows(&kinds));
+        let numbers = (0..kinds.len()).flat_map(|kind| [3 + 3 * kind, 4 + 3 * kind]);
+        for column in numbers {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
         let lines = table.lines().map(|line| line.trim_end().to_owned());
         let wrong = self.wrong.iter().flat_map(Finding::lines);
         [self.machine.text()].into_iter().chain(lines).chain(wrong).collect::<Vec<_>>().join("\n")
+    }
+
+    fn measured_on(&self, kind: Kind) -> bool {
+        self.figures.iter().any(|it| it.database == kind)
+    }
+
+    /// A row for each figure, in the order in which they came first.
+    fn rows(&self, kinds: &[Kind]) -> Vec<Vec<String>> {
+        let mut figures: Vec<&Figure> = Vec::new();
+        for Measured { figure, .. } in &self.figures {
+            if !figures.iter().any(|other| other.is_the_same_as(figure)) {
+                figures.push(figure);
+            }
+        }
+        let on = |figure: &Figure, kind| {
+            let is_it = |it: &&Measured| it.database == kind && it.figure.is_the_same_as(figure);
+            self.figures.iter().find(is_it).map_or_else(Default::default, |it| it.figure.cells())
+        };
+        let row = |figure: &&Figure| {
+            let target = figure.target.map_or_else(String::new, Target::text);
+            let head = [figure.section.to_owned(), figure.name.clone(), figure.unit.to_owned()];
+            head.into_iter().chain(kinds.iter().flat_map(|kind| on(figure, *kind))).chain([target]).collect()
+        };
+        figures.iter().map(row).collect()
     }
 }
 
@@ -109,18 +158,17 @@ impl Figure {
         Self { met: Some(target.is_met_by(self.median)), target: Some(target), ..self }
     }
 
-    fn row(&self) -> [String; 7] {
+    /// Whether it says the same, if of another database.
+    fn is_the_same_as(&self, other: &Self) -> bool {
+        (self.section, &self.name) == (other.section, &other.name)
+    }
+
+    /// The median, the spread and the verdict.
+    fn cells(&self) -> [String; 3] {
         let spread = format!("{} … {}", digits(self.min), digits(self.max));
         let verdict = self.met.map_or("", |met| if met { "met" } else { "missed" });
-        [
-            self.section.to_owned(),
-            self.name.clone(),
-            digits(self.median),
-            self.unit.to_owned(),
-            if self.rounds.len() > 1 { spread } else { String::new() },
-            self.target.map_or_else(String::new, Target::text),
-            verdict.to_owned(),
-        ]
+        let spread = if self.rounds.len() > 1 { spread } else { String::new() };
+        [digits(self.median), spread, verdict.to_owned()]
     }
 }
 
@@ -164,8 +212,8 @@ impl Wrong {
 
 impl Finding {
     fn lines(&self) -> Vec<String> {
-        let Self { section, wrong: Wrong { count, examples } } = self;
-        let head = format!("WRONG in {section} ({count}):");
+        let Self { section, database, wrong: Wrong { count, examples } } = self;
+        let head = format!("WRONG in {section} on {database} ({count}):");
         [head].into_iter().chain(examples.iter().map(|example| format!("    {example}"))).collect()
     }
 }
@@ -215,8 +263,28 @@ mod tests {
 
         assert!(!report.is_right());
         let text = report.text();
-        assert!(text.contains("WRONG in logins (9):\n    answer 0\n"), "{text}");
+        assert!(text.contains("WRONG in logins on SQLite (9):\n    answer 0\n"), "{text}");
         assert!(text.ends_with("answer 2") && text.contains("missed"), "{text}");
+    }
+
+    #[test]
+    fn what_was_measured_on_both_databases_stands_side_by_side() {
+        let mut report = Report::new(Machine::survey(), true);
+        let add = |report: &mut Report, name, median| {
+            report.add(Figure::new("logins", name, "/s", vec![median]).with_target(Target::AtLeast(2.0)));
+        };
+        add(&mut report, "of one", 3.25);
+        report.turn_to(Kind::Postgres);
+        add(&mut report, "of one", 1.75);
+        add(&mut report, "of two", 2.25);
+
+        let text = report.text();
+        let words: Vec<Vec<&str>> =
+            text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+        let head = ["SQLite", "min", "…", "max", "PostgreSQL", "min", "…", "max", "target"];
+        assert_eq!(words[0], head);
+        assert_eq!(words[1], ["logins", "of", "one", "/s", "3.25", "met", "1.75", "missed", "≥", "2"]);
+        assert_eq!(words[2], ["logins", "of", "two", "/s", "2.25", "met", "≥", "2"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::ambient::{now, secret};
 use crate::client::Connection;
+use crate::database::{self, Database, Place};
 use crate::{Result, callers, traces};
 
 /// How long a client may wait for its password to be hashed, which is the default.
@@ -29,6 +30,7 @@ const GLANCE: Duration = Duration::from_micros(500);
 pub(crate) struct Deployment {
     auth_api: PathBuf,
     folder: TempDir,
+    database: Database,
     settings: Vec<(&'static str, String)>,
 }
 
@@ -40,9 +42,9 @@ pub(crate) struct Server {
 }
 
 impl Deployment {
-    /// An empty folder, in production, with defaults but for bcrypt's cost.
-    pub(crate) fn new(auth_api: &Path, cost: u32) -> Result<Self> {
-        let settings = vec![
+    /// An empty folder and a database without tables, in production, with defaults but for bcrypt's cost.
+    pub(crate) fn new(auth_api: &Path, place: &Place, cost: u32) -> Result<Self> {
+        let mut settings = vec![
             ("AUTH_ENV", "production".to_owned()),
             ("AUTH_HTTP__ADDR", "127.0.0.1:0".to_owned()),
             ("AUTH_TOKEN__SECRET", secret()?),
@@ -52,16 +54,26 @@ impl Deployment {
         ];
         let folder = tempfile::tempdir()?;
         traces::note_folder(folder.path());
-        Ok(Self { auth_api: std::path::absolute(auth_api)?, folder, settings })
+        let database = match place {
+            Place::Sqlite => Database::Sqlite(folder.path().join("data/auth.db")),
+            Place::Postgres(cluster) => {
+                let (database, url) = database::create(cluster)?;
+                settings.push(("AUTH_DATABASE__URL", url));
+                // As on SQLite, so that a start does the same on both.
+                settings.push(("AUTH_DATABASE__MIGRATE_ON_START", "true".to_owned()));
+                database
+            }
+        };
+        Ok(Self { auth_api: std::path::absolute(auth_api)?, folder, database, settings })
     }
 
     /// Makes the tables, and returns where the database is. No server has it open.
-    pub(crate) fn migrate(&self) -> Result<PathBuf> {
+    pub(crate) fn migrate(&self) -> Result<Database> {
         let migrated = self.command(&["migrate", "up"])?.status()?;
         if !migrated.success() {
             return Err(format!("auth-api migrate up: {migrated}\n{}", self.log_text()).into());
         }
-        Ok(self.folder.path().join("data/auth.db"))
+        Ok(self.database.clone())
     }
 
     /// Starts the server and returns when it listens.

@@ -4,7 +4,6 @@ use std::hint::black_box;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::panic::resume_unwind;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -13,15 +12,13 @@ use actix_web::http::header::ContentType;
 use actix_web::rt::System;
 use actix_web::web::{self, Bytes};
 use actix_web::{App, HttpResponse, HttpServer};
-use diesel::SqliteConnection;
-use diesel::connection::SimpleConnection;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
 use crate::Result;
 use crate::ambient::{now, random};
 use crate::callers::PASSWORD;
-use crate::database::{self, change_session, open_session, populate};
+use crate::database::{Database, Sessions};
 use crate::machine::cores;
 use crate::stats::number;
 use crate::traces;
@@ -60,31 +57,24 @@ pub(crate) fn hash(cost: u32) -> Result<String> {
 }
 
 /// Changes of sessions one after the other, as a server makes them that gives each request a transaction of its own:
-/// `BEGIN IMMEDIATE`, one prepared `UPDATE` of one row, `COMMIT`. With `synchronous = FULL` each commit writes to the
-/// write-ahead log and waits for one `fsync` of it; a checkpoint every thousand pages adds two more.
+/// `BEGIN`, one prepared `UPDATE` of one row, `COMMIT`. Each commit writes to the write-ahead log and waits for one `fsync`
+/// of it. On SQLite a checkpoint every thousand pages adds two more; on PostgreSQL each of the three is a round trip.
 ///
-/// It has the table, the indexes, the pragmas and the disk of the server, and nothing else to do.
+/// It has the table, the indexes, the settings and the disk of the server, and nothing else to do.
 pub(crate) struct OneByOne {
-    connection: SqliteConnection,
+    connection: Box<dyn Sessions>,
     sessions: Vec<[u8; 16]>,
     commits: i64,
 }
 
 impl OneByOne {
     /// Opens so many sessions in a database that no server uses.
-    pub(crate) fn open(database: &Path, sessions: usize) -> Result<Self> {
-        populate(database, 1, "")?;
-        let mut connection = database::connect(database)?;
-        connection.batch_execute(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
-             PRAGMA foreign_keys = ON;
-             PRAGMA trusted_schema = OFF;
-             PRAGMA cache_size = -2048;",
-        )?;
+    pub(crate) fn open(database: &Database, sessions: usize) -> Result<Self> {
+        database.populate(1, "")?;
+        let mut connection = database.sessions()?;
         let sessions = (0..sessions).map(|_| random()).collect::<std::result::Result<Vec<_>, _>>()?;
         for id in &sessions {
-            open_session(&mut connection, id)?;
+            connection.open(id)?;
         }
         Ok(Self { connection, sessions, commits: 0 })
     }
@@ -98,8 +88,7 @@ impl OneByOne {
                 break;
             }
             self.commits += 1;
-            let number = self.commits;
-            self.connection.immediate_transaction(|it| change_session(it, id, number))?;
+            self.connection.change(id, self.commits)?;
         }
         Ok(number(usize::try_from(self.commits - before)?) / begun.elapsed().as_secs_f64())
     }
@@ -166,23 +155,28 @@ fn announce(address: SocketAddr) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use diesel::connection::SimpleConnection;
+
     use super::*;
+    use crate::database::{connect, newest_generation};
 
     #[test]
     fn every_commit_is_counted_and_is_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let database = folder.path().join("auth.db");
+        let path = folder.path().join("auth.db");
         let schema = ["0001_users", "0002_sessions"].map(|migration| {
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/sqlite");
             std::fs::read_to_string(root.join(migration).join("up.sql")).unwrap()
         });
-        database::connect(&database).unwrap().batch_execute(&schema.concat()).unwrap();
-        let mut one_by_one = OneByOne::open(&database, 3).unwrap();
+        connect(&path).unwrap().batch_execute(&schema.concat()).unwrap();
+        let mut one_by_one = OneByOne::open(&Database::Sqlite(path.clone()), 3).unwrap();
 
         let pace = one_by_one.commits_per_second(Duration::from_millis(50)).unwrap();
 
         assert!(pace > 0.0 && one_by_one.commits > 0);
-        assert_eq!(database::newest_generation(&database).unwrap(), Some(one_by_one.commits));
+        assert_eq!(newest_generation(&path).unwrap(), Some(one_by_one.commits));
     }
 
     #[test]

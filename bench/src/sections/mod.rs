@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use crate::Result;
 use crate::callers::{self, LogIn};
 use crate::client::Connection;
-use crate::database::{name, populate};
+use crate::database::{Place, name};
 use crate::load::Window;
 use crate::report::Report;
 use crate::server::{Deployment, Server};
@@ -27,6 +27,8 @@ use crate::yardstick::hash;
 /// What every section is given.
 pub(crate) struct Bench {
     pub(crate) auth_api: PathBuf,
+    /// Where the databases of the servers are.
+    pub(crate) place: Place,
     pub(crate) plan: Plan,
     pub(crate) report: Report,
 }
@@ -108,14 +110,20 @@ impl Section {
 impl Bench {
     /// A server at this cost with so many users.
     fn serve(&self, cost: u32, users: usize) -> Result<Server> {
-        let deployment = Deployment::new(&self.auth_api, cost)?;
-        populate(&deployment.migrate()?, users, &hash(cost)?)?;
+        let deployment = self.deployment(cost)?;
+        deployment.migrate()?.populate(users, &hash(cost)?)?;
         deployment.serve()
+    }
+
+    /// A folder for a server at this cost, and a database without tables.
+    fn deployment(&self, cost: u32) -> Result<Deployment> {
+        Deployment::new(&self.auth_api, &self.place, cost)
     }
 
     /// Says which section is at work, and how far.
     fn progress(&self, section: &str, what: &str, round: u16) {
-        eprintln!("{section}: {what}, round {} of {}", round + 1, self.plan.rounds());
+        let kind = self.place.kind();
+        eprintln!("{section}: {what}, on {kind}, round {} of {}", round + 1, self.plan.rounds());
     }
 }
 

@@ -8,7 +8,7 @@ use crate::database::name;
 use crate::load::closed_loop;
 use crate::report::{Figure, Target};
 use crate::sections::{Bench, everybody};
-use crate::server::{Deployment, Server};
+use crate::server::Server;
 use crate::stats::{median, percentile};
 use crate::yardstick::OneByOne;
 
@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 64;
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     let server = bench.serve(COST, CONNECTIONS)?;
     let mut sessions = log_everybody_in(&server)?;
-    let deployment = Deployment::new(&bench.auth_api, COST)?;
+    let deployment = bench.deployment(COST)?;
     let mut one_by_one = OneByOne::open(&deployment.migrate()?, CONNECTIONS)?;
     let (window, logins) = (bench.plan.window(1, 4), bench.plan.window(1, 3));
     let (mut paces, mut naive_paces, mut ratios) = (Vec::new(), Vec::new(), Vec::new());

@@ -7,7 +7,6 @@ use crate::Result;
 use crate::ambient::now;
 use crate::report::{Figure, Target};
 use crate::sections::Bench;
-use crate::server::Deployment;
 use crate::stats::milliseconds;
 
 pub(super) const NAME: &str = "start";
@@ -21,7 +20,7 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     eprintln!("{NAME}: {STARTS} servers one after the other");
     let (mut times, mut memory) = (Vec::new(), Vec::new());
     for _ in 0..STARTS {
-        let deployment = Deployment::new(&bench.auth_api, 12)?;
+        let deployment = bench.deployment(12)?;
         let begun = now();
         let server = deployment.serve()?;
         server.wait_until_ready()?;

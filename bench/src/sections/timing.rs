@@ -6,11 +6,11 @@ use crate::Result;
 use crate::ambient::{now, shuffle};
 use crate::callers::{LogIn, PASSWORD, WRONG_PASSWORD, log_in, object, unexpected};
 use crate::client::{Answer, Connection};
-use crate::database::{Account, add, name, populate};
+use crate::database::{Account, name};
 use crate::load::while_calling;
 use crate::report::{Figure, Target, Wrong};
 use crate::sections::Bench;
-use crate::server::{Deployment, Server};
+use crate::server::Server;
 use crate::stats::{area_under_curve, median, milliseconds};
 use crate::yardstick::hash;
 
@@ -70,14 +70,14 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 fn serve(bench: &Bench) -> Result<Server> {
-    let deployment = Deployment::new(&bench.auth_api, COST)?;
+    let deployment = bench.deployment(COST)?;
     let database = deployment.migrate()?;
     let (hash, old_hash) = (hash(COST)?, hash(OLD_COST)?);
-    populate(&database, OTHERS, &hash)?;
+    database.populate(OTHERS, &hash)?;
     for (name, hash, is_disabled) in
         [("known", &hash, false), ("disabled", &hash, true), ("veteran", &old_hash, false)]
     {
-        add(&database, Account { name, hash, is_disabled })?;
+        database.add(Account { name, hash, is_disabled })?;
     }
     deployment.serve()
 }
