@@ -17,7 +17,7 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_waiting_with_it() {
     let database = Arc::new(Database::migrated());
     let server = Deployment::new().on(database.clone()).serve();
     let client = Client::of(&server);
-    let token = client.token_of_new("ann").await;
+    client.token_of_new("ann").await;
     // Somebody who reads for long, as a dump does.
     let reader = Lock::take(&database.url(), "SELECT count(*) FROM users, sessions, audit_events");
 
@@ -33,8 +33,9 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_waiting_with_it() {
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'";
         let is_waiting = database.ask(waiting) != [["0"]];
         // A login writes to the very table, and does not fail for it.
-        assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
-        assert_eq!(client.me(&token).await.status, 200);
+        let logged_in = client.log_in("ann", PASSWORD).await;
+        assert_eq!(logged_in.status, 200);
+        assert_eq!(client.me(&logged_in.token()).await.status, 200);
         assert_eq!(client.get("/health/ready").await.status, 200);
         waited += usize::from(is_waiting);
         assert!(!migrating.is_finished());

@@ -176,6 +176,11 @@ impl Account {
         }
     }
 
+    /// Strikes out what was refused before anything was done.
+    pub(crate) fn withdraw(&mut self) {
+        self.under_way = None;
+    }
+
     /// Holds the server to the ledger, and leaves an account without a session.
     pub(crate) async fn check(&mut self, client: &Client) {
         let under_way = self.under_way.take();
