@@ -1,6 +1,7 @@
 //! Everything that needs a real database or a running server, in one binary.
 //!
-//! `laws` are what every store must obey, run once for each; `support` is what the tests share.
+//! `laws` are what every store must obey, run once for each; `copies` what a copy from each into each must; `support` is
+//! what the tests share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test says no")]
 #![allow(clippy::duplicate_mod, reason = "what holds for every database is compiled once for each")]

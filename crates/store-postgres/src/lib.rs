@@ -6,7 +6,7 @@
 //! has decided that before it comes here.
 //!
 //! Start reading at [`PostgresStore`], go on with `transaction`, where every change passes, and `users`, `sessions` and
-//! `audit`, where the statements are. `url`, `tls`, `connection` and `pool` are the way to the server. There is no libpq in it.
+//! `audit`, where the statements are. `contents` alone has transactions of its own, which span many calls. `url`, `tls`, `connection` and `pool` are the way to the server. There is no libpq in it.
 
 mod audit;
 mod connection;

@@ -6,7 +6,8 @@
 //! the domain has decided that before it comes here.
 //!
 //! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users`,
-//! `sessions` and `audit`, where the statements are. Unix only: a file is told from its replacement by device and inode.
+//! `sessions` and `audit`, where the statements are. `contents` alone writes past the writer, into a file that is empty;
+//! `backup` makes files of its own. Unix only: a file is told from its replacement by device and inode.
 
 mod audit;
 pub mod backup;

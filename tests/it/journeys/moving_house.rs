@@ -444,6 +444,9 @@ mod onto_postgres {
         assert_refused(&copy(&deployment, &newer), 1, "newer release (it has 9999)");
         let same = deployment.run(&["database", "copy", "--from-file", "url", "--to-file", "url"]);
         assert_refused(&same, 2, "a copy needs two databases");
+        deployment.write("url", &full.url().replace("auth_api_test_", "nobodys_"));
+        assert_refused(&deployment.run(&COPY), 1, "no database of this name");
+
         assert_eq!(full.ask("SELECT username FROM users"), [["ann"]]);
         assert_eq!(foreign.ask("SELECT count(*) FROM users"), [["0"]]);
         assert_eq!(newer.ask("SELECT count(*) FROM users"), [["0"]]);
