@@ -78,8 +78,9 @@ impl Contents for PostgresStore {
             .on((), |connection, ()| {
                 async move {
                     AnsiTransactionManager::begin_transaction_sql(&mut *connection, BEGIN_FILLING).await?;
-                    // Nobody seals anything meanwhile, so that the chain has one beginning.
+                    // Nobody seals anything meanwhile, so that the chain has one beginning, and nobody signs up.
                     audit::contents::lock(connection).await?;
+                    user_rows::contents::stop_numbers(connection).await?;
                     is_empty(connection).await
                 }
                 .boxed()

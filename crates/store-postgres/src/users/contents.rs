@@ -3,6 +3,7 @@
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use domain::{Account, UserId};
 
+use super::import::STOP_NUMBERS;
 use super::{Row, lookups};
 use crate::error::StoreError;
 use crate::schema::users;
@@ -29,12 +30,16 @@ pub(crate) async fn last_number(connection: &mut AsyncPgConnection) -> Result<Op
     Ok(Some(last).filter(|last| last.0 > 0))
 }
 
-/// A sequence is no part of a transaction: where this is not committed, nobody is there, and the next one who signs up
-/// gets a number that nobody had.
+/// Has whoever signs up meanwhile wait for their number until this transaction is over.
+pub(crate) async fn stop_numbers(connection: &mut AsyncPgConnection) -> Result<(), StoreError> {
+    Ok(connection.batch_execute(STOP_NUMBERS).await?)
+}
+
+/// In this transaction, which `setval` would outlive.
 pub(crate) async fn set_last_number(
     connection: &mut AsyncPgConnection,
     last: UserId,
 ) -> Result<(), StoreError> {
-    // The DSL has no name for a sequence, as which a text that is bound is not taken.
-    Ok(connection.batch_execute(&format!("SELECT setval('users_id_seq', {last})")).await?)
+    let next = last.0.saturating_add(1);
+    Ok(connection.batch_execute(&format!("ALTER SEQUENCE users_id_seq RESTART WITH {next}")).await?)
 }

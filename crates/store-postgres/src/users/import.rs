@@ -16,7 +16,7 @@ use crate::values::timestamptz;
 /// Changes nothing, but has whoever needs a number wait until this transaction is over, and waits itself for those who
 /// have one and did not commit yet. A sequence takes no other lock, and `setval` outlives a transaction that is rolled
 /// back: what was to be kept by it would be given for good, and to nobody.
-const STOP_NUMBERS: &str = "ALTER SEQUENCE users_id_seq INCREMENT BY 1";
+pub(super) const STOP_NUMBERS: &str = "ALTER SEQUENCE users_id_seq INCREMENT BY 1";
 
 #[derive(QueryableByName)]
 #[diesel(table_name = users)]
