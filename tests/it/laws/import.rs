@@ -83,13 +83,20 @@ async fn numbers_are_kept_and_later_ones_are_greater() {
     sign_up(&*store, "first").await;
     let last = store.last_number().await.unwrap().0;
 
-    let coming = vec![numbered("ann", last + 1), numbered("bob", last + 1000)];
-    let outcomes = import(&*store, coming).await;
+    let both = vec![numbered("ann", last + 1), numbered("bob", last + 1000), coming("cleo")];
+    let outcomes = import(&*store, both).await;
 
     let kept = [last + 1, last + 1000].map(|id| Importation::Done(UserId(id)));
-    assert_eq!(outcomes, kept);
-    assert_eq!(store.last_number().await.unwrap(), UserId(last + 1000));
-    assert!(sign_up(&*store, "cleo").await.id > UserId(last + 1000));
+    let [ann, bob, Importation::Done(cleo)] = outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!([ann, bob], kept);
+    assert!(cleo > UserId(last + 1000));
+    assert_eq!(store.last_number().await.unwrap(), cleo);
+    assert_eq!(
+        import(&*store, vec![numbered("dan", cleo.0 + 5)]).await,
+        [Importation::Done(UserId(cleo.0 + 5))]
+    );
+    assert_eq!(store.last_number().await.unwrap(), UserId(cleo.0 + 5));
+    assert!(sign_up(&*store, "eve").await.id > UserId(cleo.0 + 5));
 }
 
 #[tokio::test]

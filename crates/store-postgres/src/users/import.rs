@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use domain::{Account, Conflict, Importation, ImportedUser, UserId, UsernameKey};
 
@@ -17,13 +15,6 @@ use crate::values::timestamptz;
 /// have one and did not commit yet. A sequence takes no other lock, and `setval` outlives a transaction that is rolled
 /// back: what was to be kept by it would be given for good, and to nobody.
 pub(super) const STOP_NUMBERS: &str = "ALTER SEQUENCE users_id_seq INCREMENT BY 1";
-
-#[derive(QueryableByName)]
-#[diesel(table_name = users)]
-struct Inserted {
-    id: i64,
-    username_key: String,
-}
 
 pub(super) async fn import(
     connection: &mut AsyncPgConnection,
@@ -43,8 +34,11 @@ pub(super) async fn import(
         None => user.after(last),
     };
     let mut all: Vec<Option<Importation>> = imported.iter().map(settled).collect();
-    // The unique index decides all the same, as it does at a sign-up.
-    let mut inserted = insert(connection, open(imported, &all).collect()).await?;
+    // The unique index decides all the same, as it does at a sign-up. Those who get a number come after those who have
+    // one, which is then none of theirs.
+    let (kept, others): (Vec<_>, Vec<_>) = open(imported, &all).partition(|user| user.id.is_some());
+    let mut inserted = insert(connection, kept).await?;
+    inserted.extend(insert(connection, others).await?);
     for (user, settled) in imported.iter().zip(&mut all).filter(|(_, settled)| settled.is_none()) {
         let id = inserted.remove(user.name.key().as_str());
         *settled = id.map(|id| Importation::Done(UserId(id)));
@@ -79,26 +73,18 @@ async fn accounts(
     Ok(accounts.into_iter().map(|account| (account.user.name.key().clone(), account)).collect())
 }
 
-/// Inserts those whose names nobody has, and tells their numbers by name.
+/// Inserts those whose names nobody has, and tells their numbers by name. All of them have one already, or none has.
 async fn insert(
-    connection: &mut AsyncPgConnection,
-    new: Vec<&ImportedUser>,
-) -> Result<HashMap<String, i64>, StoreError> {
-    let (kept, unnumbered): (Vec<_>, Vec<_>) = new.into_iter().partition(|user| user.id.is_some());
-    let mut inserted = insert_with_new_numbers(connection, unnumbered).await?;
-    inserted.extend(insert_with_their_numbers(connection, kept).await?);
-    Ok(inserted)
-}
-
-async fn insert_with_new_numbers(
     connection: &mut AsyncPgConnection,
     new: Vec<&ImportedUser>,
 ) -> Result<HashMap<String, i64>, StoreError> {
     if new.is_empty() {
         return Ok(HashMap::new());
     }
+    let last = new.iter().filter_map(|user| user.id).max();
     let row = |user: &ImportedUser| {
         (
+            user.id.map(|id| users::id.eq(id.0)),
             users::username.eq(user.name.as_typed().to_owned()),
             users::username_key.eq(user.name.key().as_str().to_owned()),
             users::password_hash.eq(user.password_hash.as_str().to_owned()),
@@ -114,39 +100,10 @@ async fn insert_with_new_numbers(
         .returning((users::username_key, users::id))
         .load(connection)
         .await?;
+    if let Some(last) = last {
+        // In this transaction, so that a number is given if its user is kept, and not otherwise.
+        let next = last.0.saturating_add(1);
+        connection.batch_execute(&format!("ALTER SEQUENCE users_id_seq RESTART WITH {next}")).await?;
+    }
     Ok(inserted.into_iter().collect())
-}
-
-async fn insert_with_their_numbers(
-    connection: &mut AsyncPgConnection,
-    new: Vec<&ImportedUser>,
-) -> Result<HashMap<String, i64>, StoreError> {
-    let Some(last) = new.iter().filter_map(|user| user.id).max() else { return Ok(HashMap::new()) };
-    let ids: Vec<i64> = new.iter().filter_map(|user| user.id).map(|id| id.0).collect();
-    let texts =
-        |text: fn(&ImportedUser) -> &str| -> Vec<&str> { new.iter().map(|user| text(user)).collect() };
-    let created: Vec<PgTimestamp> = new.iter().map(|user| timestamptz(user.created_at)).collect();
-    let updated: Vec<PgTimestamp> = new.iter().map(|user| timestamptz(user.updated_at)).collect();
-    let disabled: Vec<Option<PgTimestamp>> =
-        new.iter().map(|user| user.disabled_at.map(timestamptz)).collect();
-    #[expect(clippy::disallowed_methods, reason = "the DSL knows no OVERRIDING")]
-    let inserting = diesel::sql_query(
-        "INSERT INTO users (id, username, username_key, password_hash, created_at, updated_at, disabled_at) \
-         OVERRIDING SYSTEM VALUE SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7) \
-         ON CONFLICT (username_key) DO NOTHING RETURNING id, username_key",
-    );
-    let inserted: Vec<Inserted> = inserting
-        .bind::<Array<BigInt>, _>(ids)
-        .bind::<Array<Text>, _>(texts(|user| user.name.as_typed()))
-        .bind::<Array<Text>, _>(texts(|user| user.name.key().as_str()))
-        .bind::<Array<Text>, _>(texts(|user| user.password_hash.as_str()))
-        .bind::<Array<Timestamptz>, _>(created)
-        .bind::<Array<Timestamptz>, _>(updated)
-        .bind::<Array<Nullable<Timestamptz>>, _>(disabled)
-        .load(connection)
-        .await?;
-    // In this transaction, so that a number is given if its user is kept, and not otherwise.
-    let next = last.0.saturating_add(1);
-    connection.batch_execute(&format!("ALTER SEQUENCE users_id_seq RESTART WITH {next}")).await?;
-    Ok(inserted.into_iter().map(|row| (row.username_key, row.id)).collect())
 }
