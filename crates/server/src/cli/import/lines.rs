@@ -148,7 +148,7 @@ impl Fields {
         match (name, value) {
             ("id" | "updated_at" | "disabled_at", Value::Null) => {}
             ("id", value) => {
-                self.id = Some(value.as_i64().ok_or(BrokenLine::WrongType(name, "whole number"))?)
+                self.id = Some(value.as_i64().ok_or(BrokenLine::WrongType(name, "whole number"))?);
             }
             ("username", value) => self.username = Some(text(name, value)?),
             ("password_hash", value) => self.password_hash = Some(text(name, value)?),

@@ -28,6 +28,9 @@ enum Users {
     PythonService(PythonUsers),
 }
 
+/// Where a user stands, and who it is, or what is wrong there.
+pub(super) type Entry = (i64, Result<Candidate, String>);
+
 struct PythonUsers {
     service: PythonService,
     page: VecDeque<PythonUser>,
@@ -62,8 +65,8 @@ impl Source {
         }
     }
 
-    /// The next user and where they stand, or what is wrong there; nothing at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(i64, Result<Candidate, String>)>, Failure> {
+    /// The next entry; nothing at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, Failure> {
         let name = &self.name;
         match &mut self.users {
             Users::Lines { lines, .. } => {
