@@ -36,9 +36,6 @@ use crate::yardstick::BareHandler;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// What somebody can do who has no PostgreSQL.
-const INSTALL: &str = "install it (apt install postgresql)";
-
 /// Measures the server against yardsticks of the same run, and prints the ratios.
 ///
 /// Each line is the median of some rounds, with the smallest and the greatest. Beside it stands its target, if
@@ -141,9 +138,9 @@ fn places(wanted: Option<Kind>) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| wanted == *kind)) {
         match kind.start() {
-            Some(place) => places.push(place),
-            None if wanted.is_some() => return Err(format!("there is no {kind}; {INSTALL}").into()),
-            None => eprintln!("there is no {kind}, so nothing is measured on it; {INSTALL}"),
+            Ok(place) => places.push(place),
+            Err(error) if wanted.is_some() => return Err(error.into()),
+            Err(error) => eprintln!("nothing is measured on {kind}: {error}"),
         }
     }
     Ok(places)

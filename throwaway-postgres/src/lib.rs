@@ -20,6 +20,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
+use thiserror::Error;
 use tokio::runtime::Builder;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -46,9 +47,6 @@ const KEEPER: &str = r#"
     rm -rf "$1"
 "#;
 
-/// For many tests at once.
-const OPTIONS: &str = "-c max_connections=300 -c shared_buffers=32MB";
-
 /// The password of the user `postgres`, for those who come over the network.
 pub const PASSWORD: &str = "wide green rivers hum";
 
@@ -66,20 +64,32 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Keeper(Child);
 
+/// Why there is no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NotStarted {
+    /// Its programs are not installed.
+    #[error("there is no PostgreSQL; install it (apt install postgresql)")]
+    Missing,
+    /// It has told why on standard error.
+    #[error("PostgreSQL does not start; see above")]
+    Failed,
+}
+
 /// What a commit is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// It is on the disk before it is answered.
     Full,
-    /// Nothing has to outlive the machine. How commits are answered stays as it is.
+    /// Nothing has to outlive the machine, and many tests share the server. How commits are answered stays as it is.
     None,
 }
 
 impl Cluster {
-    /// Starts a server with more options, such as `-c work_mem=8MB`, which listens on a socket. None, where its programs
-    /// are not installed.
-    pub fn start(durability: Durability, more: &str) -> Option<Self> {
-        programs()?;
+    /// Starts a server with more options, such as `-c work_mem=8MB`, which listens on a socket.
+    pub fn start(durability: Durability, more: &str) -> Result<Self, NotStarted> {
+        if programs().is_none() {
+            return Err(NotStarted::Missing);
+        }
         Self::start_in(Self::folder(), durability, more)
     }
 
@@ -112,14 +122,19 @@ impl Cluster {
     }
 
     /// Starts a server in such a folder.
-    pub fn start_in(folder: PathBuf, durability: Durability, more: &str) -> Option<Self> {
+    pub fn start_in(folder: PathBuf, durability: Durability, more: &str) -> Result<Self, NotStarted> {
         Self::launch(folder, durability, more, None)
     }
 
-    fn launch(folder: PathBuf, durability: Durability, more: &str, primary: Option<&Path>) -> Option<Self> {
-        let programs = programs()?;
+    fn launch(
+        folder: PathBuf,
+        durability: Durability,
+        more: &str,
+        primary: Option<&Path>,
+    ) -> Result<Self, NotStarted> {
+        let programs = programs().ok_or(NotStarted::Missing)?;
         let listening = format!("-c unix_socket_directories={} -c listen_addresses=", folder.display());
-        let options = [OPTIONS, durability.options(), &listening, more].join(" ");
+        let options = [durability.options(), &listening, more].join(" ");
         let mut keeper = unprivileged("sh")
             .args(["-c", KEEPER, "keeper"])
             .arg(&folder)
@@ -136,8 +151,10 @@ impl Cluster {
         let mut said = String::new();
         BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let keeper = Keeper(keeper);
-        assert_eq!(said, "started\n", "PostgreSQL does not start; see above");
-        Some(Self { folder, programs, durability, options, _keeper: keeper })
+        if said != "started\n" {
+            return Err(NotStarted::Failed);
+        }
+        Ok(Self { folder, programs, durability, options, _keeper: keeper })
     }
 
     /// A database in it, by way of its socket.
@@ -200,7 +217,9 @@ impl Durability {
     fn options(self) -> &'static str {
         match self {
             Self::Full => "",
-            Self::None => "-c fsync=off -c full_page_writes=off",
+            Self::None => {
+                "-c fsync=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=32MB"
+            }
         }
     }
 }

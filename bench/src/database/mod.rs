@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use throwaway_postgres::{Cluster, Durability};
+use throwaway_postgres::{Cluster, Durability, NotStarted};
 
 use crate::Result;
 
@@ -64,12 +64,13 @@ pub(crate) fn name(number: usize) -> String {
 impl Kind {
     pub(crate) const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
 
-    /// None, where it cannot be had.
-    pub(crate) fn start(self) -> Option<Place> {
-        match self {
-            Self::Sqlite => Some(Place::Sqlite),
-            Self::Postgres => Some(Place::Postgres(Arc::new(Cluster::start(Durability::Full, "")?))),
-        }
+    /// Begins with what has to be there before there can be databases.
+    pub(crate) fn start(self) -> std::result::Result<Place, NotStarted> {
+        Ok(match self {
+            Self::Sqlite => Place::Sqlite,
+            // With the options that it has by itself.
+            Self::Postgres => Place::Postgres(Arc::new(Cluster::start(Durability::Full, "")?)),
+        })
     }
 }
 

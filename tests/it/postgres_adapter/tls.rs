@@ -13,8 +13,7 @@ use tokio::runtime::Builder;
 use tokio_util::task::TaskTracker;
 
 use crate::support::clock::StillClock;
-use crate::support::foreign::skip;
-use crate::support::postgres::open_on;
+use crate::support::postgres::{open_on, or_skip};
 
 /// A server that listens on 127.0.0.1, with a certificate for this name alone if it has one.
 struct Server {
@@ -145,10 +144,7 @@ impl Server {
         // PostgreSQL takes no port of the system's choice. This one was free, and is not soon given again.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         _ = write!(options, " -c port={port}");
-        let Some(cluster) = Cluster::start_in(folder.clone(), Durability::None, &options) else {
-            skip(test, "PostgreSQL's server of its own (apt install postgresql)");
-            return None;
-        };
+        let cluster = or_skip(test, Cluster::start_in(folder.clone(), Durability::None, &options))?;
         let server = Self { cluster, port, folder };
         migrations::up(&Url::parse(&server.url("sslmode=disable")).unwrap()).unwrap();
         Some(server)

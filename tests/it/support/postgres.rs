@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use store_postgres::{Access, PostgresStore, Settings, Url, migrations};
-use throwaway_postgres::{Cluster, Durability, execute};
+use throwaway_postgres::{Cluster, Durability, NotStarted, execute};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;
@@ -46,12 +46,18 @@ pub(crate) struct Store {
 
 /// A server with the schema as it is today, in its database `postgres`. Without its programs `test` is skipped.
 pub(crate) fn cluster(test: &str) -> Option<Cluster> {
-    let cluster = Cluster::start(Durability::None, "");
-    match &cluster {
-        Some(cluster) => _ = migrations::up(&Url::parse(&cluster.url("postgres")).unwrap()).unwrap(),
-        None => skip(test, "PostgreSQL's server of its own (apt install postgresql)"),
+    let cluster = or_skip(test, Cluster::start(Durability::None, ""))?;
+    migrations::up(&Url::parse(&cluster.url("postgres")).unwrap()).unwrap();
+    Some(cluster)
+}
+
+/// A server that was started. Without its programs `test` is skipped.
+pub(crate) fn or_skip(test: &str, started: Result<Cluster, NotStarted>) -> Option<Cluster> {
+    if let Err(NotStarted::Missing) = started {
+        skip(test, "PostgreSQL's server of its own (apt install postgresql)");
+        return None;
     }
-    cluster
+    Some(started.unwrap())
 }
 
 /// A store on a database of its own, where nobody is yet.
