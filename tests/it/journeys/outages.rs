@@ -121,6 +121,30 @@ async fn a_way_to_the_database_that_falls_silent_loses_nothing_that_was_answered
     scene.settle_accounts().await;
 }
 
+#[tokio::test]
+async fn when_the_standby_becomes_the_primary_people_go_on_and_nothing_answered_is_lost() {
+    let Some(primary) = cluster("when_the_standby_becomes_the_primary_people_go_on") else { return };
+    let standby = primary.standby();
+    let [first, second] = [&primary, &standby].map(|it| it.socket().parent().unwrap().display().to_string());
+    let both = format!("postgres://postgres@/postgres?host={first},{second}&target_session_attrs=read-write");
+    let mut scene = Scene::by(&both, &standby.url("postgres"));
+    let (primary, standby) = (Arc::new(primary), Arc::new(standby));
+
+    scene
+        .endure(async |load| {
+            load.goes_on(100).await;
+            let (crashing, before) = (primary.clone(), load.so_far());
+            blocking(move || crashing.crash()).await;
+            load.is_refused(before).await;
+            let promoted = standby.clone();
+            blocking(move || promoted.promote()).await;
+            load.recovers().await;
+        })
+        .await;
+
+    scene.settle_accounts().await;
+}
+
 /// A server, and those who keep it busy.
 struct Scene {
     server: Server,
