@@ -48,6 +48,9 @@ const TURN: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(1500);
 const TRIES: u32 = 30;
 
+/// What took longer did not only wait for one table after the other.
+const LONGEST: Duration = Duration::from_secs(5);
+
 /// One step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Migration {
@@ -231,9 +234,10 @@ fn alone<T>(
             work(connection)
         });
         // diesel does not tell the code of this error, and its words may be in any language. Whatever went wrong sooner
-        // was something else, and what took as long may be tried again, since nothing of it was done.
-        let may_have_waited = begun.is_some_and(|begun| begun.elapsed() >= TURN);
-        if outcome.is_ok() || !may_have_waited || tries == TRIES {
+        // was something else, and so was what took much longer; what took about as long may be tried again, since
+        // nothing of it was done.
+        let took = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        if outcome.is_ok() || !(TURN..LONGEST).contains(&took) || tries == TRIES {
             return outcome;
         }
         tries += 1;
