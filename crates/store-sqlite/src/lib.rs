@@ -108,7 +108,8 @@ impl Settings {
 impl SqliteStore {
     /// Opens the file, and brings its schema up to date if that is wanted. Blocks while it does.
     ///
-    /// Events are sealed with `audit_key`. `runtime` is a multi-thread runtime; `tasks` counts the calls that are under way on it.
+    /// Events are sealed with `audit_key`. `runtime` is a multi-thread runtime; `tasks` counts the calls that are under
+    /// way on it.
     pub fn open(
         settings: &Settings,
         audit_key: AuditKey,
@@ -126,7 +127,7 @@ impl SqliteStore {
         let writer =
             Writer::start(connection, role, file.clone(), settings.busy_timeout, editions.clone(), &runtime)
                 .map_err(|problem| problem.at(&settings.path))?;
-        let readers = Readers::start(&file, settings.busy_timeout, tasks.clone(), clock.clone())
+        let readers = Readers::start(&file, settings.busy_timeout, tasks.clone())
             .map_err(|error| OpenProblem::Threads(error).at(&settings.path))?;
         let last_check = LastCheck::default();
         let busy_timeout = settings.busy_timeout;
@@ -136,7 +137,6 @@ impl SqliteStore {
 
     /// Finishes the writes that wait, folds the write-ahead log into the file if it wrote, and lets go of it. Later calls
     /// are answered with `Unavailable`.
-    ///
     pub async fn close(&self) {
         self.inside.writer.shut();
         self.inside.readers.close().await;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use std::{io, thread};
 
 use diesel::SqliteConnection;
-use domain::ports::Clock;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -26,8 +25,8 @@ const READERS: usize = 4;
 /// How many queries may wait before one more reader is woken for them.
 const BEHIND: usize = 8;
 
-/// How long readers may take for what they are at, before one more is woken for the next query.
-const HELD_UP: Duration = Duration::from_millis(1);
+/// How long a query may wait before one more reader is woken, since one that is at work may wait for the disk.
+const HELD_UP: Duration = Duration::from_millis(5);
 
 pub(crate) struct Readers {
     queue: Arc<Queue>,
@@ -39,15 +38,12 @@ pub(crate) struct Readers {
 struct Queue {
     waiting: Mutex<Waiting>,
     arrival: Condvar,
-    clock: Arc<dyn Clock>,
 }
 
 struct Waiting {
     queries: VecDeque<Query>,
     /// How many readers are at work, or were called to it.
     awake: usize,
-    /// When one of them last took a query, by the monotonic clock.
-    taken_at: Duration,
     is_open: bool,
 }
 
@@ -66,11 +62,9 @@ impl Readers {
         file: &Arc<OpenFile>,
         busy_timeout: Duration,
         tasks: TaskTracker,
-        clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        let taken_at = clock.monotonic();
-        let waiting = Waiting { queries: VecDeque::new(), awake: READERS, taken_at, is_open: true };
-        let queue = Arc::new(Queue { waiting: Mutex::new(waiting), arrival: Condvar::new(), clock });
+        let waiting = Mutex::new(Waiting { queries: VecDeque::new(), awake: READERS, is_open: true });
+        let queue = Arc::new(Queue { waiting, arrival: Condvar::new() });
         let readers = Self { queue, tasks, threads: TaskTracker::new() };
         for number in 0..READERS {
             let queue = readers.queue.clone();
@@ -92,7 +86,7 @@ impl Readers {
         &self,
         query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         let counted = self.tasks.token();
         let query = move |reader: &mut Reader| {
             if !answer.is_closed() {
@@ -102,7 +96,12 @@ impl Readers {
             drop(counted);
         };
         self.queue.push(Box::new(query))?;
-        let answered = timeout(PATIENCE, answered).await.map_err(StoreError::unavailable)?;
+        let answered = if let Ok(soon) = timeout(HELD_UP, &mut answered).await {
+            soon
+        } else {
+            self.queue.call_another();
+            timeout(PATIENCE, answered).await.map_err(StoreError::unavailable)?
+        };
         answered.unwrap_or_else(|_| Err(StoreError::failed("a query panicked")))
     }
 
@@ -127,13 +126,25 @@ impl Queue {
             return Err(StoreError::unavailable("the store is closed"));
         }
         waiting.queries.push_back(query);
-        let is_behind =
-            || waiting.queries.len() > BEHIND || self.clock.monotonic() > waiting.taken_at + HELD_UP;
-        if waiting.awake == 0 || (waiting.awake < READERS && is_behind()) {
+        if waiting.awake == 0 || waiting.queries.len() > BEHIND {
+            self.call(waiting);
+        }
+        Ok(())
+    }
+
+    /// Wakes one more reader, if there is something for it to do.
+    fn call_another(&self) {
+        let waiting = self.waiting();
+        if !waiting.queries.is_empty() {
+            self.call(waiting);
+        }
+    }
+
+    fn call(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        if waiting.awake < READERS {
             waiting.awake += 1;
             self.arrival.notify_one();
         }
-        Ok(())
     }
 
     /// What has waited longest, as soon as there is something; nothing once the queue is closed and empty.
@@ -144,7 +155,6 @@ impl Queue {
             waiting.awake = waiting.awake.saturating_sub(1);
             waiting = self.arrival.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        waiting.taken_at = self.clock.monotonic();
         waiting.queries.pop_front()
     }
 
@@ -194,7 +204,7 @@ mod tests {
     use super::*;
     use crate::file::Location;
     use crate::schema::users;
-    use crate::testing::{Fixture, StillClock, attempt, key, person};
+    use crate::testing::{Fixture, attempt, key, person};
 
     #[tokio::test]
     async fn a_reader_that_cannot_be_had_is_said_why_once() {
@@ -204,13 +214,7 @@ mod tests {
         let location = Location::new(&path).unwrap();
         let file = OpenFile::without_log(location.clone(), location.identity().unwrap()).unwrap();
 
-        let readers = Readers::start(
-            &Arc::new(file),
-            Duration::ZERO,
-            TaskTracker::new(),
-            Arc::new(StillClock::default()),
-        )
-        .unwrap();
+        let readers = Readers::start(&Arc::new(file), Duration::ZERO, TaskTracker::new()).unwrap();
         let refused = readers.read(|_| Ok(())).await.unwrap_err();
 
         let mut told = String::new();
@@ -250,7 +254,6 @@ mod tests {
                 given_up = &mut reading => panic!("{given_up:?}"),
                 begun = begins => begun.unwrap(),
             }
-            fixture.clock.advance(2 * HELD_UP);
             held.push((reading, release));
         }
 
