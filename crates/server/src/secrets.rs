@@ -1,5 +1,5 @@
-//! What signs tokens, what refresh tokens are made with and what seals the audit log: what was given, or in development what was made here
-//! once.
+//! What signs tokens, what refresh tokens are made with and what seals the audit log: what was given, or in development
+//! what was made here once.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -6,7 +6,8 @@
 //! has decided that before it comes here.
 //!
 //! Start reading at [`PostgresStore`], go on with `transaction`, where every change passes, and `users`, `sessions` and
-//! `audit`, where the statements are. `contents` alone has transactions of its own, which span many calls. `url`, `tls`, `connection` and `pool` are the way to the server. There is no libpq in it.
+//! `audit`, where the statements are. `contents` alone has transactions of its own, which span many calls. `url`, `tls`,
+//! `connection` and `pool` are the way to the server. There is no libpq in it.
 
 mod audit;
 mod connection;
@@ -118,8 +119,8 @@ struct Recorded<Input, Outcome> {
 impl PostgresStore {
     /// Connects, and brings the schema up to date if that is wanted. Blocks while it does.
     ///
-    /// Events are sealed with `audit_key`. `runtime` is a multi-thread runtime, and not the one that this is called on; `tasks` counts the calls that are
-    /// under way on it.
+    /// Events are sealed with `audit_key`. `runtime` is a multi-thread runtime, and not the one that this is called on;
+    /// `tasks` counts the calls that are under way on it.
     pub fn open(
         settings: &Settings,
         audit_key: AuditKey,

@@ -18,7 +18,7 @@ pub(crate) async fn lock(connection: &mut AsyncPgConnection) -> Result<(), Store
     sealing::lock_chain(connection).await
 }
 
-/// The order of which their numbers in the table are as well: they are written in it.
+/// Of the chain, in its order.
 pub(crate) async fn page(
     connection: &mut AsyncPgConnection,
     after: i64,
@@ -34,6 +34,7 @@ pub(crate) async fn page(
     Ok(rows.into_iter().map(SealedEntry::try_from).collect::<Result<_, BrokenRow>>()?)
 }
 
+/// In the order of the chain, so that `id`, which the rows are given here, goes the same way.
 pub(crate) async fn fill(
     connection: &mut AsyncPgConnection,
     events: Vec<SealedEntry>,
