@@ -29,6 +29,9 @@ pub enum OpenProblem {
     /// The server does not know who this is.
     #[error("the server refuses this user or this password, or this address in its pg_hba.conf")]
     Credentials(#[source] ConnectError),
+    /// It asks for a password, and the URL has none.
+    #[error("the server asks for a password, and the URL has none")]
+    NoPassword(#[source] ConnectError),
     /// The server has no such database.
     #[error("the server has no database of this name; make it with `createdb`")]
     NoDatabase(#[source] ConnectError),
@@ -154,6 +157,7 @@ impl From<ConnectError> for OpenProblem {
             }
             Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase(error),
             None if is_about_tls(cause) => Self::Tls(error),
+            None if lacks_password(cause) => Self::NoPassword(error),
             _ => Self::Unreachable(error),
         }
     }
@@ -162,6 +166,11 @@ impl From<ConnectError> for OpenProblem {
 /// The driver keeps to itself what kind of error it is, but not its words.
 fn is_about_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS")
+}
+
+fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    let told = std::error::Error::source(error).map(ToString::to_string);
+    told.is_some_and(|told| told.contains("password missing"))
 }
 
 impl StoreError {

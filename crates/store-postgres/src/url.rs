@@ -126,6 +126,10 @@ impl Url {
         let rest = SCHEMES.into_iter().find_map(|scheme| text.strip_prefix(scheme));
         let rest = rest.ok_or(InvalidUrl::Malformed)?;
         let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // A password with an @ in it, as it is: what comes after would be taken for a host, and shown.
+        if base.matches('@').count() > 1 {
+            return Err(InvalidUrl::Malformed);
+        }
         let mut passed_on = Vec::new();
         let mut ours = [const { None }; OURS.len()];
         for option in query.split('&').filter(|option| !option.is_empty()) {
@@ -151,9 +155,7 @@ impl Url {
         let shown = format!("postgres://{}/{}", names.join(","), driver.get_dbname().unwrap_or_default());
         Ok(Self { servers, tls, shown })
     }
-}
 
-impl Url {
     /// Whether it has a password in it.
     pub fn has_password(&self) -> bool {
         self.servers.iter().any(|server| server.config.get_password().is_some())
@@ -364,6 +366,15 @@ mod tests {
 
         assert_eq!(url.to_string(), "postgres://db:5432/auth");
         assert_eq!(format!("{url:?}"), "Url(postgres://db:5432/auth)");
+    }
+
+    #[test]
+    fn a_password_with_an_unescaped_sign_is_not_taken_for_a_host() {
+        for rest in ["se@cret@h/d", "se@cret/x@h:5432/d", "se@a,cret@h/d"] {
+            let told = refusal(&format!("postgres://u:{rest}"));
+            assert!(told.contains("%XX") && !told.contains("cret"), "{told}");
+        }
+        assert!(Url::parse("postgres://u:se%40cret@h/d").is_ok());
     }
 
     #[test]

@@ -106,6 +106,9 @@ fn what_is_wrong_with_a_server_is_told_and_the_password_is_not() {
     assert!(matches!(refused.problem, OpenProblem::Credentials(_)), "{refused:?}");
     assert!(!format!("{refused:?} {refused}").contains("canary"));
 
+    let none = right.replace(":wide%20green%20rivers%20hum@", "@");
+    assert!(matches!(open(&none).unwrap_err().problem, OpenProblem::NoPassword(_)));
+
     for (wrong, told) in [
         (right.replace("@localhost", "@no.such.host.invalid"), "no server answers"),
         (right.replace(&format!(":{}", server.port), ":1"), "no server answers"),
