@@ -44,12 +44,9 @@ const LOCK: i64 = 0x6175_7468_2d61_7069;
 /// and than the one after which a server looks for deadlocks, so that it is never the others who are sent away.
 const TURN: Duration = Duration::from_millis(500);
 
-/// How long the others have it in between, and how often a migration tries: for about a minute.
+/// How long the others have it in between, and for how long a migration tries.
 const PAUSE: Duration = Duration::from_millis(1500);
-const TRIES: u32 = 30;
-
-/// What took longer did not only wait for one table after the other.
-const LONGEST: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,29 +217,27 @@ fn alone<T>(
     connection: &mut Blocking,
     work: impl Fn(&mut Blocking) -> Result<T, OpenProblem>,
 ) -> Result<T, OpenProblem> {
-    let mut tries = 1;
+    let first = now();
     loop {
         let mut begun = None;
         let outcome = connection.transaction(|connection| {
             lock(connection)?;
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "how long a server took; nothing is decided for a user"
-            )]
-            let now = Instant::now();
-            begun = Some(now);
+            begun = Some(now());
             work(connection)
         });
         // diesel does not tell the code of this error, and its words may be in any language. Whatever went wrong sooner
-        // was something else, and so was what took much longer; what took about as long may be tried again, since
-        // nothing of it was done.
-        let took = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-        if outcome.is_ok() || !(TURN..LONGEST).contains(&took) || tries == TRIES {
+        // was something else, and what took as long may be tried again, since nothing of it was done.
+        let may_have_waited = begun.is_some_and(|begun| begun.elapsed() >= TURN);
+        if outcome.is_ok() || !may_have_waited || first.elapsed() >= PATIENCE {
             return outcome;
         }
-        tries += 1;
         thread::sleep(PAUSE);
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a server took; nothing is decided for a user")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Waits until nobody else migrates, and from then on not for long.
