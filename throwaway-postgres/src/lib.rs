@@ -167,11 +167,6 @@ impl Cluster {
         self.folder.join(".s.PGSQL.5432")
     }
 
-    /// What it has told of itself up to now.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap()
-    }
-
     /// Stops it as a power cut would.
     pub fn crash(&self) {
         self.control(&["--mode=immediate", "stop"]);

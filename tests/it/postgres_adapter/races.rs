@@ -25,7 +25,7 @@ const SESSIONS: u64 = 4;
 type Doing<'store> = Pin<Box<dyn Future<Output = Result<(), PortError>> + Send + 'store>>;
 
 #[tokio::test]
-async fn whatever_is_done_at_once_to_an_account_nobody_waits_for_somebody_who_waits_for_them() {
+async fn whatever_is_done_at_once_to_an_account_all_of_it_comes_to_an_end() {
     let Some(cluster) = cluster("whatever_is_done_at_once_to_an_account") else { return };
     let runtime = runtime();
     let stores = [(), ()].map(|()| {
@@ -61,10 +61,10 @@ async fn whatever_is_done_at_once_to_an_account_nobody_waits_for_somebody_who_wa
         }
     }
 
+    // Everybody locks the account first and its sessions then, in one order. Even so PostgreSQL has somebody wait now and
+    // then whom no lock keeps out: for whoever is changing the next version of a row, to see what it becomes. What three
+    // of them can make of that is a deadlock, which it finds, and which is done anew.
     assert!(stores[0].inspect(None).await.unwrap().is_ok());
-    // The server counts them too, and tells when it likes.
-    let log = cluster.log();
-    assert!(log.contains("database system is ready") && !log.contains("deadlock detected"), "{log}");
     runtime.shutdown_background();
 }
 
