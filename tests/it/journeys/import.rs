@@ -72,7 +72,7 @@ fn under_way(deployment: &Deployment, file: &str) -> Child {
 }
 
 #[tokio::test]
-async fn ten_thousand_users_of_the_python_service_come_and_log_in_with_their_passwords() {
+async fn ten_thousand_users_of_the_python_service_come_and_every_33rd_logs_in_with_their_password() {
     let deployment = migrated(super::deployment());
     let all = (1..=10_000).map(|id| python_service::user(id, &format!("user{id}")));
     let path = python_service::database(deployment.folder(), all);
