@@ -26,7 +26,7 @@ pub struct Candidate {
     /// The name.
     pub username: String,
     /// What was kept of the password.
-    pub password_hash: String,
+    pub password_hash: PasswordHash,
     /// When the account was made.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -175,7 +175,6 @@ impl Admission {
     ) -> Result<ImportedUser, Unimportable> {
         let Candidate { id, username, password_hash, created_at, updated_at, disabled_at } = candidate;
         let name = Username::parse(&username)?;
-        let password_hash = PasswordHash::new(password_hash);
         usable(&password_hash)?;
         let disabled_at = disabled_at.map(|at| self.time("disabled_at", at)).transpose()?;
         let user = ImportedUser {
@@ -229,7 +228,7 @@ mod tests {
         Candidate {
             id: Some(7),
             username: username.to_owned(),
-            password_hash: "kept".to_owned(),
+            password_hash: hash("kept"),
             created_at: noon(),
             updated_at: noon(),
             disabled_at: None,
@@ -256,6 +255,13 @@ mod tests {
             disabled_at: Some(noon()),
         };
         assert_eq!(user, Ok(expected));
+    }
+
+    #[test]
+    fn who_shows_a_candidate_shows_no_hash() {
+        let shown = format!("{:?}", candidate("ann"));
+
+        assert!(shown.contains("ann") && !shown.contains("kept"), "{shown}");
     }
 
     #[test]

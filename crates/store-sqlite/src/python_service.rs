@@ -9,7 +9,7 @@ use std::path::Path;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
-use domain::Candidate;
+use domain::{Candidate, PasswordHash};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -219,7 +219,7 @@ impl TryFrom<Row> for Candidate {
         Ok(Self {
             id: Some(row.id),
             username: text("username", row.username)?,
-            password_hash: text("the hash", row.hash)?,
+            password_hash: PasswordHash::new(text("the hash", row.hash)?),
             created_at,
             updated_at,
             disabled_at: None,
@@ -307,7 +307,7 @@ mod tests {
             let ann = Candidate {
                 id: Some(3),
                 username: "Ann".to_owned(),
-                password_hash: "$2b$12$x".to_owned(),
+                password_hash: PasswordHash::new("$2b$12$x".to_owned()),
                 created_at: "2024-01-31T12:00:00.000001Z".parse().unwrap(),
                 updated_at: "2024-02-01T00:00:00Z".parse().unwrap(),
                 disabled_at: None,

@@ -100,7 +100,7 @@ mod tests {
         let candidate = |name: &str, hash: &str| Candidate {
             id: None,
             username: name.to_owned(),
-            password_hash: hash.to_owned(),
+            password_hash: PasswordHash::new(hash.to_owned()),
             created_at: noon(),
             updated_at: noon(),
             disabled_at: None,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 
-use domain::Candidate;
+use domain::{Candidate, PasswordHash};
 use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -128,7 +128,7 @@ struct Fields {
     seen: Vec<&'static str>,
     id: Option<i64>,
     username: Option<String>,
-    password_hash: Option<String>,
+    password_hash: Option<PasswordHash>,
     created_at: Option<Timestamp>,
     updated_at: Option<Timestamp>,
     disabled_at: Option<Timestamp>,
@@ -151,7 +151,7 @@ impl Fields {
                 self.id = Some(value.as_i64().ok_or(BrokenLine::WrongType(name, "whole number"))?);
             }
             ("username", value) => self.username = Some(text(name, value)?),
-            ("password_hash", value) => self.password_hash = Some(text(name, value)?),
+            ("password_hash", value) => self.password_hash = Some(PasswordHash::new(text(name, value)?)),
             ("created_at", value) => self.created_at = Some(time(name, value)?),
             ("updated_at", value) => self.updated_at = Some(time(name, value)?),
             (_, value) => self.disabled_at = Some(time(name, value)?),
@@ -238,7 +238,7 @@ mod tests {
         let ann = Candidate {
             id: Some(3),
             username: "Ann".to_owned(),
-            password_hash: "$2b$".to_owned(),
+            password_hash: PasswordHash::new("$2b$".to_owned()),
             created_at: "2024-01-31T12:00:00Z".parse().unwrap(),
             updated_at: "2024-02-01T12:00:00Z".parse().unwrap(),
             disabled_at: None,
