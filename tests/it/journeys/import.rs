@@ -164,6 +164,27 @@ fn an_export_into_a_file_is_for_its_owner_and_takes_no_others_place() {
     assert_eq!(errors(&again).0, 1, "{again:?}");
     assert!(again.stderr.contains("users.jsonl"), "{again:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), deployment.run(&["users", "export"]).stdout);
+    assert!(!deployment.folder().join("users.jsonl.partial").exists());
+}
+
+#[test]
+fn an_export_that_is_broken_off_is_not_taken_for_a_whole_one() {
+    let deployment = migrated(super::deployment());
+    deployment.run_with(&["users", "import"], &lines(2000));
+
+    let mut export = deployment.command(&["users", "export"]).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(export.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let broken_off = export.wait_with_output().unwrap();
+
+    assert!(first.contains("user1"), "{first}");
+    let said = String::from_utf8(broken_off.stderr).unwrap();
+    assert_eq!(broken_off.status.code(), Some(1), "{said}");
+    assert!(said.contains("the export is not whole"), "{said}");
+    fs::create_dir(deployment.folder().join("users.jsonl.partial")).unwrap();
+    let in_the_way = deployment.run(&["users", "export", "--output", "users.jsonl"]);
+    assert_eq!(in_the_way.code, 1, "{in_the_way:?}");
+    assert!(!deployment.folder().join("users.jsonl").exists());
 }
 
 #[test]

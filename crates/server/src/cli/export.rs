@@ -1,8 +1,6 @@
 //! `auth-api users export`: all accounts, with the hashes of their passwords.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,6 +9,7 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::draft::Draft;
 use super::import::interrupt;
 use super::users::{for_each_page, not_reached};
 use super::{Exit, Failure, output};
@@ -38,31 +37,26 @@ impl Arguments {
         let Some(path) = self.output else {
             // Lines of both on one screen would tear each other apart.
             let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { bar(auth).await? };
-            return write_all(auth, &bar, |lines| output::line(lines.trim_end())).await.map(drop);
+            let written = write_all(auth, &bar, |lines| output::line(lines.trim_end())).await;
+            return written.map(drop).map_err(broken_off);
         };
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| not_written(&path, &error))?;
-        let written = tokio::select! {
-            written = write_to(file, &path, auth) => written,
-            () = interrupt() => Err(Failure::new(Exit::Failed, "interrupted")),
+        let failed = |error: io::Error| not_written(&path, &error);
+        let draft = Draft::begin(&path).map_err(failed)?;
+        let count = tokio::select! {
+            written = write_to(&draft, &path, auth) => written?,
+            () = interrupt() => return Err(Failure::new(Exit::Failed, "interrupted; nothing was exported")),
         };
-        match written {
-            Ok(count) => output::line(format_args!("exported {count} users to {}", path.display())),
-            Err(failure) => {
-                // Half of it would be taken for all.
-                _ = fs::remove_file(&path);
-                Err(failure)
-            }
-        }
+        draft.keep().map_err(failed)?;
+        output::line(format_args!("exported {count} users to {}", path.display()))
     }
 }
 
-async fn write_to(file: File, path: &Path, auth: &Auth) -> Result<u64, Failure> {
+async fn write_to(draft: &Draft, path: &Path, auth: &Auth) -> Result<u64, Failure> {
     let failed = |error: io::Error| not_written(path, &error);
-    let mut file = BufWriter::new(file);
+    let mut file = BufWriter::new(&draft.file);
     let write = |lines: &str| file.write_all(lines.as_bytes()).map_err(failed);
     let count = write_all(auth, &bar(auth).await?, write).await?;
-    file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
+    file.flush().map_err(failed)?;
     Ok(count)
 }
 
@@ -105,6 +99,15 @@ fn line(account: &Account) -> Result<String, Failure> {
         disabled_at: disabled_at.map(time),
     };
     Ok(serde_json::to_string(&line)? + "\n")
+}
+
+/// Whoever reads an export wants all of it, so that to go away before its end is no way to end it.
+fn broken_off(mut failure: Failure) -> Failure {
+    if failure.exit == Exit::Unread {
+        failure = Failure::new(Exit::Failed, "cannot write the answer: nobody reads it any more");
+    }
+    failure.lines.push("the export is not whole; do not import it".to_owned());
+    failure
 }
 
 fn not_written(path: &Path, error: &io::Error) -> Failure {

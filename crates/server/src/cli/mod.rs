@@ -3,6 +3,7 @@
 mod audit;
 mod configuration;
 mod database;
+mod draft;
 mod export;
 mod healthcheck;
 mod import;

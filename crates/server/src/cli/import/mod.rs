@@ -7,13 +7,15 @@ mod lines;
 mod source;
 
 use std::collections::HashSet;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::task::Poll;
 
 use clap::Args;
 use domain::{Admission, Auth, Importation, ImportedUser, Numbers, Origin, Unimportable};
 use indicatif::ProgressBar;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::source::Source;
 use super::users::not_reached;
@@ -218,12 +220,16 @@ impl<'import> Pass<'import> {
     }
 }
 
-/// Ends when somebody presses Ctrl-C.
+/// Ends when somebody presses Ctrl-C or ends the process.
 pub(super) async fn interrupt() {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
     // Where nobody can be listened to, nobody is heard.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+    let mut signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
+    poll_fn(|context| {
+        let is_heard = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+        if is_heard { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 async fn is_over(event: Pin<&mut impl Future>) -> bool {
