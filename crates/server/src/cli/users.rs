@@ -78,7 +78,8 @@ pub(super) enum Command {
     },
     /// Write all users as JSON Lines, by number, with the hashes of their passwords
     ///
-    /// That somebody does is kept in the audit log. Whoever signs up meanwhile may be left out.
+    /// That somebody does is kept in the audit log. Users are read 500 at a time: whoever signs up meanwhile may be left
+    /// out, and a name that passes from one user to another may stand there twice, which no import accepts.
     Export(export::Arguments),
     /// Take users in as JSON Lines tell of them, or as the database of the Python service does, with their passwords
     ///
