@@ -251,6 +251,22 @@ fn one_user_who_cannot_come_keeps_all_out_and_each_is_named() {
 }
 
 #[test]
+fn of_a_file_that_is_something_else_a_hundred_lines_are_named_and_the_others_counted() {
+    let deployment = migrated(super::deployment());
+    let file = line(1, "ann") + &"no line of JSON\n".repeat(700);
+
+    let refused = deployment.run_with(&["users", "import"], &file);
+    let skipped = deployment.run_with(&["users", "import", "--skip-refused"], &file);
+
+    let named = |finished: &Finished| finished.stdout.lines().filter(|it| it.starts_with("line ")).count();
+    assert_eq!((refused.code, named(&refused)), (3, 100), "{refused:?}");
+    let rest = "and 600 more\n700 of 701 users would be refused; nobody was imported\n";
+    assert!(refused.stdout.ends_with(rest), "{refused:?}");
+    assert_eq!((skipped.code, named(&skipped)), (3, 700), "{skipped:?}");
+    assert!(skipped.stdout.ends_with(&summary(1, 0, 700)), "{skipped:?}");
+}
+
+#[test]
 fn rows_of_the_python_service_that_cannot_come_are_named_by_their_ids() {
     let deployment = migrated(super::deployment());
     let hash = PASSWORDS[0].1;

@@ -25,6 +25,10 @@ use super::{Exit, Failure, output};
 /// else writes to a database on SQLite.
 const BATCH: usize = 500;
 
+/// How many are named one by one where nobody is imported: whoever corrects a file wants no more at once, and one that
+/// is something else has nothing but what is refused.
+const NAMED: u64 = 100;
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
     /// JSON Lines, or the SQLite database of the Python service; - is JSON Lines from standard input
@@ -51,6 +55,8 @@ struct Pass<'import> {
     source: &'import mut Source,
     admission: Admission,
     bar: ProgressBar,
+    /// How many more are going to be named, if not all are.
+    left: Option<u64>,
 }
 
 /// What was read at once.
@@ -63,6 +69,15 @@ struct Batch {
     read: u64,
     /// Where those stand who cannot be imported, and why not.
     refused: Vec<(i64, String)>,
+}
+
+/// What was found before anything was written.
+#[derive(Default)]
+struct Findings {
+    users: u64,
+    refused: u64,
+    /// Where those stand, if the others are going to be imported.
+    places: HashSet<i64>,
 }
 
 /// What became of those who were not refused before.
@@ -84,15 +99,17 @@ impl Arguments {
 impl Import {
     pub(super) async fn perform(mut self, auth: &Auth) -> Result<(), Failure> {
         let mut interrupt = std::pin::pin!(interrupt());
-        let (users, refused) = self.check(auth, interrupt.as_mut()).await?;
-        if !refused.is_empty() && !self.skips_refused {
-            let count = refused.len();
-            output::line(format_args!("{count} of {users} users would be refused; nobody was imported"))?;
+        let Findings { users, refused, places } = self.check(auth, interrupt.as_mut()).await?;
+        if refused > 0 && !self.skips_refused {
+            if refused > NAMED {
+                output::line(format_args!("and {} more", refused - NAMED))?;
+            }
+            output::line(format_args!("{refused} of {users} users would be refused; nobody was imported"))?;
             let advice = "correct them, or say --skip-refused to import the others";
             return Err(Failure::new(Exit::Refused, format_args!("nothing was written; {advice}")));
         }
-        let mut counts = Counts { refused: refused.len() as u64, ..Counts::default() };
-        let written = self.write(auth, &refused, &mut counts, interrupt).await;
+        let mut counts = Counts { refused, ..Counts::default() };
+        let written = self.write(auth, &places, &mut counts, interrupt).await;
         let Counts { imported, there, refused } = counts;
         output::line(format_args!(
             "imported {imported} users; {there} were there already; {refused} were refused"
@@ -107,15 +124,15 @@ impl Import {
         Ok(())
     }
 
-    /// Looks who could be imported as things are. Tells how many there are, and where those stand who could not, after
-    /// it has said why.
+    /// Looks who could be imported as things are, and says of those who could not why.
     async fn check(
         &mut self,
         auth: &Auth,
         mut interrupt: Pin<&mut impl Future>,
-    ) -> Result<(u64, HashSet<i64>), Failure> {
+    ) -> Result<Findings, Failure> {
         let mut pass = Pass::begin(auth, &mut self.source, self.numbers, "checking")?;
-        let (mut users, mut refused) = (0, HashSet::new());
+        pass.left = (!self.skips_refused).then_some(NAMED);
+        let mut findings = Findings::default();
         while let Some(mut batch) = pass.next(&HashSet::new())? {
             let preview = auth.preview_import(&batch.users).await.map_err(|error| not_reached(&error))?;
             for (place, outcome) in batch.places.iter().zip(preview) {
@@ -124,14 +141,17 @@ impl Import {
                 }
             }
             pass.tell(&mut batch.refused)?;
-            refused.extend(batch.refused.iter().map(|(place, _)| *place));
-            users += batch.read;
+            findings.users += batch.read;
+            findings.refused += batch.refused.len() as u64;
+            if self.skips_refused {
+                findings.places.extend(batch.refused.iter().map(|(place, _)| *place));
+            }
             if is_over(interrupt.as_mut()).await {
                 return Err(Failure::new(Exit::Failed, "interrupted; nothing was written"));
             }
         }
         pass.bar.finish_and_clear();
-        Ok((users, refused))
+        Ok(findings)
     }
 
     /// Imports all but those who stand at `refused`.
@@ -177,7 +197,7 @@ impl<'import> Pass<'import> {
     ) -> Result<Self, Failure> {
         source.rewind()?;
         let bar = output::progress(source.length()?, what);
-        Ok(Self { auth, source, admission: auth.begin_admission(numbers), bar })
+        Ok(Self { auth, source, admission: auth.begin_admission(numbers), bar, left: None })
     }
 
     /// Reads on, past those who stand at `skipped`; nothing at the end.
@@ -211,11 +231,16 @@ impl<'import> Pass<'import> {
     }
 
     /// Says who is refused and why, in the order of the source.
-    fn tell(&self, refused: &mut [(i64, String)]) -> Result<(), Failure> {
+    fn tell(&mut self, refused: &mut [(i64, String)]) -> Result<(), Failure> {
         refused.sort_unstable_by_key(|(place, _)| *place);
+        let mut named = &*refused;
+        if let Some(left) = &mut self.left {
+            named = &refused[..refused.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
+            *left -= named.len() as u64;
+        }
         let unit = self.source.unit();
         self.bar.suspend(|| {
-            refused.iter().try_for_each(|(place, why)| output::line(format_args!("{unit} {place}: {why}")))
+            named.iter().try_for_each(|(place, why)| output::line(format_args!("{unit} {place}: {why}")))
         })
     }
 }
