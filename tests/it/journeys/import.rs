@@ -331,6 +331,52 @@ fn numbers_are_kept_on_request_and_never_given_twice() {
 }
 
 #[test]
+fn who_signs_up_while_numbers_are_kept_is_in_the_way_of_one_and_the_way_out_is_said() {
+    let deployment = migrated(super::deployment());
+    let import =
+        |arguments: &[&str]| deployment.run_with(&[&["users", "import"], arguments].concat(), &lines(1200));
+    // What was broken off after the first time.
+    deployment.run_with(&["users", "import", "--keep-ids"], &lines(500));
+    deployment.run_with(&["users", "create", "stranger"], PASSWORD);
+
+    let refused = import(&["--keep-ids"]);
+    let others = import(&["--keep-ids", "--skip-refused"]);
+    let left = import(&[]);
+
+    let expected = "line 501: the number was given before, or one above it\n\
+                    1 of 1200 users would be refused; nobody was imported\n";
+    assert_eq!((refused.code, &*refused.stdout), (3, expected), "{refused:?}");
+    let said = errors(&refused).1;
+    assert!(said.len() == 2 && said[1].contains("--keep-ids --skip-refused"), "{said:?}");
+    assert_eq!(others.code, 3, "{others:?}");
+    assert!(others.stdout.ends_with(&summary(699, 500, 1)), "{others:?}");
+    assert_imported(&left, 1, 1199);
+    let users = users(&deployment);
+    let numbered = users.iter().filter(|user| user["username"] == format!("user{}", user["id"])).count();
+    let last = &users[1200];
+    assert_eq!((users.len(), numbered, last["username"].as_str()), (1201, 1199, Some("user501")), "{last:?}");
+}
+
+#[test]
+fn an_import_that_is_overtaken_says_how_to_go_on_with_the_others() {
+    let deployment = migrated(super::deployment());
+    deployment.write("users.jsonl", &lines(5000));
+    let mut import = deployment.command(&["users", "import", "--keep-ids", "users.jsonl"]).spawn().unwrap();
+    let mut said = BufReader::new(import.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // It tells of five hundred users, more than a pipe holds, and so waits between two times until somebody reads on.
+    assert!(said.any(|line| line.contains("\"event\":\"import\"")));
+    let signed_up = deployment.run_with(&["users", "create", "stranger"], PASSWORD);
+
+    let errors: Vec<_> = said.filter(|line| line.starts_with("error: ")).collect();
+
+    assert_eq!(signed_up.stdout, "created stranger with number 501\n", "{signed_up:?}");
+    assert_eq!(import.wait().unwrap().code(), Some(3));
+    assert!(errors.len() == 3 && errors[1].contains("with --skip-refused"), "{errors:?}");
+    assert!(errors[2].contains("without --keep-ids"), "{errors:?}");
+    assert_eq!(users(&deployment).len(), 1000);
+}
+
+#[test]
 fn an_import_that_was_killed_is_gone_on_with() {
     let deployment = migrated(super::deployment());
     deployment.write("users.jsonl", &lines(5000));

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use clap::Args;
-use domain::{Admission, Auth, Importation, ImportedUser, Numbers, Origin, Unimportable};
+use domain::{Admission, Auth, Conflict, Importation, ImportedUser, Numbers, Origin, Unimportable};
 use indicatif::ProgressBar;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,6 +25,11 @@ use super::{Exit, Failure, output};
 /// else writes to a database on SQLite.
 const BATCH: usize = 500;
 
+/// What to do about a number that cannot be kept, which nobody can give back.
+const NUMBERS_GIVEN: &str = "numbers that were given here cannot be kept, and every sign-up gives one: stop all servers, \
+                             import the others with --keep-ids --skip-refused, and then the same file without \
+                             --keep-ids, which gives new numbers to those who are left";
+
 /// How many are named one by one where nobody is imported: whoever corrects a file wants no more at once, and one that
 /// is something else has nothing but what is refused.
 const NAMED: u64 = 100;
@@ -34,7 +39,7 @@ pub(super) struct Arguments {
     /// JSON Lines, or the SQLite database of the Python service; - is JSON Lines from standard input
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// Keep their numbers, which must be greater than every one that was given here
+    /// Keep their numbers, which must be greater than every one that was given here; stop all servers for it
     #[arg(long)]
     keep_ids: bool,
     /// Import the others where some are refused, instead of nobody
@@ -76,6 +81,8 @@ struct Batch {
 struct Findings {
     users: u64,
     refused: u64,
+    /// Whether any of them cannot keep a number.
+    lacks_numbers: bool,
     /// Where those stand, if the others are going to be imported.
     places: HashSet<i64>,
 }
@@ -99,14 +106,16 @@ impl Arguments {
 impl Import {
     pub(super) async fn perform(mut self, auth: &Auth) -> Result<(), Failure> {
         let mut interrupt = std::pin::pin!(interrupt());
-        let Findings { users, refused, places } = self.check(auth, interrupt.as_mut()).await?;
+        let Findings { users, refused, lacks_numbers, places } = self.check(auth, interrupt.as_mut()).await?;
         if refused > 0 && !self.skips_refused {
             if refused > NAMED {
                 output::line(format_args!("and {} more", refused - NAMED))?;
             }
             output::line(format_args!("{refused} of {users} users would be refused; nobody was imported"))?;
             let advice = "correct them, or say --skip-refused to import the others";
-            return Err(Failure::new(Exit::Refused, format_args!("nothing was written; {advice}")));
+            let mut failure = Failure::new(Exit::Refused, format_args!("nothing was written; {advice}"));
+            failure.lines.extend(lacks_numbers.then(|| NUMBERS_GIVEN.to_owned()));
+            return Err(failure);
         }
         let mut counts = Counts { refused, ..Counts::default() };
         let written = self.write(auth, &places, &mut counts, interrupt).await;
@@ -137,6 +146,7 @@ impl Import {
             let preview = auth.preview_import(&batch.users).await.map_err(|error| not_reached(&error))?;
             for (place, outcome) in batch.places.iter().zip(preview) {
                 if let Some(Importation::Refused(conflict)) = outcome {
+                    findings.lacks_numbers |= conflict == Conflict::NumberGiven;
                     batch.refused.push((*place, conflict.to_string()));
                 }
             }
@@ -163,6 +173,7 @@ impl Import {
         mut interrupt: Pin<&mut impl Future>,
     ) -> Result<(), Failure> {
         let mut pass = Pass::begin(auth, &mut self.source, self.numbers, "importing")?;
+        let mut lacks_numbers = false;
         while let Some(mut batch) = pass.next(refused)? {
             let imported = auth.import(Origin::CommandLine, batch.users).await;
             let imported = imported.map_err(|error| goes_on(not_reached(&error)))?;
@@ -171,13 +182,16 @@ impl Import {
                     Importation::Done(_) => counts.imported += 1,
                     Importation::AlreadyThere => counts.there += 1,
                     // Somebody came between the two ways.
-                    Importation::Refused(conflict) => batch.refused.push((*place, conflict.to_string())),
+                    Importation::Refused(conflict) => {
+                        lacks_numbers |= conflict == Conflict::NumberGiven;
+                        batch.refused.push((*place, conflict.to_string()));
+                    }
                 }
             }
             pass.tell(&mut batch.refused)?;
             counts.refused += batch.refused.len() as u64;
             if counts.refused > 0 && !self.skips_refused {
-                return Err(goes_on(Failure::new(Exit::Refused, "somebody is refused who was not before")));
+                return Err(overtaken(lacks_numbers));
             }
             if is_over(interrupt.as_mut()).await {
                 return Err(goes_on(Failure::new(Exit::Failed, "interrupted")));
@@ -263,6 +277,17 @@ async fn is_over(event: Pin<&mut impl Future>) -> bool {
         _ = event => true,
         () = ready(()) => false,
     }
+}
+
+/// Somebody came between the two ways, and is there the next time as well.
+fn overtaken(lacks_numbers: bool) -> Failure {
+    let what = "since all were looked at, somebody signed up or took another name, and is in the way";
+    let mut failure = Failure::new(Exit::Refused, what);
+    failure
+        .lines
+        .push("what was imported stays; with --skip-refused the command goes on with the others".to_owned());
+    failure.lines.extend(lacks_numbers.then(|| NUMBERS_GIVEN.to_owned()));
+    failure
 }
 
 /// What is written stays, and is found again.
