@@ -37,11 +37,12 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, error};
 
 pub use crate::error::{ConnectCause, ConnectError, OpenError, OpenProblem};
 pub use crate::url::{InvalidUrl, SCHEMES, Url};
 
+use crate::audit::OtherKey;
 use crate::connection::Servers;
 use crate::editions::Editions;
 use crate::error::StoreError;
@@ -61,6 +62,9 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often to seal what was recorded, so that it is within a second.
 const SEAL_EVERY: Duration = Duration::from_millis(500);
+
+/// How many times sealing is refused for the key between two lines about it: those of ten minutes.
+const TELL_EVERY: u32 = 1200;
 
 /// How long a store that is closed tries to seal what is left. Another one may.
 const LAST_SEAL_PATIENCE: Duration = Duration::from_secs(1);
@@ -295,10 +299,18 @@ async fn watch(inside: Arc<Inside>, servers: Arc<Servers>, connection: AsyncPgCo
 
 /// Seals what was recorded, for ever. What cannot be sealed now is the next time.
 async fn keep_sealing(inside: Arc<Inside>) {
+    let mut refused: u32 = 0;
     loop {
         sleep(SEAL_EVERY).await;
-        if let Err(error) = inside.seal().await {
-            debug!(%error, "cannot seal what was recorded");
+        match inside.seal().await {
+            Ok(Ok(())) => refused = 0,
+            Ok(Err(other_key @ OtherKey)) => {
+                if refused.is_multiple_of(TELL_EVERY) {
+                    error!(cause = %other_key, "cannot seal what was recorded");
+                }
+                refused = refused.wrapping_add(1);
+            }
+            Err(error) => debug!(%error, "cannot seal what was recorded"),
         }
     }
 }

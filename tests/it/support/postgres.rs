@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use domain::AuditKey;
 use store_postgres::{Access, PostgresStore, Settings, Url, migrations};
 use throwaway_postgres::{Cluster, Durability, NotStarted, execute};
 use tokio::runtime::{Builder, Runtime};
@@ -81,6 +82,16 @@ impl Store {
         open(self.database.clone())
     }
 
+    /// Another store on the same database, by somebody who has another key for the audit log.
+    pub(crate) fn with_another_key(&self) -> Store {
+        open_under(AuditKey::new(b"another audit key, which is not the log's own"), self.database.clone())
+    }
+
+    /// Answers what a statement answers, in rows of text.
+    pub(crate) fn ask(&self, statement: &str) -> Vec<Vec<String>> {
+        self.database.ask(statement)
+    }
+
     /// The store as it is after a restart.
     pub(crate) async fn reopened(self) -> Store {
         let database = self.database.clone();
@@ -132,10 +143,14 @@ impl Drop for Store {
 }
 
 fn open(database: Arc<Database>) -> Store {
+    open_under(audit_key(), database)
+}
+
+fn open_under(key: AuditKey, database: Arc<Database>) -> Store {
     let runtime = runtime();
     let clock = Arc::new(StillClock::default());
     let tasks = TaskTracker::new();
-    let opened = open_on(&database.url(), &runtime, tasks.clone(), clock.clone()).unwrap();
+    let opened = open_with(key, &database.url(), &runtime, tasks.clone(), clock.clone()).unwrap();
     Store { opened, tasks, clock, database, runtime: Some(runtime) }
 }
 
@@ -146,8 +161,18 @@ pub(crate) fn open_on(
     tasks: TaskTracker,
     clock: Arc<StillClock>,
 ) -> Result<PostgresStore, store_postgres::OpenError> {
+    open_with(audit_key(), url, runtime, tasks, clock)
+}
+
+fn open_with(
+    key: AuditKey,
+    url: &str,
+    runtime: &Runtime,
+    tasks: TaskTracker,
+    clock: Arc<StillClock>,
+) -> Result<PostgresStore, store_postgres::OpenError> {
     let settings = Settings { url: Url::parse(url).unwrap(), access: Access::ReadWrite, migrate: false };
-    PostgresStore::open(&settings, audit_key(), runtime.handle().clone(), tasks, clock)
+    PostgresStore::open(&settings, key, runtime.handle().clone(), tasks, clock)
 }
 
 impl Database {

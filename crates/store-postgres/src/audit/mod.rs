@@ -9,6 +9,7 @@
 //! Until then, whoever can write to the database can remove such a row without a trace, or add it once more. They can
 //! neither change it nor make one up, at that time or later: it carries a mark, a MAC over itself, which goes when it is
 //! sealed. A row without the mark that it should have gets a place where no seal holds, so that an inspection names it.
+//! A process with another key than the log's would take every row for such a one; it seals nothing.
 
 mod changes;
 pub(crate) mod contents;
@@ -29,9 +30,10 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 pub(crate) use self::changes::{record, record_all};
+pub(crate) use self::sealing::OtherKey;
 use crate::PostgresStore;
 use crate::editions::Concerns;
-use crate::error::BrokenRow;
+use crate::error::{BrokenRow, StoreError};
 use crate::schema::audit_events;
 use crate::values::{self, timestamptz};
 
@@ -62,10 +64,15 @@ impl AuditLog for PostgresStore {
     }
 
     async fn inspect(&self, expected: Option<Link>) -> Result<Result<Link, Tampering>, PortError> {
-        self.seal().await?;
+        let sealing = self.try_to_seal().await?;
         let inside = self.inside.clone();
         // Not within the time of other questions: a log may be long, and this is asked by a command.
-        Ok(self.spawn(async move { inside.inspect(expected).await }).await?)
+        let inspected = self.spawn(async move { inside.inspect(expected).await }).await?;
+        // What was tampered with is named, whatever else is the matter; but what waits was not looked at.
+        Ok(match (inspected, sealing) {
+            (Ok(_), Err(other_key)) => return Err(StoreError::failed(other_key).into()),
+            (inspected, _) => inspected,
+        })
     }
 
     async fn head(&self) -> Result<Link, PortError> {
@@ -74,7 +81,8 @@ impl AuditLog for PostgresStore {
     }
 
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
-        self.seal().await?;
+        // What is removed is looked at, so that another key removes nothing.
+        _ = self.try_to_seal().await?;
         let work = self.write(
             (self.inside.audit_key.clone(), at, limit),
             |connection, (key, at, limit)| changes::remove_before(connection, key, *at, *limit).boxed(),
