@@ -30,10 +30,11 @@ const TRIES: u32 = 5;
 /// How long one step may take: an index may be large, and nobody waits for an answer but an operator.
 const PATIENCE: Duration = Duration::from_secs(70);
 
-/// How a view of everything begins. Between two pages somebody else may be slow.
+/// How a view of everything begins. It waits for as long as what was read is compared elsewhere, which nobody can tell:
+/// were it ended meanwhile, nobody could tell either whether anything changed.
 const BEGIN_VIEW: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
      SET LOCAL statement_timeout = '60s'; \
-     SET LOCAL idle_in_transaction_session_timeout = '10min'";
+     SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// How a copy begins. It sees what others commit meanwhile, and is found to differ then.
 const BEGIN_FILLING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \

@@ -134,21 +134,29 @@ impl Copy {
             .into_iter()
             .map(|(kind, sum)| [kind.to_string(), sum.records.to_string(), sum.sum().to_string()]);
         output::table(["KIND", "RECORDS", "CHECKSUM"], rows)?;
-        if has_changed {
-            return Err(Failure::new(
+        match has_changed {
+            Ok(false) => output::line(format_args!("copied everything to {to}, where it is the same")),
+            Ok(true) => Err(Failure::new(
                 Exit::Failed,
                 "something has written to the source since the copy began, which is not in it: stop every server, empty \
                  the target and copy once more",
-            ));
+            )),
+            Err(error) => {
+                let mut failure = not_reached("source", &error);
+                failure.lines.push(format!(
+                    "the copy to {to} is whole and is kept, and it cannot be told whether something has written to the \
+                     source since it began: unless every server was stopped, empty the target and copy once more"
+                ));
+                Err(failure)
+            }
         }
-        output::line(format_args!("copied everything to {to}, where it is the same"))
     }
 }
 
-/// What was copied, and whether the source is another one by now.
+/// What was copied and is kept, and whether the source is another one by now, if that can be told.
 struct Copied {
     all: Vec<(Kind, Checksum)>,
-    has_changed: bool,
+    has_changed: Result<bool, PortError>,
 }
 
 fn copy(
@@ -185,8 +193,7 @@ fn copy(
         let all = carry_over(&mut *source, intake, &mut watch).await;
         bar.finish_and_clear();
         let all = all.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
-        let has_changed = source.end().await.map_err(|error| not_reached("source", &error))?;
-        Ok(Copied { all, has_changed })
+        Ok(Copied { all, has_changed: source.end().await })
     })
 }
 
