@@ -51,6 +51,9 @@ pub enum BackupProblem {
     /// It cannot be opened, or is not ours.
     #[error(transparent)]
     Database(#[from] OpenProblem),
+    /// Nobody has made the file yet.
+    #[error("there is no database yet, and nothing to back up")]
+    Missing,
     /// Nothing that could be kept.
     #[error("there is nothing in it: no migration was ever applied")]
     Blank,
@@ -182,7 +185,10 @@ impl Facts {
     /// Succeeds if nothing is missing that there was `before`. What was deleted since cannot be told from what got lost,
     /// but whatever is done is on record, and that only grows.
     fn is_later_than(&self, before: &Self, connection: &mut SqliteConnection) -> Result<(), BackupProblem> {
-        if self.migrations != before.migrations || self.last_number < before.last_number {
+        if self.migrations != before.migrations {
+            return Err(BackupProblem::Differs("its schema is another one"));
+        }
+        if self.last_number < before.last_number {
             return Err(BackupProblem::Differs("it lacks the last users"));
         }
         let Some((number, seal)) = &before.head else { return Ok(()) };
@@ -205,7 +211,7 @@ impl Source {
     fn open(database: &Path) -> Result<Self, BackupProblem> {
         let location = Location::new(database)?;
         if !location.exists()? {
-            return Err(OpenProblem::Missing.into());
+            return Err(BackupProblem::Missing);
         }
         let mut connection = migrations::connect(&location, Role::Reader, PATIENCE)?;
         // To SQLite the backup is a write, though not to this file.
@@ -274,6 +280,16 @@ fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
+/// Whether a file that is open still has this name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        there => there?,
+    };
+    let open = file.metadata()?;
+    Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
+}
+
 fn is_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
     const PIECE: u64 = 1 << 16;
     loop {
@@ -305,17 +321,21 @@ impl Draft {
         let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
         let file = match create() {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                lock(&File::open(&partial)?)?;
-                fs::remove_file(&partial)?;
+                let left_over = File::open(&partial)?;
+                lock(&left_over)?;
+                // Somebody else may have taken it away by now, and be writing there. Who does has its lock until then.
+                if !is_at(&left_over, &partial)? {
+                    return Err(BackupProblem::Busy);
+                }
                 remove_what_is_beside(&partial);
+                fs::remove_file(&partial)?;
                 create()?
             }
             created => created?,
         };
         lock(&file)?;
         // Whoever came between the two took the first for a left-over.
-        let (ours, there) = (file.metadata()?, fs::metadata(&partial)?);
-        if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+        if !is_at(&file, &partial)? {
             return Err(BackupProblem::Busy);
         }
         Ok(Self { partial, place, file, is_kept: false })

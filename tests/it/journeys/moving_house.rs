@@ -148,7 +148,11 @@ fn a_backup_is_never_written_over_a_file_and_what_a_kill_left_is_in_nobodys_way(
 #[test]
 fn a_backup_that_cannot_be_made_leaves_nothing() {
     let deployment = Deployment::new();
-    assert_refused(&deployment.run(&["database", "backup", "backup"]), 1, "there is no database yet");
+    assert_refused(
+        &deployment.run(&["database", "backup", "backup"]),
+        1,
+        "there is no database yet, and nothing to back up",
+    );
     create(&deployment, "ann");
     assert_refused(
         &deployment.run(&["database", "backup", "no/such/folder"]),
