@@ -285,11 +285,19 @@ fn a_copy_that_would_come_over_something_or_from_nowhere_is_refused() {
     assert_refused(&copy(ours, "sqlite://full.db"), 3, "sqlite://full.db is not empty");
     assert_refused(&copy(ours, ours), 2, "a copy needs two databases");
     assert_refused(&copy(ours, "sqlite://./data/../data/auth.db"), 2, "a copy needs two databases");
-    assert_refused(&copy(ours, "sqlite://older.db"), 1, "migrations are pending");
+    assert_refused(&copy(ours, "sqlite://older.db"), 1, "with AUTH_DATABASE__URL set to this database");
     assert_refused(&copy(ours, "sqlite://newer.db"), 1, "newer release (it has 9999)");
     assert_refused(&copy(ours, "sqlite://foreign.db"), 1, "belongs to another application");
-    assert_refused(&copy("sqlite://missing.db", "sqlite://new.db"), 1, "there is no database yet");
-    assert_refused(&copy("sqlite://older.db", "sqlite://new.db"), 1, "migrations are pending");
+    assert_refused(
+        &copy("sqlite://missing.db", "sqlite://new.db"),
+        1,
+        "there is no database yet, and nothing to copy",
+    );
+    assert_refused(
+        &copy("sqlite://older.db", "sqlite://new.db"),
+        1,
+        "with AUTH_DATABASE__URL set to this database",
+    );
     assert_refused(&copy("sqlite://newer.db", "sqlite://new.db"), 1, "newer release");
     assert_refused(&copy("sqlite://foreign.db", "sqlite://new.db"), 1, "belongs to another application");
     assert_refused(&copy(ours, "mysql://db/auth"), 2, "--to must be sqlite://");

@@ -15,7 +15,7 @@ use tracing::warn;
 use super::{Exit, Failure, migrate, output};
 use crate::config::{Config, Database, Location, Problem};
 use crate::logging::Audience;
-use crate::wiring::{Access, Databases, Store};
+use crate::wiring::{Access, Databases, StartError, Store};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -166,7 +166,7 @@ fn copy(
     stores: &mut Vec<Arc<dyn Store>>,
 ) -> Result<Copied, Failure> {
     let mut open = |database: &Database, access| -> Result<Arc<dyn Store>, Failure> {
-        let store = databases.open(database, access)?;
+        let store = databases.open(database, access).map_err(not_opened)?;
         stores.push(store.clone());
         Ok(store)
     };
@@ -221,6 +221,37 @@ fn is_same(one: &Location, other: &Location) -> bool {
         (Location::Sqlite(one), Location::Sqlite(other)) => real(one) == real(other),
         (one, other) => one == other,
     }
+}
+
+/// What to do about a database that is not the configured one, which is what other commands would be about.
+fn not_opened(error: StartError) -> Failure {
+    use store_postgres::OpenProblem as Postgres;
+    use store_sqlite::OpenProblem as Sqlite;
+    let (database, pending) = match &error {
+        StartError::Sqlite(store_sqlite::OpenError { path, problem: Sqlite::Pending { migrations } }) => {
+            (path.display().to_string(), migrations)
+        }
+        StartError::Postgres(store_postgres::OpenError {
+            database,
+            problem: Postgres::Pending { migrations },
+        }) => (database.clone(), migrations),
+        StartError::Sqlite(store_sqlite::OpenError { path, problem: Sqlite::Missing }) => {
+            let database = path.display();
+            return Failure::new(
+                Exit::Failed,
+                format_args!("the database {database}: there is no database yet, and nothing to copy"),
+            );
+        }
+        _ => return error.into(),
+    };
+    Failure::new(
+        Exit::Failed,
+        format_args!(
+            "the database {database}: migrations are pending ({}); run `auth-api migrate up` with AUTH_DATABASE__URL \
+             set to this database",
+            pending.join(", ")
+        ),
+    )
 }
 
 fn not_reached(which: &str, error: &PortError) -> Failure {
