@@ -93,7 +93,7 @@ async fn ten_thousand_users_of_the_python_service_come_and_every_33rd_logs_in_wi
             (id, client.log_in(&name, password).await.status.as_u16())
         }
     });
-    let answers: Vec<_> = logins.buffer_unordered(16).collect().await;
+    let answers: Vec<_> = logins.buffer_unordered(4).collect().await;
     assert_eq!(answers.len(), 304);
     assert!(answers.iter().all(|(_, status)| *status == 200), "{answers:?}");
     client.log_in("user1", PASSWORDS[0].0).await.assert_problem(401, "invalid_credentials");
