@@ -9,9 +9,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::PATIENCE;
 use crate::connection::{self, Role};
+use crate::draft::{Draft, beside, is_there};
 use crate::error::OpenProblem;
 use crate::file::Location;
 use crate::migrations;
@@ -28,9 +29,6 @@ use crate::schema::{
     audit_anchor, audit_events, known_networks, pragma_foreign_key_check, pragma_integrity_check, sessions,
     sqlite_master, sqlite_sequence, users,
 };
-
-/// What SQLite may keep beside a file, part of which may stand there alone.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What a database has, by table.
 pub type Counts = BTreeMap<&'static str, i64>;
@@ -88,7 +86,7 @@ pub enum BackupProblem {
 
 /// Writes all that the database has now into a new file, which only its owner may read, and tells what that is.
 pub fn write(database: &Path, file: &Path) -> Result<Counts, BackupError> {
-    let draft = Draft::begin(file).map_err(|problem| problem.at(file))?;
+    let draft = Draft::begin(file).map_err(|error| BackupProblem::from_draft(error).at(file))?;
     let source = Source::open(database).map_err(|problem| problem.at(database))?;
     let (before, is_unchanged) = source.pour_into(&draft.partial).map_err(|problem| match problem {
         BackupProblem::Database(OpenProblem::Damaged(_)) => problem.at(database),
@@ -101,7 +99,7 @@ pub fn write(database: &Path, file: &Path) -> Result<Counts, BackupError> {
             return Err(BackupProblem::Differs("other rows"));
         }
         after.is_later_than(&before, &mut backup)?;
-        draft.keep()?;
+        draft.keep().map_err(BackupProblem::from_draft)?;
         Ok(after.counts)
     };
     keep().map_err(|problem: BackupProblem| problem.at(file))
@@ -123,7 +121,7 @@ pub fn restore(file: &Path, database: &Path) -> Result<Counts, BackupError> {
         if let Some(folder) = std::path::absolute(database)?.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
-        let mut draft = Draft::begin(database)?;
+        let mut draft = Draft::begin(database).map_err(BackupProblem::from_draft)?;
         io::copy(&mut source, &mut draft.file)?;
         let restored = check(&mut open_unchanging(&draft.partial)?)?;
         if restored != wanted || !is_same(&mut File::open(file)?, &mut File::open(&draft.partial)?)? {
@@ -131,7 +129,7 @@ pub fn restore(file: &Path, database: &Path) -> Result<Counts, BackupError> {
         }
         // Somebody may have begun with an empty one meanwhile.
         refuse_what_is_in_the_way(database)?;
-        draft.keep()?;
+        draft.keep().map_err(BackupProblem::from_draft)?;
         Ok(restored.counts)
     };
     put().map_err(|problem: BackupProblem| problem.at(database))
@@ -265,31 +263,6 @@ fn refuse_what_is_in_the_way(database: &Path) -> Result<(), BackupProblem> {
     if there.is_empty() { Ok(()) } else { Err(BackupProblem::InTheWay(there)) }
 }
 
-fn beside(file: &Path) -> [PathBuf; 3] {
-    BESIDE.map(|ending| with_ending(file, ending))
-}
-
-fn with_ending(file: &Path, ending: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// Also a link that leads nowhere.
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
-/// Whether a file that is open still has this name.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let there = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        there => there?,
-    };
-    let open = file.metadata()?;
-    Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
-}
-
 fn is_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
     const PIECE: u64 = 1 << 16;
     loop {
@@ -302,88 +275,15 @@ fn is_same(one: &mut impl Read, other: &mut impl Read) -> io::Result<bool> {
     }
 }
 
-/// A file that is being written beside the place where it is going to be. Unless it is kept it goes.
-struct Draft {
-    partial: PathBuf,
-    place: PathBuf,
-    /// Locked, so that it can be told from what a kill left behind.
-    file: File,
-    is_kept: bool,
-}
-
-impl Draft {
-    fn begin(place: &Path) -> Result<Self, BackupProblem> {
-        let place = std::path::absolute(place)?;
-        if is_there(&place) {
-            return Err(BackupProblem::Exists);
-        }
-        let partial = with_ending(&place, ".partial");
-        let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
-        let file = match create() {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let left_over = File::open(&partial)?;
-                lock(&left_over)?;
-                // Somebody else may have taken it away by now, and be writing there. Who does has its lock until then.
-                if !is_at(&left_over, &partial)? {
-                    return Err(BackupProblem::Busy);
-                }
-                remove_what_is_beside(&partial);
-                fs::remove_file(&partial)?;
-                create()?
-            }
-            created => created?,
-        };
-        lock(&file)?;
-        // Whoever came between the two took the first for a left-over.
-        if !is_at(&file, &partial)? {
-            return Err(BackupProblem::Busy);
-        }
-        Ok(Self { partial, place, file, is_kept: false })
-    }
-
-    /// Gives the file its name, once it is on disk.
-    fn keep(mut self) -> Result<(), BackupProblem> {
-        self.file.sync_all()?;
-        // A link takes no other file's place, as a rename would.
-        match fs::hard_link(&self.partial, &self.place) {
-            Ok(()) => fs::remove_file(&self.partial)?,
-            Err(_) if is_there(&self.place) => return Err(BackupProblem::Exists),
-            // Not every file system has links.
-            Err(_) => fs::rename(&self.partial, &self.place)?,
-        }
-        self.is_kept = true;
-        if let Some(folder) = self.place.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            // What cannot be removed now is the next time.
-            _ = fs::remove_file(&self.partial);
-            remove_what_is_beside(&self.partial);
-        }
-    }
-}
-
-/// SQLite leaves its journal when it could not write to the end.
-fn remove_what_is_beside(partial: &Path) {
-    for beside in beside(partial) {
-        _ = fs::remove_file(beside);
-    }
-}
-
-fn lock(file: &File) -> Result<(), BackupProblem> {
-    file.try_lock().map_err(|refused| match refused {
-        TryLockError::WouldBlock => BackupProblem::Busy,
-        TryLockError::Error(error) => error.into(),
-    })
-}
-
 impl BackupProblem {
+    fn from_draft(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::AlreadyExists => Self::Exists,
+            ErrorKind::ResourceBusy => Self::Busy,
+            _ => Self::Io(error),
+        }
+    }
+
     fn at(self, path: &Path) -> BackupError {
         BackupError { path: path.to_owned(), problem: self }
     }
@@ -410,6 +310,8 @@ impl std::error::Error for BackupError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use domain::ports::UserRepo as _;
 
     use super::*;

@@ -13,6 +13,7 @@ mod audit;
 pub mod backup;
 mod connection;
 mod contents;
+pub mod draft;
 mod editions;
 mod error;
 mod file;

@@ -8,8 +8,8 @@ use domain::{Account, Auth, Origin};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
+use store_sqlite::draft::Draft;
 
-use super::draft::Draft;
 use super::import::interrupt;
 use super::users::{for_each_page, not_reached};
 use super::{Exit, Failure, output};

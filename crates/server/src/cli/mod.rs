@@ -3,7 +3,6 @@
 mod audit;
 mod configuration;
 mod database;
-mod draft;
 mod export;
 mod healthcheck;
 mod import;

@@ -5,46 +5,56 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Until it is kept it has `.partial` after its name, and it goes if it is not. What a kill leaves there is removed by
+/// What SQLite may keep beside a file, part of which may stand there alone.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// A new file. Until it is kept it has `.partial` after its name, and it goes if it is not. What a kill leaves there is removed by
 /// whoever writes the same file next.
-pub(super) struct Draft {
+pub struct Draft {
     place: PathBuf,
-    partial: PathBuf,
-    /// Locked, so that it can be told from what a kill left behind.
-    pub(super) file: File,
+    pub(crate) partial: PathBuf,
+    /// What is written. It is locked, so that it can be told from what a kill left behind.
+    pub file: File,
     is_kept: bool,
 }
 
 impl Draft {
-    /// Begins an empty file, which only its owner may read, for a place where nothing is.
-    pub(super) fn begin(place: &Path) -> io::Result<Self> {
+    /// Begins an empty file, which only its owner may read, for a place where nothing is: else this is `AlreadyExists`, and
+    /// `ResourceBusy` while another process writes there.
+    pub fn begin(place: &Path) -> io::Result<Self> {
         let place = std::path::absolute(place)?;
         if is_there(&place) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        let mut name = place.clone().into_os_string();
-        name.push(".partial");
-        let partial = PathBuf::from(name);
+        let partial = with_ending(&place, ".partial");
         let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
         let file = match create() {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                lock(&File::open(&partial)?)?;
+                let left_over = File::open(&partial)?;
+                lock(&left_over)?;
+                // Somebody else may have taken it away by now, and be writing there. Who does has its lock until then.
+                if !is_at(&left_over, &partial)? {
+                    return Err(busy());
+                }
+                remove_what_is_beside(&partial);
                 fs::remove_file(&partial)?;
-                create()?
+                create().map_err(|error| match error.kind() {
+                    ErrorKind::AlreadyExists => busy(),
+                    _ => error,
+                })?
             }
             created => created?,
         };
         lock(&file)?;
         // Whoever came between the two took the first for a left-over.
-        let (ours, there) = (file.metadata()?, fs::metadata(&partial)?);
-        if (ours.dev(), ours.ino()) != (there.dev(), there.ino()) {
+        if !is_at(&file, &partial)? {
             return Err(busy());
         }
         Ok(Self { place, partial, file, is_kept: false })
     }
 
-    /// Gives the file its name, once it is on disk.
-    pub(super) fn keep(mut self) -> io::Result<()> {
+    /// Gives the file its name, once it is on disk. If something else has it by now, this is `AlreadyExists`.
+    pub fn keep(mut self) -> io::Result<()> {
         self.file.sync_all()?;
         // A link takes no other file's place, as a rename would.
         match fs::hard_link(&self.partial, &self.place) {
@@ -66,13 +76,41 @@ impl Drop for Draft {
         if !self.is_kept {
             // What cannot be removed now is the next time.
             _ = fs::remove_file(&self.partial);
+            remove_what_is_beside(&self.partial);
         }
     }
 }
 
+/// SQLite leaves its journal when it could not write to the end.
+fn remove_what_is_beside(partial: &Path) {
+    for beside in beside(partial) {
+        _ = fs::remove_file(beside);
+    }
+}
+
+pub(crate) fn beside(file: &Path) -> [PathBuf; 3] {
+    BESIDE.map(|ending| with_ending(file, ending))
+}
+
+fn with_ending(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 /// Also a link that leads nowhere.
-fn is_there(path: &Path) -> bool {
+pub(crate) fn is_there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
+}
+
+/// Whether a file that is open still has this name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        there => there?,
+    };
+    let open = file.metadata()?;
+    Ok((open.dev(), open.ino()) == (there.dev(), there.ino()))
 }
 
 fn lock(file: &File) -> io::Result<()> {
