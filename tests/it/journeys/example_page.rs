@@ -1,61 +1,18 @@
 //! The page that the README shows, in a real browser, on the API's own origin.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::browser::Browser;
 use crate::support::client::{Client, PASSWORD};
+use crate::support::front_end::FrontEnd;
 use crate::support::server::{Deployment, Server};
 
 const README: &str = include_str!("../../../README.md");
-
-/// Where the page is, beside the API.
-const PAGE: &str = "/app";
 
 fn page() -> &'static str {
     let blocks: Vec<_> = README.split("```html\n").skip(1).collect();
     assert_eq!(blocks.len(), 1, "one page, and this test knows which");
     blocks[0].split_once("```").unwrap().0
-}
-
-/// The origin of a front end that serves the page and passes the rest on to the API, as a development server does.
-async fn front_end(server: &Server) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let origin = format!("http://{}", listener.local_addr().unwrap());
-    let api: Arc<str> = server.address().into();
-    tokio::spawn(async move {
-        while let Ok((browser, _)) = listener.accept().await {
-            // A browser that has gone is nobody's fault.
-            tokio::spawn({
-                let api = api.clone();
-                async move { answer(browser, &api).await.ok() }
-            });
-        }
-    });
-    origin
-}
-
-/// One request, after which the connection is closed: each is looked at for where it goes.
-async fn answer(mut browser: TcpStream, api: &str) -> std::io::Result<()> {
-    let mut request = Vec::new();
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        if browser.read_buf(&mut request).await? == 0 {
-            return Ok(());
-        }
-    }
-    if request.starts_with(format!("GET {PAGE} ").as_bytes()) {
-        let (page, kind) = (page(), "Content-Type: text/html; charset=utf-8");
-        let head = format!("HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: {}\r\n", page.len());
-        return browser.write_all(format!("{head}Connection: close\r\n\r\n{page}").as_bytes()).await;
-    }
-    let request = String::from_utf8(request).unwrap();
-    let request = request.replacen("Connection: keep-alive\r\n", "Connection: close\r\n", 1);
-    let mut api = TcpStream::connect(api).await?;
-    api.write_all(request.as_bytes()).await?;
-    copy_bidirectional(&mut browser, &mut api).await.map(drop)
 }
 
 #[tokio::test]
@@ -64,8 +21,7 @@ async fn the_page_in_the_readme_keeps_its_tabs_logged_in_together_and_logs_them_
     Client::of(&server).sign_up("ann", PASSWORD).await;
     let test = "the_page_in_the_readme_keeps_its_tabs_logged_in_together_and_logs_them_out_together";
     let Some(browser) = Browser::start(test).await else { return };
-    let origin = front_end(&server).await;
-    let url = format!("{origin}{PAGE}");
+    let url = FrontEnd::before(server.address(), page().to_owned()).await.page();
     let sessions = || server.deployment().run(&["sessions", "list", "ann", "--json"]).json();
 
     browser.open(&url).await;

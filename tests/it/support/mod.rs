@@ -5,6 +5,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod foreign;
+pub(crate) mod front_end;
 pub(crate) mod later;
 pub(crate) mod ledger;
 pub(crate) mod lock;
