@@ -14,6 +14,7 @@ use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
 use crate::edge::RequestId;
+use crate::limits::Tab;
 use crate::problem::{Code, Problem};
 use crate::{Api, client_address};
 
@@ -43,7 +44,11 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let token = bearer_token(request.headers())?;
-            Ok(Self(Api::of(&request)?.auth.whoami(origin(&request), token).await?))
+            let holder = Api::of(&request)?.auth.whoami(origin(&request), token).await?;
+            if let Some(tab) = Tab::of(&request) {
+                tab.charge_session(holder.session)?;
+            }
+            Ok(Self(holder))
         })
     }
 }
@@ -56,7 +61,11 @@ impl FromRequest for Backend {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let recognise = || {
             let credentials = basic_credentials(request.headers())?;
-            Ok(Self(Api::of(request)?.auth.recognise_client(origin(request), &credentials)?))
+            let client = Api::of(request)?.auth.recognise_client(origin(request), &credentials)?;
+            if let Some(tab) = Tab::of(request) {
+                tab.waive();
+            }
+            Ok(Self(client))
         };
         ready(recognise())
     }

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,12 @@ use actix_web::{Error, HttpMessage, HttpResponse};
 use domain::ports::Clock;
 use futures_util::FutureExt;
 
+use crate::Api;
+use crate::client_address;
+use crate::cors::Admission;
+use crate::limits::Tab;
+use crate::live::Current;
 use crate::problem::{Code, Context, Problem};
-use crate::{Api, client_address};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -46,13 +51,22 @@ pub(crate) async fn edge(
     let Some(api) = request.app_data::<Data<Api>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
-    let line = RequestLine::begin(&api, &request);
+    let current = api.live.current();
+    let line = RequestLine::begin(&api, &current, &request);
     request.extensions_mut().insert(RequestId(line.request_id.clone()));
     if let Err(problem) = check_head(&request) {
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
         // Whoever sends such a head is not to be trusted with where the next request begins.
         response.head_mut().set_connection_type(ConnectionType::Close);
         return Ok(request.into_response(response));
+    }
+    if let Err(problem) = line.tab.enter(&request, line.route.as_deref()) {
+        let response = line.finish(problem.render(line.context(&api)), Some(&problem));
+        return Ok(request.into_response(response));
+    }
+    if let Some(answer) = line.admission.preflight(&request) {
+        let answer = line.finish(answer, None);
+        return Ok(request.into_response(answer));
     }
     // The request cannot be cloned before it is routed, so after a panic or an error outside of a handler
     // there is none to answer; the error itself carries the answer then.
@@ -74,7 +88,9 @@ pub(crate) async fn edge(
     let status = response.status();
     let made_up =
         (status.is_client_error() || status.is_server_error()).then(|| Problem::from_status(status));
-    let answer = match own.or(made_up.as_ref()) {
+    // Whoever brought a token or a secret that nothing asked for is a stranger like any other.
+    let beyond = line.tab.charge_stranger().err();
+    let answer = match beyond.as_ref().or(own).or(made_up.as_ref()) {
         Some(problem) => {
             let rendered = problem.render(line.context(&api));
             line.finish(rendered, Some(problem))
@@ -111,18 +127,25 @@ struct RequestLine {
     /// in the wrong window included.
     route: Option<String>,
     client: IpAddr,
+    admission: Admission,
+    tab: Rc<Tab>,
     clock: Arc<dyn Clock>,
     begun: Duration,
     written: std::cell::Cell<bool>,
 }
 
 impl RequestLine {
-    fn begin(api: &Api, request: &ServiceRequest) -> Self {
+    fn begin(api: &Api, current: &Current, request: &ServiceRequest) -> Self {
+        let client = client_address::find_out(request, &current.trusted_proxies);
+        let tab = Rc::new(Tab::open(current.limits.clone(), client));
+        request.extensions_mut().insert(tab.clone());
         Self {
             request_id: request_id(request.headers()).unwrap_or_else(|| hex(api.entropy.draw())),
             method: known_method(request.method().as_str()),
             route: request.match_pattern(),
-            client: client_address::of_unrouted(request),
+            client,
+            admission: Admission::of(&current.origins, request.headers()),
+            tab,
             clock: api.clock.clone(),
             begun: api.clock.monotonic(),
             written: false.into(),
@@ -136,6 +159,8 @@ impl RequestLine {
     /// Puts the last headers on an answer and writes the line.
     fn finish(&self, mut response: HttpResponse, problem: Option<&Problem>) -> HttpResponse {
         protect(response.headers_mut(), &self.request_id);
+        self.admission.write_into(response.headers_mut());
+        self.tab.write_into(response.headers_mut());
         let code = problem.map(|problem| problem.code().as_str());
         if let Some(cause) = problem.and_then(Problem::cause) {
             tracing::error!(request_id = self.request_id, code, cause, "a request failed");

@@ -13,9 +13,12 @@ mod body;
 mod cacheable;
 mod caller;
 mod client_address;
+mod cors;
 mod edge;
 mod endpoint;
 mod form;
+mod limits;
+mod live;
 mod openapi;
 mod pages;
 mod problem;
@@ -34,7 +37,11 @@ use actix_web::{App, HttpRequest, HttpServer};
 use domain::Auth;
 use domain::ports::{Clock, Entropy};
 
+pub use self::client_address::TrustedProxies;
+pub use self::cors::Origin;
 pub use self::edge::REQUEST_TARGET;
+pub use self::limits::Quotas;
+pub use self::live::{Choices, Live};
 pub use self::openapi::openapi_json;
 use self::problem::{Code, Problem};
 
@@ -55,9 +62,11 @@ pub struct Api {
     pub entropy: Arc<dyn Entropy>,
     /// The operator's choices.
     pub settings: Settings,
+    /// Those of them that may change.
+    pub live: Live,
 }
 
-/// The choices an operator makes about the HTTP surface.
+/// The choices an operator makes about the HTTP surface that hold until it stops.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The URL under which clients know this service, without a slash at its end.

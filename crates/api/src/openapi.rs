@@ -7,8 +7,8 @@ use domain::ports::PortError;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Content, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr, Required, Schema, ServerBuilder,
-    Type,
+    Content, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder,
+    Schema, ServerBuilder, Type,
 };
 use utoipa::{Modify, OpenApi};
 
@@ -153,11 +153,20 @@ fn operations(document: &mut Document) -> impl Iterator<Item = &mut Operation> {
         .flatten()
 }
 
+/// Whether this is for supervisors, whose requests are not counted.
+fn is_about_health(operation: &Operation) -> bool {
+    operation.tags.iter().flatten().any(|tag| tag == "health")
+}
+
 /// What every error answers, so that a route tells only when it does.
 struct Problems;
 
 impl Modify for Problems {
     fn modify(&self, document: &mut Document) {
+        for operation in operations(document).filter(|operation| !is_about_health(operation)) {
+            let limited = ResponseBuilder::new().description("There were too many requests.");
+            operation.responses.responses.insert("429".to_owned(), RefOr::T(limited.build()));
+        }
         for (status, response) in
             operations(document).flat_map(|operation| &mut operation.responses.responses)
         {
@@ -173,7 +182,7 @@ impl Modify for Problems {
                     Type::String,
                     "`Bearer`, and what is wrong with a token that was sent; `Basic` where a backend is asked for.",
                 ),
-                "503" => ("Retry-After", Type::Integer, "Seconds after which to try again."),
+                "429" | "503" => ("Retry-After", Type::Integer, "Seconds after which to try again."),
                 _ => continue,
             };
             let header = HeaderBuilder::new()

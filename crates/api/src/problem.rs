@@ -46,6 +46,7 @@ pub(crate) enum Code {
     InvalidClient,
     PasswordWrong,
     Forbidden,
+    SignupDisabled,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -54,6 +55,7 @@ pub(crate) enum Code {
     UriTooLong,
     UnsupportedMediaType,
     ValidationFailed,
+    TooManyRequests,
     HeadersTooLarge,
     Internal,
     Unavailable,
@@ -144,6 +146,11 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed) }
     }
 
+    /// For somebody who has to wait for so long.
+    pub(crate) fn too_many_requests(wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Self::new(Code::TooManyRequests) }
+    }
+
     /// For an answer that the framework made by itself.
     pub(crate) fn from_status(status: StatusCode) -> Self {
         Self::new(match status.as_u16() {
@@ -186,8 +193,8 @@ impl Problem {
         if let Some(allow) = self.allow {
             response.insert_header((ALLOW, allow));
         }
-        if let Some(seconds) = self.retry_after {
-            response.insert_header((RETRY_AFTER, seconds.as_secs().max(1)));
+        if let Some(wait) = self.retry_after {
+            response.insert_header((RETRY_AFTER, whole_seconds(wait)));
         }
         if let Some(challenge) = self.code.challenge() {
             response.insert_header((WWW_AUTHENTICATE, challenge));
@@ -208,7 +215,7 @@ impl Problem {
 
 impl Code {
     /// Every code, for the pages that explain them.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::MalformedRequest,
         Self::InvalidCredentials,
         Self::MissingToken,
@@ -219,6 +226,7 @@ impl Code {
         Self::InvalidClient,
         Self::PasswordWrong,
         Self::Forbidden,
+        Self::SignupDisabled,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -227,6 +235,7 @@ impl Code {
         Self::UriTooLong,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
+        Self::TooManyRequests,
         Self::HeadersTooLarge,
         Self::Internal,
         Self::Unavailable,
@@ -245,6 +254,7 @@ impl Code {
             Self::InvalidClient => "invalid_client",
             Self::PasswordWrong => "password_wrong",
             Self::Forbidden => "forbidden",
+            Self::SignupDisabled => "signup_disabled",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
@@ -253,6 +263,7 @@ impl Code {
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::ValidationFailed => "validation_failed",
+            Self::TooManyRequests => "too_many_requests",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
@@ -269,7 +280,7 @@ impl Code {
             | Self::TokenExpired
             | Self::InvalidRefreshToken
             | Self::InvalidClient => StatusCode::UNAUTHORIZED,
-            Self::PasswordWrong | Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::PasswordWrong | Self::Forbidden | Self::SignupDisabled => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -278,6 +289,7 @@ impl Code {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -297,6 +309,7 @@ impl Code {
             Self::InvalidClient => "The backend is not known",
             Self::PasswordWrong => "The password is wrong",
             Self::Forbidden => "The request is not allowed from there",
+            Self::SignupDisabled => "Nobody can sign up here",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::RequestTimeout => "The request took too long to arrive",
@@ -305,6 +318,7 @@ impl Code {
             Self::UriTooLong => "The address is too long",
             Self::UnsupportedMediaType => "The media type is not supported",
             Self::ValidationFailed => "The request is not valid",
+            Self::TooManyRequests => "Too many requests",
             Self::HeadersTooLarge => "The headers are too large",
             Self::Internal => "Something broke on the server",
             Self::Unavailable => "The service is not available right now",
@@ -353,8 +367,10 @@ impl Code {
                  wrong if it was changed elsewhere at the same moment."
             }
             Self::Forbidden => {
-                "Ask from a page of the same origin as this service. A cookie counts for nothing from any other."
+                "Ask from a page of the same origin as this service, or of one that AUTH_CORS__ORIGINS names. A cookie counts for \
+                 nothing from any other."
             }
+            Self::SignupDisabled => "Ask whoever runs this service for an account.",
             Self::NotFound => {
                 "Check the path, and the identifier in it if there is one. The page / has links to what there is."
             }
@@ -371,6 +387,10 @@ impl Code {
                  /api/introspect and /api/revoke alone take a form instead, as application/x-www-form-urlencoded."
             }
             Self::ValidationFailed => "Correct the fields that errors names, and send the request again.",
+            Self::TooManyRequests => {
+                "Wait for as many seconds as the header Retry-After tells. Nothing was looked at, so this says nothing \
+                 about what was sent."
+            }
             Self::HeadersTooLarge => "Send at most 64 headers and 16 KiB of them.",
             Self::Internal => "Report the request_id to whoever runs this service; the log says more.",
             Self::Unavailable => {
@@ -402,6 +422,11 @@ impl Code {
             _ => None,
         }
     }
+}
+
+/// As many as have to pass: whoever comes back after them is not too early.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 impl FieldError {
@@ -498,6 +523,7 @@ impl From<PasswordProblem> for Problem {
 impl From<SignUpError> for Problem {
     fn from(error: SignUpError) -> Self {
         match error {
+            SignUpError::Closed => Self::new(Code::SignupDisabled),
             SignUpError::UsernameTaken => Self::new(Code::UsernameTaken),
             SignUpError::Password(error) => error.into(),
             SignUpError::Hasher(error) => error.into(),

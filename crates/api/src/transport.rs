@@ -1,7 +1,8 @@
 //! How a refresh token travels: in the body, or for browsers in a cookie that no script can read.
 //!
 //! A cookie comes with whatever request some other page makes, so it counts only with a header that no other page
-//! can send without asking first, and from our own origin. Which that is, the issuer and the request's own Host say.
+//! can send without asking first, and from our own origin or one that the operator named. Which our own is, the issuer
+//! and the request's own Host say.
 
 use std::future::Ready;
 use std::pin::Pin;
@@ -106,7 +107,7 @@ impl FromRequest for RefreshSecret {
 }
 
 fn from_cookie(headers: &HeaderMap, api: &Api) -> Result<Zeroizing<String>, Problem> {
-    if !is_own_origin(headers, &api.settings.issuer) {
+    if !is_own_origin(headers, &api.settings.issuer) && !api.live.current().admits(headers) {
         return Err(Problem::new(Code::Forbidden));
     }
     let secret = cookie_named(cookie_name(api), headers);

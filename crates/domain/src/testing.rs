@@ -58,9 +58,17 @@ impl Finisher for Spawning {
 }
 
 pub(crate) fn auth(ports: Ports) -> Auth {
-    let passwords = PasswordPolicy::new(8).unwrap();
-    let access_ttl = Duration::from_mins(15);
-    Auth::new(ports, Rules { passwords, access_ttl, sessions: SESSION_RULES, audit_keep: AUDIT_KEEP })
+    Auth::new(ports, rules())
+}
+
+pub(crate) fn rules() -> Rules {
+    Rules {
+        open_to_sign_up: true,
+        passwords: PasswordPolicy::new(8).unwrap(),
+        access_ttl: Duration::from_mins(15),
+        sessions: SESSION_RULES,
+        audit_keep: AUDIT_KEEP,
+    }
 }
 
 /// What those who listen were told.

@@ -78,6 +78,7 @@ async fn run(
             docs: config.docs,
             clients: !config.clients.is_empty(),
         },
+        live: api::Live::new(config.live(), application.clock.clone()),
     };
     let server = api::listen(api, listener, cores, config.http.grace)?;
     let docs = config.docs.then(|| format!("http://{address}/docs"));

@@ -188,6 +188,7 @@ impl Application {
             entropy: entropy.clone(),
         };
         let rules = Rules {
+            open_to_sign_up: config.signup.enabled,
             passwords: config.passwords,
             access_ttl: config.token.access_ttl,
             sessions: config.session.rules,

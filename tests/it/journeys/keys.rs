@@ -209,6 +209,7 @@ async fn a_hang_up_has_the_keys_read_again_and_does_not_end_the_server() {
 fn production_makes_no_key_and_says_how_to() {
     let production = with("EdDSA")
         .set("AUTH_ENV", "production")
+        .set("AUTH_LIMITS__ENABLED", "true")
         .set("AUTH_TOKEN__SECRET", SECRET)
         .set("AUTH_SESSION__REFRESH_KEY", "Zt5cVb1mQ8wXe7yRu3iKo0pLa9sDf4gHj2kN");
 

@@ -64,8 +64,10 @@ async fn whoever_is_served_notices_nothing_of_a_later_migration_that_adds() {
 #[test]
 fn the_schema_goes_up_and_down_and_says_where_it_is() {
     // Production, and no secret: who migrates does not sign.
-    let deployment =
-        super::unmigrated().set("AUTH_ENV", "production").set("AUTH_DATABASE__MIGRATE_ON_START", "false");
+    let deployment = super::unmigrated()
+        .set("AUTH_ENV", "production")
+        .set("AUTH_LIMITS__ENABLED", "true")
+        .set("AUTH_DATABASE__MIGRATE_ON_START", "false");
     let applied = || {
         let status = deployment.run(&["migrate", "status", "--json"]).json();
         let status = status.as_array().unwrap().clone();

@@ -82,7 +82,7 @@ struct Written {
 }
 
 impl Deployment {
-    /// An empty folder, in development, with the cheapest hashes there are and a log for machines.
+    /// An empty folder, in development, with the cheapest hashes there are, a log for machines and no limits.
     pub(crate) fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let deployment = Self { folder, settings: Vec::new(), elsewhere: None };
@@ -90,6 +90,8 @@ impl Deployment {
             .set("AUTH_HTTP__ADDR", "127.0.0.1:0")
             .set("AUTH_PASSWORD__BCRYPT_COST", "10")
             .set("AUTH_LOG__FORMAT", "json")
+            // Everybody here has one address.
+            .set("AUTH_LIMITS__ENABLED", "false")
     }
 
     /// An empty folder and nothing set, as for a newcomer.

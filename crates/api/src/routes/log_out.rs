@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::Api;
 use crate::caller::{Sender, bearer_token};
+use crate::limits::Tab;
 use crate::problem::{Code, Problem};
 use crate::transport::{RefreshSecret, SESSION_TRANSPORT, Transport};
 
@@ -59,8 +60,11 @@ impl FromRequest for Shown {
         let headers = request.headers();
         // Whoever asks for the cookie to be taken away wants its session to end, though there is another token too.
         if headers.contains_key(AUTHORIZATION) && !headers.contains_key(SESSION_TRANSPORT) {
-            let token = bearer_token(headers).map(|token| token.to_owned().into());
-            return Box::pin(async { Ok(Self(Farewell::AccessToken(token?))) });
+            // Also with a token whose session is over, which can be shown again and again.
+            let counted = Tab::of(request).map_or(Ok(()), |tab| tab.charge_stranger());
+            let token = counted
+                .and_then(|()| Ok(Self(Farewell::AccessToken(bearer_token(headers)?.to_owned().into()))));
+            return Box::pin(async { token });
         }
         if !headers.contains_key(CONTENT_TYPE) && !headers.contains_key(SESSION_TRANSPORT) {
             return Box::pin(async { Err(Problem::new(Code::MissingToken)) });

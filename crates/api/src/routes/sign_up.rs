@@ -42,6 +42,7 @@ pub(crate) struct SignUp {
             ("Location" = String, description = "Where the user reads about themselves."),
         )),
         (status = 400, description = "The body is not one JSON object."),
+        (status = 403, description = "Only operators make accounts here."),
         (status = 409, description = "Somebody has that name, in this spelling or another."),
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),

@@ -61,6 +61,8 @@ pub struct Auth {
 /// The choices an operator makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
+    /// Whether anybody may sign up; otherwise only operators make accounts.
+    pub open_to_sign_up: bool,
     /// Which passwords may be chosen.
     pub passwords: PasswordPolicy,
     /// How long an access token holds at most.

@@ -11,6 +11,9 @@ use crate::{Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Us
 /// Why there is no new account.
 #[derive(Debug, Error)]
 pub enum SignUpError {
+    /// Only operators make accounts.
+    #[error("nobody can sign up")]
+    Closed,
     /// Somebody has that name, in this spelling or another.
     #[error("the username is taken")]
     UsernameTaken,
@@ -34,7 +37,12 @@ impl Auth {
         password: Password,
     ) -> Result<User, SignUpError> {
         let requester = origin.requester();
+        let is_open = self.rules.open_to_sign_up || origin == Origin::CommandLine;
         let attempt = self.attempt(Action::SignUp, &name, origin);
+        if !is_open {
+            attempt.fail(SignUpError::Closed.outcome());
+            return Err(SignUpError::Closed);
+        }
         let race = self.races.enter(name.key());
         let password_hash = match self.hash_in(&race, requester, &name, password).await {
             Ok(hash) => hash,
@@ -79,6 +87,7 @@ impl Auth {
 impl SignUpError {
     fn outcome(&self) -> Outcome {
         match self {
+            Self::Closed => Outcome::Refused("closed"),
             Self::UsernameTaken => Outcome::Refused("username_taken"),
             Self::Password(_) => Outcome::Refused("password_refused"),
             Self::Hasher(error) => error.outcome(),
@@ -100,7 +109,7 @@ mod tests {
     use super::*;
     use crate::ports::{Hasher, MockHasher, MockUserRepo, Ports, UnusableHash, Verification};
     use crate::testing::{self, ann, auth, broken, hash, noon, origin, password, ports, username};
-    use crate::{NewPassword, Subject};
+    use crate::{NewPassword, Rules, Subject};
 
     #[tokio::test]
     async fn a_new_name_and_a_good_password_make_a_user() {
@@ -134,6 +143,24 @@ mod tests {
         assert!(matches!(error, SignUpError::UsernameTaken));
         let subject = Subject::Name(username("ann").key().clone());
         assert_eq!(events.taken(), [(Action::SignUp, Outcome::Refused("username_taken"), subject)]);
+    }
+
+    #[tokio::test]
+    async fn where_sign_up_is_closed_operators_alone_make_accounts() {
+        let mut hasher = MockHasher::new();
+        hasher.expect_hash_new().once().returning(|_, _| Ok(NewHash::Done(hash("new"))));
+        let mut users = MockUserRepo::new();
+        users.expect_insert().once().returning(|_, _| Ok(Insertion::Done(ann().user)));
+        let (audit_stream, events) = testing::audit_stream();
+        let ports = Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() };
+        let auth = Auth::new(ports, Rules { open_to_sign_up: false, ..testing::rules() });
+
+        let refused = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).await;
+        let made = auth.sign_up(Origin::CommandLine, username("ann"), password("kq7wzmv1")).await;
+
+        assert!(matches!(refused, Err(SignUpError::Closed)));
+        assert_eq!(made.unwrap(), ann().user);
+        assert_eq!(events.taken()[0].1, Outcome::Refused("closed"));
     }
 
     /// Hashes the first password while others arrive, and never comes to those.

@@ -364,6 +364,7 @@ fn confirm_deletion(name: &Username) -> Result<(), Failure> {
 
 fn not_created(name: &str, error: SignUpError) -> Failure {
     match error {
+        error @ SignUpError::Closed => Failure::from_error(Exit::Refused, &error),
         SignUpError::UsernameTaken => {
             Failure::new(Exit::Refused, format_args!("the name {name} is taken, in this spelling or another"))
         }

@@ -2,6 +2,7 @@
 //! with `.env.example` all read this table.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,11 +88,21 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 41] = [
+pub static KEYS: [&Key; 51] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
+    &HTTP_TRUSTED_PROXIES.key,
     &HTTP_GRACE.key,
+    &CORS_ORIGINS.key,
+    &SIGNUP_ENABLED.key,
+    &LIMITS_ENABLED.key,
+    &LIMITS_SIGNUPS.key,
+    &LIMITS_LOGINS.key,
+    &LIMITS_REFRESHES.key,
+    &LIMITS_ANONYMOUS.key,
+    &LIMITS_SESSION.key,
+    &LIMITS_IPV6_PREFIX.key,
     &DATABASE_URL.key,
     &DATABASE_URL_FILE,
     &DATABASE_MIGRATE_ON_START.key,
@@ -154,6 +165,15 @@ pub(super) static HTTP_BEHIND_TLS_PROXY: Setting<bool> = Setting {
     read: readers::flag,
 };
 
+pub(super) static HTTP_TRUSTED_PROXIES: Setting<api::TrustedProxies> = Setting {
+    key: Key::text(
+        "AUTH_HTTP__TRUSTED_PROXIES",
+        DefaultValue::Text(""),
+        "networks of the proxies whose Forwarded or X-Forwarded-For counts, with commas between them",
+    ),
+    read: readers::trusted_proxies,
+};
+
 pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
     key: Key::text(
         "AUTH_HTTP__GRACE",
@@ -161,6 +181,79 @@ pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
         "how long a stop waits for requests that have begun",
     ),
     read: readers::grace,
+};
+
+pub(super) static CORS_ORIGINS: Setting<Vec<api::Origin>> = Setting {
+    key: Key::text(
+        "AUTH_CORS__ORIGINS",
+        DefaultValue::Text(""),
+        "origins whose pages may ask from a browser, with commas between them",
+    ),
+    read: readers::origins,
+};
+
+pub(super) static SIGNUP_ENABLED: Setting<bool> = Setting {
+    key: Key::flag(
+        "AUTH_SIGNUP__ENABLED",
+        DefaultValue::Text("true"),
+        "whether anybody may sign up; otherwise only the command line makes accounts",
+    ),
+    read: readers::flag,
+};
+
+pub(super) static LIMITS_ENABLED: Setting<bool> = Setting {
+    key: Key::flag(
+        "AUTH_LIMITS__ENABLED",
+        DefaultValue::Text("true"),
+        "whether anything is limited; false is for load tests, and refused in production",
+    ),
+    read: readers::flag,
+};
+
+pub(super) static LIMITS_SIGNUPS: Setting<NonZeroU32> = Setting {
+    key: Key::number("AUTH_LIMITS__SIGNUPS", DefaultValue::Text("10"), "sign-ups a minute from one network"),
+    read: readers::quota,
+};
+
+pub(super) static LIMITS_LOGINS: Setting<NonZeroU32> = Setting {
+    key: Key::number("AUTH_LIMITS__LOGINS", DefaultValue::Text("30"), "logins a minute from one network"),
+    read: readers::quota,
+};
+
+pub(super) static LIMITS_REFRESHES: Setting<NonZeroU32> = Setting {
+    key: Key::number(
+        "AUTH_LIMITS__REFRESHES",
+        DefaultValue::Text("60"),
+        "refreshes a minute from one network",
+    ),
+    read: readers::quota,
+};
+
+pub(super) static LIMITS_ANONYMOUS: Setting<NonZeroU32> = Setting {
+    key: Key::number(
+        "AUTH_LIMITS__ANONYMOUS",
+        DefaultValue::Text("600"),
+        "other requests a minute without a token that holds, from one network",
+    ),
+    read: readers::quota,
+};
+
+pub(super) static LIMITS_SESSION: Setting<NonZeroU32> = Setting {
+    key: Key::number(
+        "AUTH_LIMITS__SESSION",
+        DefaultValue::Text("600"),
+        "requests a minute with the tokens of one session",
+    ),
+    read: readers::quota,
+};
+
+pub(super) static LIMITS_IPV6_PREFIX: Setting<u8> = Setting {
+    key: Key::number(
+        "AUTH_LIMITS__IPV6_PREFIX",
+        DefaultValue::Text("64"),
+        "leading bits of an IPv6 address that make a network, 32 to 64",
+    ),
+    read: readers::ipv6_prefix,
 };
 
 pub(super) static DATABASE_URL: Setting<Location> = Setting {

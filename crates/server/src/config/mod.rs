@@ -33,6 +33,12 @@ pub struct Config {
     pub environment: Environment,
     /// The listener.
     pub http: Http,
+    /// Pages of which other origins may ask.
+    pub origins: Vec<api::Origin>,
+    /// Who may make an account.
+    pub signup: Signup,
+    /// How much somebody may send.
+    pub limits: Limits,
     /// Where users are kept.
     pub database: Database,
     /// Which passwords may be chosen.
@@ -69,6 +75,24 @@ pub struct Http {
     pub address: SocketAddr,
     /// How long a stop waits for requests in flight.
     pub grace: Duration,
+    /// Who is believed about for whom they ask.
+    pub trusted_proxies: api::TrustedProxies,
+}
+
+/// How much somebody may send.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Whether there is a bound to anything.
+    pub enabled: bool,
+    /// How many requests within a minute.
+    pub quotas: api::Quotas,
+}
+
+/// Who may make an account.
+#[derive(Clone, Copy, Debug)]
+pub struct Signup {
+    /// Whether anybody may; otherwise only operators.
+    pub enabled: bool,
 }
 
 /// Where users are kept.
@@ -282,10 +306,22 @@ impl Config {
         }
     }
 
+    /// What of it may change while a server serves.
+    pub fn live(&self) -> api::Choices {
+        api::Choices {
+            origins: self.origins.clone(),
+            trusted_proxies: self.http.trusted_proxies.clone(),
+            quotas: self.limits.enabled.then_some(self.limits.quotas),
+        }
+    }
+
     /// Reads every key before it gives up on any, so that all that is wrong is reported at once.
     fn read(reading: &mut Reading) -> Option<Self> {
         let environment = reading.read(&keys::ENV);
         let http = reading.http();
+        let origins = reading.read(&keys::CORS_ORIGINS);
+        let signup = reading.read(&keys::SIGNUP_ENABLED).map(|enabled| Signup { enabled });
+        let limits = reading.limits(environment);
         let database = reading.database();
         let passwords = reading.read(&keys::PASSWORD_MIN_LENGTH);
         let hashing = reading.hashing();
@@ -300,6 +336,9 @@ impl Config {
         Some(Self {
             environment: environment?,
             http: http?,
+            origins: origins?,
+            signup: signup?,
+            limits: limits?,
             database: database?,
             passwords: passwords?,
             hashing: hashing?,
@@ -323,6 +362,14 @@ impl Reading {
         let address = self.read(&keys::HTTP_ADDR);
         let behind_tls_proxy = self.read(&keys::HTTP_BEHIND_TLS_PROXY);
         let grace = self.read(&keys::HTTP_GRACE);
+        let trusted_proxies = self.read(&keys::HTTP_TRUSTED_PROXIES);
+        if behind_tls_proxy == Some(true) && trusted_proxies == Some(api::TrustedProxies::default()) {
+            self.sources.warnings.push(Warning(format!(
+                "{} is not set, so all who come through the proxy are counted as one client, which will soon have sent \
+                 too much; name the networks of your proxies",
+                keys::HTTP_TRUSTED_PROXIES.key.name
+            )));
+        }
         let address = address?;
         if !address.ip().to_canonical().is_loopback() && !behind_tls_proxy? {
             self.refuse(
@@ -331,7 +378,34 @@ impl Reading {
                  speaks TLS before it and set AUTH_HTTP__BEHIND_TLS_PROXY=true, or listen on 127.0.0.1",
             );
         }
-        Some(Http { address, grace: grace? })
+        Some(Http { address, grace: grace?, trusted_proxies: trusted_proxies? })
+    }
+
+    fn limits(&mut self, environment: Option<Environment>) -> Option<Limits> {
+        let enabled = self.read(&keys::LIMITS_ENABLED);
+        let sign_ups = self.read(&keys::LIMITS_SIGNUPS);
+        let log_ins = self.read(&keys::LIMITS_LOGINS);
+        let refreshes = self.read(&keys::LIMITS_REFRESHES);
+        let anonymous = self.read(&keys::LIMITS_ANONYMOUS);
+        let session = self.read(&keys::LIMITS_SESSION);
+        let ipv6_prefix = self.read(&keys::LIMITS_IPV6_PREFIX);
+        let enabled = enabled?;
+        if !enabled && environment == Some(Environment::Production) {
+            self.refuse(
+                &keys::LIMITS_ENABLED.key,
+                "is for load tests, and AUTH_ENV is production, where anybody could try passwords without end; raise \
+                 the limits that are too low instead",
+            );
+        }
+        let quotas = api::Quotas {
+            sign_ups: sign_ups?,
+            log_ins: log_ins?,
+            refreshes: refreshes?,
+            anonymous: anonymous?,
+            session: session?,
+            ipv6_prefix: ipv6_prefix?,
+        };
+        Some(Limits { enabled, quotas })
     }
 
     fn database(&mut self) -> Option<Database> {

@@ -1,7 +1,8 @@
 //! From the text of a setting to its type. Every refusal says what would be right and repeats nothing.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use actix_web::http::Uri;
 use domain::PasswordPolicy;
+use ipnet::IpNet;
 use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
@@ -36,6 +38,43 @@ pub(super) fn environment(text: &str) -> Result<Environment, Wrong> {
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().or_else(|_| wrong("must be an IP address and a port, such as 127.0.0.1:8000"))
+}
+
+/// Networks, or addresses that are networks of their own. One that everybody is in would believe anybody.
+pub(super) fn trusted_proxies(text: &str) -> Result<api::TrustedProxies, Wrong> {
+    let network = |item: &str| {
+        let network = item.parse().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).ok()?;
+        Some(network).filter(|network: &IpNet| network.prefix_len() > 0)
+    };
+    match items(text).map(network).collect::<Option<Vec<_>>>() {
+        Some(networks) => Ok(api::TrustedProxies::new(networks)),
+        None => wrong(
+            "must be networks with commas between them, such as 10.0.0.0/8,2001:db8::7, none of them /0",
+        ),
+    }
+}
+
+pub(super) fn origins(text: &str) -> Result<Vec<api::Origin>, Wrong> {
+    items(text).map(api::Origin::parse).collect::<Option<_>>().ok_or_else(|| {
+        "must be origins as browsers write them, with commas between them, such as \
+         https://app.example.com,http://localhost:3000: in lower case, without a slash at the end, a path, a * or the \
+         port that the scheme has anyway"
+            .to_owned()
+    })
+}
+
+/// The parts of a list; an empty text has none.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(move |_| !text.is_empty())
+}
+
+/// How many requests a minute.
+pub(super) fn quota(text: &str) -> Result<NonZeroU32, Wrong> {
+    number(text, NonZeroU32::MIN, const { NonZeroU32::new(1_000_000_000).unwrap() })
+}
+
+pub(super) fn ipv6_prefix(text: &str) -> Result<u8, Wrong> {
+    number(text, 32, 64)
 }
 
 pub(super) fn flag(text: &str) -> Result<bool, Wrong> {
@@ -337,6 +376,28 @@ mod tests {
             assert!(matches!(location(text), Ok(Location::Postgres(_))), "{text}");
         }
         assert!(location("postgres://ann:hunter2@db/auth?sslmod=x").unwrap_err().contains("`sslmod`"));
+    }
+
+    #[test]
+    fn proxies_are_networks_and_never_everybody() {
+        let read = |text| trusted_proxies(text).is_ok();
+
+        for text in ["", "10.0.0.0/8", "192.0.2.7", "10.0.0.0/8, 2001:db8::/32,::1"] {
+            assert!(read(text), "{text}");
+        }
+        for text in ["*", "0.0.0.0/0", "::/0", "10.0.0.0/33", "10.0.0", "proxy.internal", "10.0.0.0/8,", ","]
+        {
+            assert!(!read(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_origin_that_is_none_spoils_the_list() {
+        assert_eq!(origins("").unwrap().len(), 0);
+        assert_eq!(origins("https://app.example, http://localhost:3000").unwrap().len(), 2);
+        for text in ["https://app.example,", "https://app.example,*", "https://app.example/"] {
+            assert!(origins(text).unwrap_err().contains("without a slash"), "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,446 @@
+//! How many requests somebody may send: so many a minute, as many of them at once.
+//!
+//! Whoever comes without a token is counted by network, and apart for what costs most: signing up, logging in and
+//! refreshing. Whoever comes with a token that holds is counted by session, so that a backend that asks for many users
+//! is not taken for one of them. Backends with a secret of their own are not counted. The counting is
+//! `governor`'s; what is counted for whom is decided here, before anything is read or hashed, and written into the
+//! answer by one function.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::Method;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpMessage, HttpRequest};
+use domain::SessionId;
+use domain::ports::Clock;
+use governor::clock::Clock as GovernorClock;
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
+
+use crate::problem::{Problem, whole_seconds};
+
+/// How many networks are counted at once for each kind of request, and how many sessions, in some hundred bytes each.
+/// When there are more, those that were not seen for longest start anew: whoever has that many networks has their
+/// quotas too.
+const MOST_COUNTED: u64 = 50_000;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// The fields of draft-ietf-httpapi-ratelimit-headers-10.
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// How many requests of each kind somebody may send within a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Sign-ups, by network.
+    pub sign_ups: NonZeroU32,
+    /// Logins, by network.
+    pub log_ins: NonZeroU32,
+    /// Refreshes, by network.
+    pub refreshes: NonZeroU32,
+    /// All else without a token that holds, by network.
+    pub anonymous: NonZeroU32,
+    /// Requests with a token that holds, by session.
+    pub session: NonZeroU32,
+    /// How many leading bits of an IPv6 address make a network: at most 64.
+    pub ipv6_prefix: u8,
+}
+
+/// What is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    SignUp,
+    LogIn,
+    Refresh,
+    Anonymous,
+    Session,
+}
+
+/// The counters of all who are counted.
+pub(crate) struct Limits {
+    quotas: Quotas,
+    sign_ups: Counters<IpAddr>,
+    log_ins: Counters<IpAddr>,
+    refreshes: Counters<IpAddr>,
+    anonymous: Counters<IpAddr>,
+    sessions: Counters<SessionId>,
+}
+
+type Counters<Key> = RateLimiter<Key, Bounded<Key>, PortClock, StateInformationMiddleware>;
+
+/// The states of the keys that were seen last.
+struct Bounded<Key>(Cache<Key, Arc<InMemoryState>, UnitWeighter>);
+
+/// The clock port, as `governor` asks it.
+#[derive(Clone)]
+struct PortClock(Arc<dyn Clock>);
+
+/// What one request is counted for.
+pub(crate) struct Tab {
+    limits: Option<Arc<Limits>>,
+    network: IpAddr,
+    standing: Cell<Standing>,
+}
+
+/// How much is left of a quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Nobody has been counted yet.
+    #[default]
+    Undecided,
+    NotCounted,
+    /// So many more at once, and another one after a while.
+    Within {
+        kind: Kind,
+        quota: NonZeroU32,
+        remaining: u32,
+        next: Duration,
+    },
+    /// Nothing before a while is over.
+    Beyond {
+        kind: Kind,
+        quota: NonZeroU32,
+        wait: Duration,
+    },
+}
+
+impl Quotas {
+    /// The network that an address is counted for. Within one, a host gives itself as many addresses as it likes.
+    fn network_of(self, address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => {
+                let beyond = 128_u32.saturating_sub(self.ipv6_prefix.into());
+                let network = address.to_bits().checked_shr(beyond).unwrap_or(0);
+                Ipv6Addr::from_bits(network.checked_shl(beyond).unwrap_or(0)).into()
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// What those are counted for by network who come without a token that might hold.
+    fn of(method: &Method, route: Option<&str>) -> Self {
+        match route {
+            Some("/api/signup") if method == Method::POST => Self::SignUp,
+            Some("/api/login") if method == Method::POST => Self::LogIn,
+            Some("/api/refresh") if method == Method::POST => Self::Refresh,
+            _ => Self::Anonymous,
+        }
+    }
+
+    /// Its name in the fields of an answer.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::SignUp => "signup",
+            Self::LogIn => "login",
+            Self::Refresh => "refresh",
+            Self::Anonymous => "anonymous",
+            Self::Session => "session",
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn new(quotas: Quotas, clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            quotas,
+            sign_ups: counters(quotas.sign_ups, clock),
+            log_ins: counters(quotas.log_ins, clock),
+            refreshes: counters(quotas.refreshes, clock),
+            anonymous: counters(quotas.anonymous, clock),
+            sessions: counters(quotas.session, clock),
+        }
+    }
+
+    pub(crate) fn quotas(&self) -> Quotas {
+        self.quotas
+    }
+
+    fn count_network(&self, kind: Kind, network: IpAddr) -> Standing {
+        let (counters, quota) = match kind {
+            Kind::SignUp => (&self.sign_ups, self.quotas.sign_ups),
+            Kind::LogIn => (&self.log_ins, self.quotas.log_ins),
+            Kind::Refresh => (&self.refreshes, self.quotas.refreshes),
+            Kind::Anonymous | Kind::Session => (&self.anonymous, self.quotas.anonymous),
+        };
+        count(counters, &network, kind, quota)
+    }
+
+    fn count_session(&self, session: SessionId) -> Standing {
+        count(&self.sessions, &session, Kind::Session, self.quotas.session)
+    }
+}
+
+impl Tab {
+    /// Opens one for a request, which has not been counted yet.
+    pub(crate) fn open(limits: Option<Arc<Limits>>, client: IpAddr) -> Self {
+        let network = limits.as_ref().map_or(client, |limits| limits.quotas.network_of(client));
+        Self { limits, network, standing: Cell::default() }
+    }
+
+    /// The one of this request, unless it did not come in through the edge.
+    pub(crate) fn of(request: &HttpRequest) -> Option<Rc<Self>> {
+        request.extensions().get::<Rc<Self>>().cloned()
+    }
+
+    /// Counts a request that comes in, unless a token or a secret that came with it may still show for whom. Whoever
+    /// asks whether the server is well is not counted: a flood from their network must not have a supervisor end it.
+    pub(crate) fn enter(&self, request: &ServiceRequest, route: Option<&str>) -> Result<(), Problem> {
+        if matches!(route, Some("/health/live" | "/health/ready")) {
+            self.waive();
+        }
+        let kind = Kind::of(request.method(), route);
+        if kind == Kind::Anonymous && request.headers().contains_key(AUTHORIZATION) {
+            return Ok(());
+        }
+        self.charge_network(kind)
+    }
+
+    /// Counts a request for the session whose token came with it.
+    pub(crate) fn charge_session(&self, session: SessionId) -> Result<(), Problem> {
+        self.charge(|limits| limits.count_session(session))
+    }
+
+    /// Counts a request for the network that it came from, unless it has been counted.
+    pub(crate) fn charge_stranger(&self) -> Result<(), Problem> {
+        self.charge_network(Kind::Anonymous)
+    }
+
+    /// Counts a request for nobody.
+    pub(crate) fn waive(&self) {
+        self.standing.set(Standing::NotCounted);
+    }
+
+    fn charge_network(&self, kind: Kind) -> Result<(), Problem> {
+        self.charge(|limits| limits.count_network(kind, self.network))
+    }
+
+    /// Each request is counted once.
+    fn charge(&self, count: impl FnOnce(&Limits) -> Standing) -> Result<(), Problem> {
+        let (Some(limits), Standing::Undecided) = (&self.limits, self.standing.get()) else { return Ok(()) };
+        let standing = count(limits);
+        self.standing.set(standing);
+        match standing {
+            Standing::Beyond { wait, .. } => Err(Problem::too_many_requests(wait)),
+            Standing::Within { .. } | Standing::NotCounted | Standing::Undecided => Ok(()),
+        }
+    }
+
+    /// Tells in the headers of an answer how much is left.
+    pub(crate) fn write_into(&self, headers: &mut HeaderMap) {
+        let (kind, quota, remaining, wait) = match self.standing.get() {
+            Standing::Within { kind, quota, remaining, next } => (kind, quota, remaining, next),
+            Standing::Beyond { kind, quota, wait } => (kind, quota, 0, wait),
+            Standing::NotCounted | Standing::Undecided => return,
+        };
+        let name = kind.as_str();
+        let policy = format!("\"{name}\";q={quota};w={}", MINUTE.as_secs());
+        let limit = format!("\"{name}\";r={remaining};t={}", whole_seconds(wait));
+        for (field, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, limit)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(field, value);
+            }
+        }
+    }
+}
+
+impl<Key: Copy + Eq + Hash> StateStore for Bounded<Key> {
+    type Key = Key;
+
+    fn measure_and_replace<T, F, E>(&self, key: &Key, measure: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let made = self.0.get_or_insert_with(key, || Ok::<_, Infallible>(Arc::default()));
+        let Ok(state) = made;
+        state.measure_and_replace(&NotKeyed::NonKey, measure)
+    }
+}
+
+impl GovernorClock for PortClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.monotonic()
+    }
+}
+
+fn counters<Key: Copy + Eq + Hash>(quota: NonZeroU32, clock: &Arc<dyn Clock>) -> Counters<Key> {
+    // It takes memory as it fills.
+    let states = Bounded(Cache::with_weighter(0, MOST_COUNTED, UnitWeighter));
+    RateLimiter::new(Quota::per_minute(quota), states, PortClock(clock.clone()))
+}
+
+/// Counts one more for `key`, if there is room for it.
+fn count<Key: Copy + Eq + Hash>(
+    counters: &Counters<Key>,
+    key: &Key,
+    kind: Kind,
+    quota: NonZeroU32,
+) -> Standing {
+    match counters.check_key(key) {
+        Ok(state) => {
+            let remaining = state.remaining_burst_capacity();
+            Standing::Within { kind, quota, remaining, next: MINUTE / quota.get() }
+        }
+        Err(until) => Standing::Beyond { kind, quota, wait: until.wait_time_from(counters.clock().now()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const FEW: Quotas = Quotas {
+        sign_ups: NonZeroU32::new(2).unwrap(),
+        log_ins: NonZeroU32::new(3).unwrap(),
+        refreshes: NonZeroU32::new(6).unwrap(),
+        anonymous: NonZeroU32::new(4).unwrap(),
+        session: NonZeroU32::new(5).unwrap(),
+        ipv6_prefix: 64,
+    };
+
+    /// A clock that goes when it is told to.
+    #[derive(Default)]
+    struct Hand(Mutex<Duration>);
+
+    impl Hand {
+        fn pass(&self, time: Duration) {
+            *self.0.lock().unwrap() += time;
+        }
+    }
+
+    impl Clock for Hand {
+        fn now(&self) -> Timestamp {
+            unreachable!("the time of day can be set back")
+        }
+
+        fn monotonic(&self) -> Duration {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    fn limits(quotas: Quotas) -> (Arc<Limits>, Arc<Hand>) {
+        let hand = Arc::new(Hand::default());
+        let clock: Arc<dyn Clock> = hand.clone();
+        (Arc::new(Limits::new(quotas, &clock)), hand)
+    }
+
+    fn tab(limits: &Arc<Limits>, client: &str) -> Tab {
+        Tab::open(Some(limits.clone()), client.parse().unwrap())
+    }
+
+    fn fields(tab: &Tab) -> [String; 2] {
+        let mut headers = HeaderMap::new();
+        tab.write_into(&mut headers);
+        [RATE_LIMIT_POLICY, RATE_LIMIT].map(|name| headers.get(name).unwrap().to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn so_many_at_once_and_after_that_one_by_one() {
+        let (limits, hand) = limits(FEW);
+        let log_in = || tab(&limits, "192.0.2.7").charge_network(Kind::LogIn).is_ok();
+
+        assert_eq!([log_in(), log_in(), log_in(), log_in()], [true, true, true, false]);
+        hand.pass(MINUTE / 3 - Duration::from_millis(1));
+        assert!(!log_in());
+        hand.pass(Duration::from_millis(1));
+        assert_eq!([log_in(), log_in()], [true, false]);
+        hand.pass(MINUTE);
+        assert_eq!([log_in(), log_in(), log_in(), log_in()], [true, true, true, false]);
+    }
+
+    #[test]
+    fn an_answer_tells_how_much_is_left_and_a_refusal_how_long_to_wait() {
+        let (limits, hand) = limits(FEW);
+        let sign_up = || {
+            let tab = tab(&limits, "192.0.2.7");
+            _ = tab.charge_network(Kind::SignUp);
+            fields(&tab)
+        };
+
+        assert_eq!(sign_up(), ["\"signup\";q=2;w=60", "\"signup\";r=1;t=30"]);
+        assert_eq!(sign_up()[1], "\"signup\";r=0;t=30");
+        hand.pass(Duration::from_millis(500));
+        assert_eq!(sign_up()[1], "\"signup\";r=0;t=30");
+        hand.pass(Duration::from_secs(29));
+        assert_eq!(sign_up()[1], "\"signup\";r=0;t=1");
+    }
+
+    #[test]
+    fn kinds_networks_and_sessions_are_counted_apart() {
+        let (limits, _) = limits(FEW);
+        let spend = |client, kind| while tab(&limits, client).charge_network(kind).is_ok() {};
+        spend("192.0.2.7", Kind::LogIn);
+        let session = SessionId::from_bytes([1; 16]);
+        while tab(&limits, "192.0.2.7").charge_session(session).is_ok() {}
+
+        assert!(tab(&limits, "192.0.2.7").charge_network(Kind::LogIn).is_err());
+        assert!(tab(&limits, "::ffff:192.0.2.7").charge_network(Kind::LogIn).is_err());
+        assert!(tab(&limits, "192.0.2.8").charge_network(Kind::LogIn).is_ok());
+        for kind in [Kind::SignUp, Kind::Refresh, Kind::Anonymous] {
+            assert!(tab(&limits, "192.0.2.7").charge_network(kind).is_ok(), "{kind:?}");
+        }
+        assert!(tab(&limits, "192.0.2.8").charge_session(session).is_err());
+        assert!(tab(&limits, "192.0.2.7").charge_session(SessionId::from_bytes([2; 16])).is_ok());
+    }
+
+    #[test]
+    fn of_an_ipv6_address_as_many_bits_count_as_the_operator_says() {
+        for (ipv6_prefix, other, same) in
+            [(64, "2001:db8:0:2::1", "2001:db8:0:1:f::1"), (48, "2001:db8:1::1", "2001:db8:0:2::1")]
+        {
+            let (limits, _) = limits(Quotas { ipv6_prefix, ..FEW });
+            while tab(&limits, "2001:db8:0:1::1").charge_stranger().is_ok() {}
+
+            assert!(tab(&limits, same).charge_stranger().is_err(), "{same}");
+            assert!(tab(&limits, other).charge_stranger().is_ok(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_counted_once() {
+        let (limits, _) = limits(FEW);
+        for _ in 0..10 {
+            let tab = tab(&limits, "192.0.2.7");
+            tab.waive();
+            assert!(tab.charge_stranger().is_ok());
+        }
+        let tab = tab(&limits, "192.0.2.7");
+        for _ in 0..10 {
+            assert!(tab.charge_stranger().is_ok());
+        }
+
+        assert_eq!(fields(&tab)[1], "\"anonymous\";r=3;t=15");
+    }
+
+    #[test]
+    fn a_million_networks_are_not_all_remembered() {
+        let clock: Arc<dyn Clock> = Arc::<Hand>::default();
+        let counters = counters(FEW.log_ins, &clock);
+        for number in 0..1_000_000_u32 {
+            assert!(counters.check_key(&IpAddr::from(number.to_be_bytes())).is_ok());
+        }
+
+        let remembered = counters.into_state_store().0.len();
+        assert!((10_000..=50_000).contains(&remembered), "{remembered}");
+    }
+}

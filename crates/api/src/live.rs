@@ -1,0 +1,67 @@
+//! What may change while the server serves.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use actix_web::http::header::HeaderMap;
+use domain::ports::Clock;
+
+use crate::client_address::TrustedProxies;
+use crate::cors::{Admission, Origin};
+use crate::limits::{Limits, Quotas};
+
+/// The choices that an operator may change without a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Pages of which other origins may ask.
+    pub origins: Vec<Origin>,
+    /// Who is believed about for whom they ask.
+    pub trusted_proxies: TrustedProxies,
+    /// How many requests somebody may send; without quotas, as many as they like.
+    pub quotas: Option<Quotas>,
+}
+
+/// The choices in force, for everybody who has a clone.
+#[derive(Clone)]
+pub struct Live {
+    current: Arc<RwLock<Arc<Current>>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The choices that one request is served by.
+pub(crate) struct Current {
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) limits: Option<Arc<Limits>>,
+}
+
+impl Current {
+    /// Whether the page that asks is of an origin that the operator named.
+    pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
+        Admission::of(&self.origins, headers).is_granted()
+    }
+}
+
+impl Live {
+    /// Puts choices in force.
+    pub fn new(choices: Choices, clock: Arc<dyn Clock>) -> Self {
+        let limits = choices.quotas.map(|quotas| Arc::new(Limits::new(quotas, &clock)));
+        let current = Current { origins: choices.origins, trusted_proxies: choices.trusted_proxies, limits };
+        Self { current: Arc::new(RwLock::new(Arc::new(current))), clock }
+    }
+
+    /// Puts other choices in force, for requests from now on. What was counted goes on being counted unless the
+    /// quotas are others.
+    pub fn change(&self, choices: Choices) {
+        let before = self.current();
+        let limits = choices.quotas.map(|quotas| match &before.limits {
+            Some(limits) if limits.quotas() == quotas => limits.clone(),
+            _ => Arc::new(Limits::new(quotas, &self.clock)),
+        });
+        let current = Current { origins: choices.origins, trusted_proxies: choices.trusted_proxies, limits };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+    }
+
+    pub(crate) fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

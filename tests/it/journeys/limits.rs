@@ -1,0 +1,160 @@
+//! How much anybody may send, over real connections: every address of 127.0.0.0/8 is a network of its own.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::client::{Answer, Client, PASSWORD};
+use crate::support::server::{Deployment, Server};
+
+/// A server with its limits on, some of them low enough to be met.
+fn server(limits: &[(&str, &str)]) -> Server {
+    let limited = super::deployment().set("AUTH_LIMITS__ENABLED", "true");
+    let set = |deployment: Deployment, (name, value): &(&str, &str)| {
+        deployment.set(&format!("AUTH_LIMITS__{name}"), *value)
+    };
+    limits.iter().fold(limited, set).serve()
+}
+
+/// Asserts that this is a 429 that says for how long, and that its fields say the same.
+#[track_caller]
+fn assert_limited(answer: &Answer, limit: &str, seconds: u64) {
+    answer.assert_problem(429, "too_many_requests");
+    let expected = [seconds.to_string(), format!("\"{limit}\";r=0;t={seconds}")];
+    assert_eq!([answer.header("Retry-After"), answer.header("RateLimit")], expected, "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_network_may_try_so_many_logins_and_others_do_not_notice() {
+    let server = server(&[("LOGINS", "3")]);
+    let client = Client::of(&server);
+    client.sign_up("ann", PASSWORD).await;
+
+    for left in ["2", "1", "0"] {
+        let answer = client.log_in("ann", "wrong").await;
+        answer.assert_problem(401, "invalid_credentials");
+        assert_eq!(answer.header("RateLimit-Policy"), "\"login\";q=3;w=60");
+        assert_eq!(answer.header("RateLimit"), format!("\"login\";r={left};t=20"));
+    }
+    for (name, password) in [("ann", "wrong"), ("ann", PASSWORD), ("nobody", "wrong")] {
+        assert_limited(&client.log_in(name, password).await, "login", 20);
+    }
+
+    assert_eq!(client.sign_up("bob", PASSWORD).await.status, 201);
+    assert_eq!(Client::at(&server, [127, 0, 0, 2]).log_in("ann", PASSWORD).await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_as_long_as_they_are_told_gets_in() {
+    let server = server(&[("LOGINS", "60")]);
+    let client = Client::of(&server);
+    client.sign_up("ann", PASSWORD).await;
+    let refused = loop {
+        let answer = client.log_in("\0", "wrong").await;
+        if answer.status == 429 {
+            break answer;
+        }
+    };
+
+    let seconds = refused.header("Retry-After").parse().unwrap();
+    assert_eq!(seconds, 1);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+
+    assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_stranger_says_of_their_address_changes_nothing() {
+    let server = server(&[("LOGINS", "3")]);
+    let client = Client::of(&server);
+    let log_in = async |number: usize| {
+        let request =
+            client.request("POST", "/api/login").json(&json!({ "username": "ann", "password": "x" }));
+        let address = format!("198.51.100.{number}");
+        let request = request.header("X-Forwarded-For", &address).header("X-Real-IP", &address);
+        client.send(request.header("Forwarded", format!("for={address}"))).await.status.as_u16()
+    };
+
+    let mut answers = Vec::new();
+    for number in 0..5 {
+        answers.push(log_in(number).await);
+    }
+
+    assert_eq!(answers, [401, 401, 401, 429, 429]);
+    let lines = server.log().lines();
+    assert!(lines.iter().all(|line| !line.contains("198.51.100.")), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn those_who_come_through_a_trusted_proxy_are_counted_one_by_one() {
+    let deployment = super::deployment().set("AUTH_LIMITS__ENABLED", "true").set("AUTH_LIMITS__LOGINS", "2");
+    let server = deployment.set("AUTH_HTTP__TRUSTED_PROXIES", "127.0.0.1,10.0.0.0/8").serve();
+    let client = Client::of(&server);
+    let log_in = async |through: &str| {
+        let request =
+            client.request("POST", "/api/login").json(&json!({ "username": "ann", "password": "x" }));
+        client.send(request.header("X-Forwarded-For", through)).await.status.as_u16()
+    };
+
+    assert_eq!([log_in("198.51.100.1").await, log_in("198.51.100.1, 10.0.0.7").await], [401, 401]);
+    assert_eq!(log_in("203.0.113.9, 198.51.100.1").await, 429);
+    assert_eq!(log_in("198.51.100.2").await, 401);
+    server.log().wait_for("the client's own address", |line| line["client"] == "198.51.100.2");
+}
+
+#[tokio::test]
+async fn whoever_has_a_token_is_counted_by_session_and_whoever_makes_one_up_by_network() {
+    let server = server(&[("SESSION", "4"), ("ANONYMOUS", "3")]);
+    let client = Client::of(&server);
+    let (first, second) = (client.token_of_new("ann").await, client.log_in("ann", PASSWORD).await.token());
+
+    for _ in 0..4 {
+        assert_eq!(client.me(&first).await.status, 200);
+    }
+    assert_limited(&client.me(&first).await, "session", 15);
+    assert_limited(&Client::at(&server, [127, 0, 0, 2]).me(&first).await, "session", 15);
+    for _ in 0..3 {
+        client.me("made.up.token").await.assert_problem(401, "invalid_token");
+    }
+    for path in ["/api/me", "/", "/nope", "/docs/"] {
+        for authorization in [None, Some("Bearer made.up.token"), Some("Basic c2hvcDp4")] {
+            let request = client.request("GET", path);
+            let request = match authorization {
+                Some(text) => request.header("Authorization", text),
+                None => request,
+            };
+            assert_limited(&client.send(request).await, "anonymous", 20);
+        }
+    }
+    let leaving = client.request("POST", "/api/logout").header("Authorization", format!("Bearer {second}"));
+    assert_limited(&client.send(leaving).await, "anonymous", 20);
+
+    assert_eq!(client.me(&second).await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_asks_whether_the_server_is_well_is_never_refused() {
+    let server = server(&[("ANONYMOUS", "1")]);
+    let client = Client::of(&server);
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(client.get("/").await.status, 429);
+
+    for _ in 0..20 {
+        assert_eq!(client.get("/health/live").await.status, 200);
+        assert_eq!(client.get("/health/ready").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn where_sign_up_is_closed_only_operators_make_accounts() {
+    let deployment = super::deployment().set("AUTH_SIGNUP__ENABLED", "false");
+    let server = deployment.serve();
+    let client = Client::of(&server);
+
+    client.sign_up("ann", PASSWORD).await.assert_problem(403, "signup_disabled");
+    let created = deployment.run_with(&["users", "create", "ann"], PASSWORD);
+
+    assert_eq!(created.code, 0, "{created:?}");
+    assert_eq!(client.log_in("ann", PASSWORD).await.status, 200);
+    assert_eq!(client.get("/problems/signup_disabled").await.status, 200);
+}
