@@ -14,6 +14,7 @@ mod lifecycle;
 mod line_end;
 mod log_writer;
 mod logging;
+mod reload;
 pub mod secrets;
 mod signing_keys;
 mod system;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
+use std::path::Path;
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use crate::config::Config;
+use crate::config::{Config, Loaded};
+use crate::reload::Reload;
 use crate::signing_keys;
 use crate::wiring::{Application, Purpose, StartError, Unfinished};
 
@@ -40,10 +42,13 @@ pub(crate) enum ServeError {
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what was begun.
-pub(crate) fn serve(config: &Config) -> Result<(), ServeError> {
+pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeError> {
+    let config = &loaded.config.clone();
     let application = Application::start(config, Purpose::Serve)?;
+    let live = api::Live::new(config.live(), application.clock.clone());
     let asked_to_stop = watch_signals(&application).map_err(ServeError::Signals)?;
     follow_keys(config, &application).map_err(ServeError::Signals)?;
+    follow_settings(loaded, file, live.clone(), &application).map_err(ServeError::Signals)?;
     let address = config.http.address;
     let fail = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(fail)?;
@@ -51,7 +56,7 @@ pub(crate) fn serve(config: &Config) -> Result<(), ServeError> {
     SockRef::from(&listener).listen(BACKLOG).map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
 
-    let served = System::new().block_on(run(config, &application, listener, address, asked_to_stop));
+    let served = System::new().block_on(run(config, &application, live, listener, address, asked_to_stop));
     let stopping_since = served.map_err(ServeError::Serve)?;
 
     let used = application.clock.monotonic().saturating_sub(stopping_since);
@@ -64,6 +69,7 @@ pub(crate) fn serve(config: &Config) -> Result<(), ServeError> {
 async fn run(
     config: &Config,
     application: &Application,
+    live: api::Live,
     listener: TcpListener,
     address: SocketAddr,
     asked_to_stop: oneshot::Receiver<()>,
@@ -78,7 +84,7 @@ async fn run(
             docs: config.docs,
             clients: !config.clients.is_empty(),
         },
-        live: api::Live::new(config.live(), application.clock.clone()),
+        live,
     };
     let server = api::listen(api, listener, cores, config.http.grace)?;
     let docs = config.docs.then(|| format!("http://{address}/docs"));
@@ -120,6 +126,22 @@ fn follow_keys(config: &Config, application: &Application) -> io::Result<()> {
     let hang_up = signal(SignalKind::hangup())?;
     let keys = signing_keys::Source::of(config);
     application.runtime.spawn(signing_keys::follow(keys, application.tokens.clone(), hang_up));
+    Ok(())
+}
+
+/// Has what may change follow the configuration, from now on.
+fn follow_settings(
+    loaded: Loaded,
+    file: Option<&Path>,
+    live: api::Live,
+    application: &Application,
+) -> io::Result<()> {
+    let _inside = application.runtime.enter();
+    let hang_up = signal(SignalKind::hangup())?;
+    let file = file.map(Path::to_path_buf);
+    let (tokens, level) = (application.tokens.clone(), loaded.config.log.level);
+    let reload = Reload { file, loaded, live, tokens, level };
+    application.runtime.spawn(reload.follow(hang_up));
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Stderr};
 use std::panic;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, error};
@@ -17,6 +17,7 @@ use tracing_subscriber::fmt::format::{DefaultFields, Format, FormatEvent, Format
 use tracing_subscriber::fmt::{FmtContext, MakeWriter, format};
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::audit_lines;
@@ -30,6 +31,8 @@ const USUAL_LENGTH: usize = 512;
 const OURS: [&str; 7] =
     ["api", "domain", "hasher_bcrypt", "server", "store_postgres", "store_sqlite", "token_jwt"];
 
+type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
+
 /// Who reads the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Audience {
@@ -41,18 +44,22 @@ pub(crate) enum Audience {
     Watcher,
 }
 
+/// Who reads it, and what they see of it, once it has begun.
+static FILTER: OnceLock<(Audience, reload::Handle<Targets, Registry>)> = OnceLock::new();
+
 static OUTPUT: LazyLock<LogWriter<Stderr>> = LazyLock::new(|| LogWriter::new(io::stderr()));
 
 /// Begins the log of this process. Later calls change nothing.
 ///
 /// Before the process ends, [`finish`] is to be called.
 pub(crate) fn start(log: Log, audience: Audience) {
-    let filter = filter(log, audience);
+    let (filter, handle) = reload::Layer::new(filter(log.level, audience));
     let started = match log.format {
         LogFormat::Json => subscriber(filter, json(), &*OUTPUT).try_init(),
         LogFormat::Pretty => subscriber(filter, pretty(io::stderr().is_terminal()), &*OUTPUT).try_init(),
     };
     if started.is_ok() {
+        _ = FILTER.set((audience, handle));
         OUTPUT.start();
         panic::set_hook(Box::new(|panic| {
             // Where, and not what: a message may hold what was being worked on.
@@ -62,13 +69,21 @@ pub(crate) fn start(log: Log, audience: Audience) {
     }
 }
 
+/// Has the log of this process show what is of another level, from now on.
+pub(crate) fn change_level(level: Level) {
+    if let Some((audience, handle)) = FILTER.get() {
+        // Fails only when the log is gone, which it never is.
+        _ = handle.reload(filter(level, *audience));
+    }
+}
+
 /// Writes the lines that still wait.
 pub(crate) fn finish() {
     OUTPUT.flush();
 }
 
-fn filter(log: Log, audience: Audience) -> Targets {
-    let asked = LevelFilter::from_level(log.level);
+fn filter(level: Level, audience: Audience) -> Targets {
+    let asked = LevelFilter::from_level(level);
     let others = asked.min(LevelFilter::WARN);
     let (ours, audit) = match audience {
         Audience::Operator => (asked, LevelFilter::INFO),
@@ -96,9 +111,13 @@ fn pretty(colours: bool) -> OneLine<Format> {
     OneLine { format: format().with_ansi(false), colours }
 }
 
-fn subscriber<F, W>(filter: Targets, format: OneLine<F>, writer: W) -> impl Subscriber + Send + Sync
+fn subscriber<F, W>(
+    filter: reload::Layer<Targets, Registry>,
+    format: OneLine<F>,
+    writer: W,
+) -> impl Subscriber + Send + Sync
 where
-    F: FormatEvent<Layered<Targets, Registry>, DefaultFields> + Send + Sync + 'static,
+    F: FormatEvent<Filtered, DefaultFields> + Send + Sync + 'static,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer().event_format(format).with_writer(writer);
@@ -171,11 +190,15 @@ pub(crate) mod testing {
 
     fn lines<F>(format: OneLine<F>, work: impl FnOnce()) -> Vec<String>
     where
-        F: FormatEvent<Layered<Targets, Registry>, DefaultFields> + Send + Sync + 'static,
+        F: FormatEvent<Filtered, DefaultFields> + Send + Sync + 'static,
     {
         let log = Log { level: Level::INFO, format: LogFormat::Json };
         let written = Arc::new(Mutex::new(Vec::new()));
-        let subscriber = subscriber(filter(log, Audience::Operator), format, Written(written.clone()));
+        let subscriber = subscriber(
+            reload::Layer::new(filter(log.level, Audience::Operator)).0,
+            format,
+            Written(written.clone()),
+        );
         tracing::subscriber::with_default(subscriber, work);
         let written = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         written.split_terminator('\n').map(str::to_owned).collect()
@@ -233,7 +256,7 @@ mod tests {
     #[test]
     fn others_speak_from_a_warning_on_and_the_audit_log_always() {
         let log = Log { level: Level::ERROR, format: LogFormat::Json };
-        let shown = |audience, target: &str, level| filter(log, audience).would_enable(target, &level);
+        let shown = |audience, target: &str, level| filter(log.level, audience).would_enable(target, &level);
 
         assert!(!shown(Audience::Operator, "api", Level::WARN));
         assert!(shown(Audience::Operator, audit_lines::TARGET, Level::INFO));
@@ -241,7 +264,7 @@ mod tests {
         assert!(!shown(Audience::Watcher, audit_lines::TARGET, Level::INFO));
 
         let log = Log { level: Level::TRACE, format: LogFormat::Json };
-        let shown = |target: &str, level| filter(log, Audience::Operator).would_enable(target, &level);
+        let shown = |target: &str, level| filter(log.level, Audience::Operator).would_enable(target, &level);
         assert!(shown("api::caller", Level::TRACE));
         assert!(!shown("actix_server", Level::INFO));
         assert!(shown("actix_server", Level::WARN));

@@ -109,17 +109,8 @@ fn has_key_files(folder: &Path) -> bool {
 /// Keeps an issuer's keys those of the folder, for ever: looks at it once a second, and reads it when it has changed
 /// or `hang_up` asks for it. What cannot be used changes nothing and is logged once.
 pub(crate) async fn follow(source: Source, issuer: Arc<JwtIssuer>, mut hang_up: Signal) {
-    let why_not = match &source {
-        Source::Secret => "AUTH_TOKEN__ALGORITHM is HS256, which has no key files",
-        Source::Given(_) => "the key is in AUTH_TOKEN__PRIVATE_KEY, which is read at a start",
-        Source::Folder(_) => "",
-    };
-    let Source::Folder(folder) = source else {
-        while hang_up.recv().await.is_some() {
-            info!("nothing to read again: {why_not}");
-        }
-        return;
-    };
+    // What is no file changes with the settings, if at all.
+    let Source::Folder(folder) = source else { return };
     let mut clock = interval(LOOK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Nothing, so that the first look reads what may have changed since the start.

@@ -141,10 +141,6 @@ fn key_files_beside_a_key_of_the_environment_are_not_used_and_the_log_says_so() 
         line["level"] == "WARN" && line["message"].as_str().is_some_and(|it| it.contains(KEY))
     });
     assert_eq!(states(server.deployment()), [(kid, "active".to_owned())]);
-    server.hang_up();
-    server.log().wait_for("an answer", |line| {
-        line["message"].as_str().is_some_and(|it| it.starts_with("nothing to read again") && it.contains(KEY))
-    });
 }
 
 #[test]
@@ -217,4 +213,29 @@ fn what_is_no_key_to_sign_with_is_refused_by_its_name_and_never_shown() {
     assert_refused(&with("EdDSA").set(KEY, &text).set(PREVIOUS, &text), PREVIOUS, "the same key", heart);
     let both = with("EdDSA").set(KEY, &text).set("AUTH_TOKEN__PRIVATE_KEY_FILE", "key.pem");
     assert_refused(&both, "AUTH_TOKEN__PRIVATE_KEY_FILE", "both set", heart);
+}
+
+#[tokio::test]
+async fn a_key_that_was_given_by_a_file_gives_way_to_the_next_one_in_it_when_it_is_said() {
+    let ((first, first_kid), (second, second_kid)) = (key("EdDSA"), key("EdDSA"));
+    let deployment = with("EdDSA");
+    let (now, before) = (deployment.write("key.pem", &first), deployment.write("before.pem", &second));
+    let server = deployment
+        .set(format!("{KEY}_FILE").as_str(), now.to_str().unwrap())
+        .set(format!("{PREVIOUS}_FILE").as_str(), before.to_str().unwrap())
+        .serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    assert_eq!(header(&token)["kid"], first_kid);
+
+    server.deployment().write("key.pem", &second);
+    server.deployment().write("before.pem", &first);
+    server.hang_up();
+    let said = server.log().wait_for("an answer", |line| line["message"] == "read the configuration again");
+
+    assert_eq!(said["changed"], format!("{KEY} {PREVIOUS}"));
+    assert_eq!(client.me(&token).await.status, 200, "its key still verifies");
+    let next = client.log_in("ann", PASSWORD).await.token();
+    assert_eq!(header(&next)["kid"], second_kid);
+    assert_eq!(client.me(&next).await.status, 200);
 }

@@ -22,6 +22,7 @@ mod other_origins;
 mod own_account;
 mod pages;
 mod sessions;
+mod settings_that_change;
 mod start_and_stop;
 mod users;
 

@@ -121,7 +121,7 @@ pub fn run() -> ExitCode {
 impl Command {
     fn run(self, file: Option<&Path>) -> Result<(), Failure> {
         match self {
-            Self::Serve => Ok(lifecycle::serve(&load(file, Audience::Operator)?.config)?),
+            Self::Serve => Ok(lifecycle::serve(load(file, Audience::Operator)?, file)?),
             Self::Migrate(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Database(command) => {
                 let loaded = load(file, command.audience())?;

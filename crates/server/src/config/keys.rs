@@ -25,6 +25,8 @@ pub struct Key {
     pub shape: Shape,
     /// Whether its value is shown to nobody.
     pub is_secret: bool,
+    /// Whether a SIGHUP puts another value in force.
+    pub is_live: bool,
     /// What it is, in one line.
     pub meaning: &'static str,
 }
@@ -75,15 +77,24 @@ impl Key {
     }
 
     const fn text(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
-        Self { name, default, shape: Shape::Text, is_secret: false, meaning }
+        Self { name, default, shape: Shape::Text, is_secret: false, is_live: false, meaning }
+    }
+
+    const fn secret(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
+        Self { is_secret: true, ..Self::text(name, default, meaning) }
+    }
+
+    /// One that may change while a server serves.
+    const fn live(self) -> Self {
+        Self { is_live: true, ..self }
     }
 
     const fn number(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
-        Self { name, default, shape: Shape::Number, is_secret: false, meaning }
+        Self { name, default, shape: Shape::Number, is_secret: false, is_live: false, meaning }
     }
 
     const fn flag(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
-        Self { name, default, shape: Shape::Flag, is_secret: false, meaning }
+        Self { name, default, shape: Shape::Flag, is_secret: false, is_live: false, meaning }
     }
 }
 
@@ -170,7 +181,8 @@ pub(super) static HTTP_TRUSTED_PROXIES: Setting<api::TrustedProxies> = Setting {
         "AUTH_HTTP__TRUSTED_PROXIES",
         DefaultValue::Text(""),
         "networks of the proxies whose Forwarded or X-Forwarded-For counts, with commas between them",
-    ),
+    )
+    .live(),
     read: readers::trusted_proxies,
 };
 
@@ -188,7 +200,8 @@ pub(super) static CORS_ORIGINS: Setting<Vec<api::Origin>> = Setting {
         "AUTH_CORS__ORIGINS",
         DefaultValue::Text(""),
         "origins whose pages may ask from a browser, with commas between them",
-    ),
+    )
+    .live(),
     read: readers::origins,
 };
 
@@ -206,17 +219,20 @@ pub(super) static LIMITS_ENABLED: Setting<bool> = Setting {
         "AUTH_LIMITS__ENABLED",
         DefaultValue::Text("true"),
         "whether anything is limited; false is for load tests, and refused in production",
-    ),
+    )
+    .live(),
     read: readers::flag,
 };
 
 pub(super) static LIMITS_SIGNUPS: Setting<NonZeroU32> = Setting {
-    key: Key::number("AUTH_LIMITS__SIGNUPS", DefaultValue::Text("10"), "sign-ups a minute from one network"),
+    key: Key::number("AUTH_LIMITS__SIGNUPS", DefaultValue::Text("10"), "sign-ups a minute from one network")
+        .live(),
     read: readers::quota,
 };
 
 pub(super) static LIMITS_LOGINS: Setting<NonZeroU32> = Setting {
-    key: Key::number("AUTH_LIMITS__LOGINS", DefaultValue::Text("30"), "logins a minute from one network"),
+    key: Key::number("AUTH_LIMITS__LOGINS", DefaultValue::Text("30"), "logins a minute from one network")
+        .live(),
     read: readers::quota,
 };
 
@@ -225,7 +241,8 @@ pub(super) static LIMITS_REFRESHES: Setting<NonZeroU32> = Setting {
         "AUTH_LIMITS__REFRESHES",
         DefaultValue::Text("60"),
         "refreshes a minute from one network",
-    ),
+    )
+    .live(),
     read: readers::quota,
 };
 
@@ -234,7 +251,8 @@ pub(super) static LIMITS_ANONYMOUS: Setting<NonZeroU32> = Setting {
         "AUTH_LIMITS__ANONYMOUS",
         DefaultValue::Text("600"),
         "other requests a minute without a token that holds, from one network",
-    ),
+    )
+    .live(),
     read: readers::quota,
 };
 
@@ -243,7 +261,8 @@ pub(super) static LIMITS_SESSION: Setting<NonZeroU32> = Setting {
         "AUTH_LIMITS__SESSION",
         DefaultValue::Text("600"),
         "requests a minute with the tokens of one session",
-    ),
+    )
+    .live(),
     read: readers::quota,
 };
 
@@ -252,7 +271,8 @@ pub(super) static LIMITS_IPV6_PREFIX: Setting<u8> = Setting {
         "AUTH_LIMITS__IPV6_PREFIX",
         DefaultValue::Text("64"),
         "leading bits of an IPv6 address that make a network, 32 to 64",
-    ),
+    )
+    .live(),
     read: readers::ipv6_prefix,
 };
 
@@ -359,13 +379,12 @@ pub(super) static TOKEN_KEYS_DIR: Setting<PathBuf> = Setting {
 };
 
 pub(super) static TOKEN_PRIVATE_KEY: Setting<Arc<KeyPair>> = Setting {
-    key: Key {
-        name: "AUTH_TOKEN__PRIVATE_KEY",
-        default: DefaultValue::Unset,
-        shape: Shape::Text,
-        is_secret: true,
-        meaning: "the private key that signs tokens, in PEM, instead of the folder",
-    },
+    key: Key::secret(
+        "AUTH_TOKEN__PRIVATE_KEY",
+        DefaultValue::Unset,
+        "the private key that signs tokens, in PEM, instead of the folder",
+    )
+    .live(),
     read: readers::private_key,
 };
 
@@ -376,13 +395,12 @@ static TOKEN_PRIVATE_KEY_FILE: Key = Key::text(
 );
 
 pub(super) static TOKEN_PRIVATE_KEY_PREVIOUS: Setting<Arc<KeyPair>> = Setting {
-    key: Key {
-        name: "AUTH_TOKEN__PRIVATE_KEY_PREVIOUS",
-        default: DefaultValue::Unset,
-        shape: Shape::Text,
-        is_secret: true,
-        meaning: "what AUTH_TOKEN__PRIVATE_KEY was before, or will be: it is published and verifies",
-    },
+    key: Key::secret(
+        "AUTH_TOKEN__PRIVATE_KEY_PREVIOUS",
+        DefaultValue::Unset,
+        "what AUTH_TOKEN__PRIVATE_KEY was before, or will be: it is published and verifies",
+    )
+    .live(),
     read: readers::private_key,
 };
 
@@ -402,15 +420,11 @@ pub(super) static TOKEN_TYPE: Setting<TokenType> = Setting {
 };
 
 pub(super) static TOKEN_SECRET: Setting<Secret> = Setting {
-    key: Key {
-        name: "AUTH_TOKEN__SECRET",
-        default: DefaultValue::Depends(
-            "in development made once and kept in data/token-secret; in production none",
-        ),
-        shape: Shape::Text,
-        is_secret: true,
-        meaning: "what signs tokens with HS256, and hides names in the log; 32 bytes or more",
-    },
+    key: Key::secret(
+        "AUTH_TOKEN__SECRET",
+        DefaultValue::Depends("in development made once and kept in data/token-secret; in production none"),
+        "what signs tokens with HS256, and hides names in the log; 32 bytes or more",
+    ),
     read: readers::secret,
 };
 
@@ -477,15 +491,11 @@ pub(super) static SESSION_GRACE: Setting<Duration> = Setting {
 };
 
 pub(super) static SESSION_REFRESH_KEY: Setting<Secret> = Setting {
-    key: Key {
-        name: "AUTH_SESSION__REFRESH_KEY",
-        default: DefaultValue::Depends(
-            "in development made once and kept in data/refresh-key; in production none",
-        ),
-        shape: Shape::Text,
-        is_secret: true,
-        meaning: "what refresh tokens are made with, 32 bytes or more, not the secret that signs",
-    },
+    key: Key::secret(
+        "AUTH_SESSION__REFRESH_KEY",
+        DefaultValue::Depends("in development made once and kept in data/refresh-key; in production none"),
+        "what refresh tokens are made with, 32 bytes or more, not the secret that signs",
+    ),
     read: readers::secret,
 };
 
@@ -496,13 +506,11 @@ static SESSION_REFRESH_KEY_FILE: Key = Key::text(
 );
 
 pub(super) static SESSION_REFRESH_KEY_PREVIOUS: Setting<Secret> = Setting {
-    key: Key {
-        name: "AUTH_SESSION__REFRESH_KEY_PREVIOUS",
-        default: DefaultValue::Unset,
-        shape: Shape::Text,
-        is_secret: true,
-        meaning: "the key before, whose refresh tokens still hold",
-    },
+    key: Key::secret(
+        "AUTH_SESSION__REFRESH_KEY_PREVIOUS",
+        DefaultValue::Unset,
+        "the key before, whose refresh tokens still hold",
+    ),
     read: readers::secret,
 };
 
@@ -522,13 +530,11 @@ pub(super) static AUDIT_KEEP: Setting<Duration> = Setting {
 };
 
 pub(super) static AUDIT_KEY: Setting<Secret> = Setting {
-    key: Key {
-        name: "AUTH_AUDIT__KEY",
-        default: DefaultValue::Depends("AUTH_SESSION__REFRESH_KEY"),
-        shape: Shape::Text,
-        is_secret: true,
-        meaning: "what the audit log is sealed with, to be kept as long as the log, not the secret that signs",
-    },
+    key: Key::secret(
+        "AUTH_AUDIT__KEY",
+        DefaultValue::Depends("AUTH_SESSION__REFRESH_KEY"),
+        "what the audit log is sealed with, to be kept as long as the log, not the secret that signs",
+    ),
     read: readers::secret,
 };
 
@@ -536,7 +542,7 @@ static AUDIT_KEY_FILE: Key =
     Key::text("AUTH_AUDIT__KEY_FILE", DefaultValue::Unset, "a file to read AUTH_AUDIT__KEY from");
 
 pub(super) static LOG_LEVEL: Setting<tracing::Level> = Setting {
-    key: Key::text("AUTH_LOG__LEVEL", DefaultValue::Text("info"), "error, warn, info, debug or trace"),
+    key: Key::text("AUTH_LOG__LEVEL", DefaultValue::Text("info"), "error, warn, info, debug or trace").live(),
     read: readers::log_level,
 };
 
@@ -550,14 +556,12 @@ pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
 };
 
 pub(super) static INTROSPECTION_CLIENTS: Setting<ConfiguredClients> = Setting {
-    key: Key {
-        name: "AUTH_INTROSPECTION__CLIENTS",
-        default: DefaultValue::Unset,
-        shape: Shape::Text,
+    key: Key::secret(
+        "AUTH_INTROSPECTION__CLIENTS",
+        DefaultValue::Unset,
         // No secret, and shown to nobody all the same: somebody may have made up what it is the digest of.
-        is_secret: true,
-        meaning: "backends that may ask about tokens and revoke them: id:digest pairs with commas between them",
-    },
+        "backends that may ask about tokens and revoke them: id:digest pairs with commas between them",
+    ),
     read: readers::clients,
 };
 

@@ -8,6 +8,7 @@ mod readers;
 mod secret;
 mod sources;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -255,7 +256,6 @@ impl fmt::Display for Location {
 }
 
 /// A configuration that holds, and how it came about.
-#[derive(Debug)]
 pub struct Loaded {
     /// The choices.
     pub config: Config,
@@ -263,7 +263,11 @@ pub struct Loaded {
     pub effective: Vec<Effective>,
     /// What should be looked at, although it holds.
     pub warnings: Vec<Warning>,
+    /// Every key's text, secrets too.
+    texts: Texts,
 }
+
+type Texts = BTreeMap<&'static str, (Zeroizing<String>, SetBy)>;
 
 /// A key and what is in force for it.
 #[derive(Debug)]
@@ -300,7 +304,7 @@ impl Config {
         match (Self::read(&mut reading), reading.sources) {
             (Some(config), Sources { texts, problems, warnings }) if problems.is_empty() => {
                 let effective = KEYS.into_iter().map(|key| Effective::of(key, texts.get(key.name))).collect();
-                Ok(Loaded { config, effective, warnings })
+                Ok(Loaded { config, effective, warnings, texts })
             }
             (_, sources) => Err(sources.problems),
         }
@@ -349,6 +353,36 @@ impl Config {
             clients,
             docs: docs?,
         })
+    }
+}
+
+impl Loaded {
+    /// The settings whose values are others than they were. One that is read from a file counts by what is in it.
+    pub(crate) fn changed_since(&self, before: &Self) -> Vec<&'static Key> {
+        let text = |loaded: &Self, key: &Key| loaded.texts.get(key.name).map(|(text, _)| text.clone());
+        let counts = |key: &&Key| !key.name.ends_with("_FILE");
+        KEYS.into_iter().filter(counts).filter(|key| text(self, key) != text(before, key)).collect()
+    }
+
+    /// Has these settings be as another configuration has them, as far as [`Self::changed_since`] goes.
+    pub(crate) fn take(&mut self, keys: &[&Key], from: &Self) {
+        for key in keys {
+            match from.texts.get(key.name) {
+                Some(text) => _ = self.texts.insert(key.name, text.clone()),
+                None => _ = self.texts.remove(key.name),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, effective, warnings, texts: _ } = self;
+        f.debug_struct("Loaded")
+            .field("config", config)
+            .field("effective", effective)
+            .field("warnings", warnings)
+            .finish_non_exhaustive()
     }
 }
 

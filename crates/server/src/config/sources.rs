@@ -1,6 +1,6 @@
 //! Where settings come from, and which wins: the defaults, a file, `.env`, the environment.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -12,7 +12,7 @@ use config::{FileFormat, Source as _, Value, ValueKind};
 use zeroize::Zeroizing;
 
 use super::keys::{DefaultValue, KEYS, Key, Shape};
-use super::{Problem, Warning};
+use super::{Problem, Texts, Warning};
 use crate::line_end;
 
 /// Read when it is there and no other is asked for.
@@ -38,7 +38,7 @@ const FROM_FILES: [&str; 7] = [
 /// kept of them is wiped; the `config` crate and the environment have copies that cannot be.
 #[derive(Default)]
 pub(super) struct Sources {
-    pub(super) texts: BTreeMap<&'static str, (Zeroizing<String>, SetBy)>,
+    pub(super) texts: Texts,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Warning>,
 }

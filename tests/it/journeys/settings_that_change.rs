@@ -1,0 +1,112 @@
+//! What an operator changes while the server runs, by a file and a SIGHUP.
+
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::server::{Deployment, Server};
+
+const FILE: &str = "auth-api.toml";
+
+/// A server that has this in its configuration file.
+fn server(file: &str) -> Server {
+    let deployment = Deployment::new().set("AUTH_LIMITS__ENABLED", "true");
+    deployment.write(FILE, file);
+    deployment.serve()
+}
+
+/// Puts other things into its configuration file, tells it, and returns what it says.
+fn change(server: &Server, file: &str, answer: &str) -> Value {
+    server.deployment().write(FILE, file);
+    server.hang_up();
+    server.log().wait_for("an answer", |line| line["message"] == answer)
+}
+
+const DONE: &str = "read the configuration again";
+const NOT_DONE: &str = "the settings stay as they were";
+
+#[tokio::test]
+async fn origins_and_limits_change_at_once() {
+    let server = server("[limits]\nlogins = 1\n");
+    let client = Client::of(&server);
+    let asks = async |origin: &str| {
+        let answer = client.send(client.request("GET", "/health/live").header("Origin", origin)).await;
+        answer.header("Access-Control-Allow-Origin").to_owned()
+    };
+    assert_eq!(client.log_in("ann", "x").await.status, 401);
+    assert_eq!(client.log_in("ann", "x").await.status, 429);
+    assert_eq!(asks("https://app.example").await, "");
+
+    let file = "[limits]\nlogins = 2\n[cors]\norigins = \"https://app.example\"\n";
+    let said = change(&server, file, DONE);
+
+    assert_eq!(said["changed"], "AUTH_CORS__ORIGINS AUTH_LIMITS__LOGINS");
+    assert_eq!(asks("https://app.example").await, "https://app.example");
+    assert_eq!(client.log_in("ann", "x").await.header("RateLimit"), "\"login\";r=1;t=30");
+}
+
+#[tokio::test]
+async fn what_was_counted_goes_on_being_counted_when_something_else_changes() {
+    let server = server("[limits]\nlogins = 1\n");
+    let client = Client::of(&server);
+    assert_eq!(client.log_in("ann", "x").await.status, 401);
+
+    change(&server, "[limits]\nlogins = 1\n[cors]\norigins = \"https://app.example\"\n", DONE);
+
+    assert_eq!(client.log_in("ann", "x").await.status, 429);
+}
+
+#[tokio::test]
+async fn another_level_shows_less_and_more() {
+    let server = server("");
+    let requests = || server.log().lines().iter().filter(|line| line.contains("api::request")).count();
+    let client = Client::of(&server);
+
+    change(&server, "[log]\nlevel = \"error\"\n", DONE);
+    client.get("/health/live").await;
+    assert_eq!(requests(), 0);
+    server.deployment().write(FILE, "");
+    server.hang_up();
+    server.log().wait_for_all("the second answer", 2, |line| line["message"] == DONE);
+    client.get("/health/live").await;
+
+    server.log().wait_for("a request", |line| line["target"] == "api::request");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_changes_nothing_and_is_told_of_without_what_is_in_it() {
+    let server = server("[limits]\nlogins = 1\n");
+    let client = Client::of(&server);
+    assert_eq!(client.log_in("ann", "x").await.status, 401);
+    assert_eq!(client.log_in("ann", "x").await.status, 429);
+
+    for (file, names) in [
+        ("[limits]\nlogins = 2\n[cors]\norigins = \"xcanaryx\"\n", "AUTH_CORS__ORIGINS"),
+        ("[limits]\nlogins = 3\nlogouts = 4\n", "limits.logouts"),
+        ("[limits\n", FILE),
+    ] {
+        server.deployment().write(FILE, file);
+        server.hang_up();
+        server.log().wait_for("an error", |line| {
+            line["message"] == NOT_DONE
+                && line["level"] == "ERROR"
+                && line["problem"].as_str().is_some_and(|problem| problem.contains(names))
+        });
+        assert_eq!(client.log_in("ann", "x").await.status, 429, "{file}");
+    }
+
+    assert!(server.log().lines().iter().all(|line| !line.contains("xcanaryx")));
+}
+
+#[tokio::test]
+async fn what_takes_a_restart_is_said_to_take_one_and_takes_it() {
+    let server = server("");
+    let client = Client::of(&server);
+    let file = "[docs]\nenabled = false\n";
+
+    let said = change(&server, file, "some settings take effect at the next start only");
+    assert_eq!((&said["changed"], &said["level"]), (&json!("AUTH_DOCS__ENABLED"), &json!("WARN")));
+    assert_eq!(client.get("/docs").await.status, 200);
+    let server = server.restart();
+
+    assert_eq!(Client::of(&server).get("/docs").await.status, 404);
+}
