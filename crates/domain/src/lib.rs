@@ -9,6 +9,7 @@
 mod audit;
 mod auth;
 mod contents;
+mod durations;
 mod import;
 mod network;
 mod parts;
@@ -33,6 +34,7 @@ pub use auth::{
     RenameError, Rules, SetPasswordError, SignUpError, UnknownClient, WhoamiError,
 };
 pub use contents::{CarryOverError, Checksum, KeptSession, Kind, Progress, Record, carry_over};
+pub use durations::{Distribution, Durations};
 pub use import::{Admission, Candidate, Conflict, Importation, ImportedUser, Numbers, Unimportable};
 pub use network::ClientNetwork;
 pub use password::{

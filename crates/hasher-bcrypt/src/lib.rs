@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use domain::ports::{
     Clock, Entropy, Hasher, HasherError, NewHash, PortError, Requester, UnusableHash, Verification,
 };
-use domain::{NewPassword, Password, PasswordHash};
+use domain::{Distribution, NewPassword, Password, PasswordHash};
 use thiserror::Error;
 
 use crate::computation::{Bcrypt, Hash, Judge, Verify};
@@ -57,6 +57,23 @@ pub struct Settings {
     pub deadline: Duration,
     /// How much the threads give way to others on the machine, from 0 to 19.
     pub niceness: i32,
+}
+
+/// What there is to hash, and what became of what there was.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// How many passwords wait for a thread.
+    pub waiting: usize,
+    /// How many threads hash.
+    pub workers: usize,
+    /// How many of them have nothing to do.
+    pub idle: usize,
+    /// How long passwords waited that a thread has begun with.
+    pub waited: Distribution,
+    /// How many were refused as they came.
+    pub turned_away: u64,
+    /// How many were refused after they had waited.
+    pub given_up: u64,
 }
 
 /// Why hashing cannot start.
@@ -136,6 +153,16 @@ impl BcryptHasher {
         let judge = Pool::start("judge", Engine::Reference, limits, FIRST_JUDGEMENT, niceness, clock);
         let (hashers, judge) = (hashers.map_err(StartError::Thread)?, judge.map_err(StartError::Thread)?);
         Ok(Self { hashers, judge, cost, entropy })
+    }
+
+    /// How busy it is, those among the refused whose passwords were still to be judged.
+    pub fn load(&self) -> Load {
+        let (hashing, judging) = (self.hashers.load(), self.judge.load());
+        Load {
+            turned_away: hashing.turned_away + judging.turned_away,
+            given_up: hashing.given_up + judging.given_up,
+            ..hashing
+        }
     }
 
     async fn hash_by(
@@ -328,6 +355,21 @@ mod tests {
         }
 
         busy.await;
+    }
+
+    #[tokio::test]
+    async fn it_tells_how_many_were_hashed_and_how_many_refused() {
+        let hasher = start_as(Settings { queue: 1, ..settings(Engine::Lanes(1), 10, 1) }).unwrap();
+        let before = hasher.load();
+        assert_eq!((before.waited.count, before.waiting, before.workers), (0, 0, 1));
+
+        let verify = || hasher.verify(password("correct horse"), None, CLIENT);
+        let answers = join_all((0..9).map(|_| verify())).await;
+
+        let (done, load) = (answers.iter().filter(|answer| answer.is_ok()).count(), hasher.load());
+        assert!(done > 0 && done < 9, "{done}");
+        assert_eq!((load.waited.count, load.turned_away), (done as u64, 9 - done as u64));
+        assert_eq!((load.waiting, load.given_up), (0, 0));
     }
 
     #[tokio::test]

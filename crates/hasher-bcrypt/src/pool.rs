@@ -3,15 +3,18 @@
 //! Not tokio's blocking pool: that one has hundreds of threads, and hundreds of hashes at once would leave
 //! no core to anybody else, nor finish any sooner.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
+use domain::Durations;
 use domain::ports::{Clock, Requester};
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 
+use crate::Load;
 use crate::computation::{Bcrypt, Computation, Digest, Progress};
 use crate::engine::Engine;
 use crate::queue::{Limits, NoRoom, Queue};
@@ -22,6 +25,20 @@ const BETWEEN_REFUSALS: Duration = Duration::from_millis(2);
 
 /// The part of the deadline that a refusal is held back for that at most.
 const LONGEST_HOLD: u32 = 5;
+
+/// How long a password waits for its turn, told apart up to the longest deadline there can be.
+const WAITS: [Duration; 10] = [
+    Duration::from_millis(1),
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
 
 /// A fixed number of threads and the queue before them. Dropping it finishes what waits and joins them.
 pub(crate) struct Pool {
@@ -47,6 +64,11 @@ pub(crate) struct Shared {
     arrival: Condvar,
     clock: Arc<dyn Clock>,
     deadline: Duration,
+    /// How long jobs waited that were begun.
+    waited: Durations,
+    /// How many clients were sent away when they came, and how many when they had waited.
+    turned_away: AtomicU64,
+    given_up: AtomicU64,
 }
 
 struct State {
@@ -65,6 +87,9 @@ pub(crate) trait Job: Send {
     /// How much work it is: the sum of 2^cost over the bcrypts that it needs.
     fn turns(&self) -> u32;
 
+    /// When it came.
+    fn came(&self) -> Duration;
+
     /// Tells whoever waits that they need not.
     fn refuse(&mut self, why: NoRoom);
 
@@ -77,6 +102,7 @@ pub(crate) trait Job: Send {
 
 struct Asked<C: Computation> {
     computation: C,
+    came: Duration,
     answer: Option<oneshot::Sender<Result<C::Answer, NoRoom>>>,
 }
 
@@ -92,7 +118,15 @@ impl Pool {
     ) -> io::Result<Self> {
         let queue = Queue::new(limits, turn);
         let state = Mutex::new(State { queue, idle: 0, next_refusal: Duration::ZERO, open: true });
-        let shared = Arc::new(Shared { state, arrival: Condvar::new(), clock, deadline: limits.deadline });
+        let shared = Arc::new(Shared {
+            state,
+            arrival: Condvar::new(),
+            clock,
+            deadline: limits.deadline,
+            waited: Durations::new(&WAITS),
+            turned_away: AtomicU64::default(),
+            given_up: AtomicU64::default(),
+        });
         let mut pool = Self { shared, workers: Vec::with_capacity(limits.workers) };
         for number in 0..limits.workers {
             let shared = pool.shared.clone();
@@ -121,9 +155,10 @@ impl Pool {
         computation: C,
     ) -> Result<C::Answer, Refused> {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(Asked { computation, answer: Some(answer) });
         let now = self.shared.now();
+        let job = Box::new(Asked { computation, came: now, answer: Some(answer) });
         if let Err(refused) = self.shared.admit(job, requester, now, due) {
+            self.shared.turned_away.fetch_add(1, Ordering::Relaxed);
             let hold = self.shared.hold_back();
             if !hold.is_zero() {
                 tokio::time::sleep(hold).await;
@@ -133,11 +168,34 @@ impl Pool {
         let answered = match requester {
             Requester::Client(_) => match tokio::time::timeout(due.saturating_sub(now), answered).await {
                 Ok(answered) => answered,
-                Err(_) => return Err(self.shared.lock().queue.no_room().into()),
+                Err(_) => return Err(self.shared.give_up().into()),
             },
             Requester::Bulk => answered.await,
         };
-        Ok(answered.map_err(|_| Refused::Broken)??)
+        match answered.map_err(|_| Refused::Broken)? {
+            Ok(answer) => Ok(answer),
+            Err(refused) => {
+                self.shared.given_up.fetch_add(1, Ordering::Relaxed);
+                Err(refused.into())
+            }
+        }
+    }
+
+    /// What there is to do, and what was done.
+    pub(crate) fn load(&self) -> Load {
+        let shared = &self.shared;
+        let (waiting, idle) = {
+            let state = shared.lock();
+            (state.queue.len(), state.idle)
+        };
+        Load {
+            waiting,
+            workers: self.workers.len(),
+            idle,
+            waited: shared.waited.distribution(),
+            turned_away: shared.turned_away.load(Ordering::Relaxed),
+            given_up: shared.given_up.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -186,14 +244,29 @@ impl Shared {
             state = self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
         state.idle -= 1;
-        next
+        drop(state);
+        self.taken(next)
     }
 
     /// The next job for a thread that is busy with so many already, unless that leaves less than its part to the
     /// threads that are idle and about to wake.
     pub(crate) fn next_beside(&self, busy: usize) -> Option<Box<dyn Job>> {
         let mut state = self.lock();
-        if state.queue.len() > state.idle * (busy + 1) { state.queue.pop(self.now()) } else { None }
+        let is_ours = state.queue.len() > state.idle * (busy + 1);
+        let next = if is_ours { state.queue.pop(self.now()) } else { None };
+        drop(state);
+        self.taken(next)
+    }
+
+    /// Takes note of how long a job has waited.
+    fn taken(&self, job: Option<Box<dyn Job>>) -> Option<Box<dyn Job>> {
+        job.inspect(|job| self.waited.note(self.now().saturating_sub(job.came())))
+    }
+
+    /// What a client is told who has waited for too long.
+    fn give_up(&self) -> NoRoom {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        self.lock().queue.no_room()
     }
 
     /// For how a job began, and how long it took.
@@ -242,6 +315,10 @@ impl<C: Computation> Job for Asked<C> {
 
     fn turns(&self) -> u32 {
         self.computation.turns()
+    }
+
+    fn came(&self) -> Duration {
+        self.came
     }
 
     fn refuse(&mut self, why: NoRoom) {

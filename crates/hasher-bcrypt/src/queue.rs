@@ -256,6 +256,10 @@ mod tests {
             self.turns
         }
 
+        fn came(&self) -> Duration {
+            Duration::ZERO
+        }
+
         fn refuse(&mut self, _: NoRoom) {
             self.told.send(Told::Refused(self.name)).unwrap();
         }

@@ -101,6 +101,19 @@ pub struct PostgresStore {
     housekeeping: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// What there is to do, and who does it.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How many connections there are, but for the one that looks what others changed.
+    pub connections: usize,
+    /// How many of them nobody has.
+    pub idle: usize,
+    /// How many callers wait for one.
+    pub waiting: usize,
+    /// How many connections there may be.
+    pub most: usize,
+}
+
 /// What a task of the store needs, so that it can outlive the call that began it.
 struct Inside {
     pool: Pool,
@@ -162,6 +175,11 @@ impl PostgresStore {
             _ = self.runtime.spawn(last).await;
         }
         self.inside.pool.close();
+    }
+
+    /// How busy it is.
+    pub fn load(&self) -> Load {
+        self.inside.pool.load()
     }
 
     /// Looks now at what other instances changed, as happens twice a second anyway.

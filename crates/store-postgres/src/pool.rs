@@ -13,6 +13,7 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::Load;
 use crate::connection::Servers;
 use crate::error::{ConnectError, StoreError};
 
@@ -77,6 +78,17 @@ impl Pool {
         )]
         let now = Instant::now();
         *self.connections.manager().doubted.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// How busy they are.
+    pub(crate) fn load(&self) -> Load {
+        let status = self.connections.status();
+        Load {
+            connections: status.size,
+            idle: status.available,
+            waiting: status.waiting,
+            most: status.max_size,
+        }
     }
 
     /// Lends nothing any more, and closes what nobody has.

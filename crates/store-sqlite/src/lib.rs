@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use diesel::SqliteConnection;
 use domain::ports::Clock;
-use domain::{Attempt, AuditKey, Conclusion};
+use domain::{Attempt, AuditKey, Conclusion, Distribution};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -44,7 +44,7 @@ use crate::connection::Role;
 use crate::editions::{Concerns, Editions};
 use crate::error::StoreError;
 use crate::file::OpenFile;
-use crate::readers::Readers;
+use crate::readers::{READERS, Readers};
 use crate::readiness::LastCheck;
 use crate::writer::Writer;
 
@@ -99,6 +99,23 @@ struct Inside {
     busy_timeout: Duration,
 }
 
+/// What there is to do, and what was done.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// How many writes wait for the writer.
+    pub writes_waiting: usize,
+    /// How many writes were done, and failed ones among them.
+    pub writes: u64,
+    /// How long the transactions took in which they were done together.
+    pub batches: Distribution,
+    /// How many queries wait for a reader.
+    pub queries_waiting: usize,
+    /// How many readers there are.
+    pub readers: usize,
+    /// How many of them are at work.
+    pub readers_busy: usize,
+}
+
 impl Settings {
     /// The file at `path`, with pending migrations applied and four seconds of patience.
     pub fn new(path: impl Into<PathBuf>) -> Self {
@@ -125,15 +142,30 @@ impl SqliteStore {
             Access::ReadOnly => Role::Reader,
         };
         let editions = Arc::new(Editions::new(clock.clone()));
-        let writer =
-            Writer::start(connection, role, file.clone(), settings.busy_timeout, editions.clone(), &runtime)
-                .map_err(|problem| problem.at(&settings.path))?;
+        let writer = Writer::start(
+            connection,
+            role,
+            file.clone(),
+            settings.busy_timeout,
+            editions.clone(),
+            clock.clone(),
+            &runtime,
+        )
+        .map_err(|problem| problem.at(&settings.path))?;
         let readers = Readers::start(&file, settings.busy_timeout, tasks.clone())
             .map_err(|error| OpenProblem::Threads(error).at(&settings.path))?;
         let last_check = LastCheck::default();
         let busy_timeout = settings.busy_timeout;
         let inside = Inside { writer, readers, last_check, editions, audit_key, clock, file, busy_timeout };
         Ok(Self { inside: Arc::new(inside), runtime, tasks })
+    }
+
+    /// How busy it is.
+    pub fn load(&self) -> Load {
+        let (writes, batches) = self.inside.writer.done();
+        let (queries_waiting, readers_busy) = self.inside.readers.load();
+        let writes_waiting = self.inside.writer.waiting();
+        Load { writes_waiting, writes, batches, queries_waiting, readers: READERS, readers_busy }
     }
 
     /// Finishes the writes that wait, folds the write-ahead log into the file if it wrote, and lets go of it. Later calls

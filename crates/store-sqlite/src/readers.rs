@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::file::OpenFile;
 
 /// One may wait for the disk while the others answer from memory.
-const READERS: usize = 4;
+pub(crate) const READERS: usize = 4;
 
 /// How many queries may wait before one more reader is woken for them.
 const BEHIND: usize = 8;
@@ -103,6 +103,12 @@ impl Readers {
             timeout(PATIENCE, answered).await.map_err(StoreError::unavailable)?
         };
         answered.unwrap_or_else(|_| Err(StoreError::failed("a query panicked")))
+    }
+
+    /// How many queries wait, and how many readers are at work or called to it.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let waiting = self.queue.waiting();
+        (waiting.queries.len(), waiting.awake)
     }
 
     /// Lets nobody read any more, and waits until what was asked is answered and the connections are closed.

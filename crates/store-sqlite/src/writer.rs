@@ -8,11 +8,14 @@
 
 use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use domain::ports::Clock;
+use domain::{Distribution, Durations};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -33,9 +36,31 @@ const QUEUE: usize = 256;
 /// look holds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a batch takes, told apart up to the two busy timeouts that it may last.
+const BATCHES: [Duration; 10] = [
+    Duration::from_micros(250),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_millis(2500),
+    Duration::from_secs(10),
+];
+
 pub(crate) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Box<dyn Write>>>>,
     task: Mutex<Option<JoinHandle<()>>>,
+    done: Arc<Done>,
+}
+
+/// What was done so far, whatever came of it.
+struct Done {
+    writes: AtomicU64,
+    batches: Durations,
+    clock: Arc<dyn Clock>,
 }
 
 /// What a caller wants done, and who waits for the answer.
@@ -66,13 +91,23 @@ impl Writer {
         file: Arc<OpenFile>,
         busy_timeout: Duration,
         editions: Arc<Editions>,
+        clock: Arc<dyn Clock>,
         runtime: &Handle,
     ) -> Result<Self, OpenProblem> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let anchor = connection::anchor(file.url())?;
-        let desk = Desk { connection: Some(connection), seen: None, role, file, busy_timeout, editions };
+        let done = Arc::new(Done { writes: AtomicU64::default(), batches: Durations::new(&BATCHES), clock });
+        let desk = Desk {
+            connection: Some(connection),
+            seen: None,
+            role,
+            file,
+            busy_timeout,
+            editions,
+            done: done.clone(),
+        };
         let task = runtime.spawn(write_what_waits(desk, anchor, waiting));
-        Ok(Self { queue: Mutex::new(Some(queue)), task: Mutex::new(Some(task)) })
+        Ok(Self { queue: Mutex::new(Some(queue)), task: Mutex::new(Some(task)), done })
     }
 
     /// Has `work` done in a transaction, and answers when it is on disk. `work` opens no transaction of its own.
@@ -104,6 +139,16 @@ impl Writer {
         }
     }
 
+    /// How many writes wait.
+    pub(crate) fn waiting(&self) -> usize {
+        lock(&self.queue).as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    }
+
+    /// How many writes were done, and how long their batches took.
+    pub(crate) fn done(&self) -> (u64, Distribution) {
+        (self.done.writes.load(Ordering::Relaxed), self.done.batches.distribution())
+    }
+
     fn enqueue(&self, write: Box<dyn Write>) -> Result<(), StoreError> {
         let queue = lock(&self.queue);
         let queue = queue.as_ref().ok_or_else(|| StoreError::unavailable("the store is closed"))?;
@@ -123,6 +168,7 @@ struct Desk {
     file: Arc<OpenFile>,
     busy_timeout: Duration,
     editions: Arc<Editions>,
+    done: Arc<Done>,
 }
 
 async fn write_what_waits(
@@ -136,6 +182,7 @@ async fn write_what_waits(
         let writes = take(&mut batch);
         let (role, file, busy_timeout) = (desk.role, desk.file.clone(), desk.busy_timeout);
         let editions = desk.editions.clone();
+        let done = desk.done.clone();
         let worked = spawn_blocking(move || {
             desk.work(writes);
             desk
@@ -144,7 +191,7 @@ async fn write_what_waits(
             // A connection that panicked is not to be trusted; the next batch opens another. Nor is it known how
             // far it came.
             editions.count(Concerns::Everybody);
-            Desk { connection: None, seen: None, role, file, busy_timeout, editions }
+            Desk { connection: None, seen: None, role, file, busy_timeout, editions, done }
         });
     }
     let _ = spawn_blocking(move || {
@@ -154,11 +201,23 @@ async fn write_what_waits(
     .await;
 }
 
+impl Done {
+    fn note(&self, batch: &[Box<dyn Write>], begun: Duration) {
+        self.writes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.batches.note(self.clock.monotonic().saturating_sub(begun));
+    }
+}
+
 impl Desk {
     fn work(&mut self, mut batch: Vec<Box<dyn Write>>) {
         let transaction = match &mut *batch {
             [] => Ok(()),
-            batch => self.transact(batch).map_err(StoreError::into_unavailable),
+            batch => {
+                let begun = self.done.clock.monotonic();
+                let transaction = self.transact(batch).map_err(StoreError::into_unavailable);
+                self.done.note(batch, begun);
+                transaction
+            }
         };
         // Whatever became of the transaction: one that failed may have failed after it was on disk.
         for write in &batch {
@@ -314,6 +373,29 @@ mod tests {
         assert_eq!(last.await.unwrap(), (100, 0));
         assert!(writes.await.iter().all(is_done));
         assert_eq!(fixture.names(), names);
+    }
+
+    #[tokio::test]
+    async fn it_tells_how_many_wait_and_in_how_many_batches_they_were_done() {
+        let fixture = Fixture::new();
+        let before = fixture.store.load();
+        let release = fixture.hold_the_writer().await;
+
+        let mut writes =
+            Box::pin(join_all((0..100).map(|_| fixture.store.write(Concerns::Nobody, |_| Ok(())))));
+        assert!(poll!(&mut writes).is_pending());
+        let held = fixture.store.load();
+        drop(release);
+        assert!(writes.await.iter().all(Result::is_ok));
+
+        let after = fixture.store.load();
+        assert_eq!((before.writes_waiting, held.writes_waiting, after.writes_waiting), (0, 100, 0));
+        assert_eq!(
+            after.batches.count - before.batches.count,
+            2,
+            "the one that was held up, and the hundred"
+        );
+        assert_eq!(after.writes - before.writes, 101);
     }
 
     #[tokio::test]
