@@ -56,6 +56,7 @@ impl Deployment {
         let mut settings = vec![
             ("AUTH_ENV", "production".to_owned()),
             ("AUTH_HTTP__ADDR", "127.0.0.1:0".to_owned()),
+            ("AUTH_OPS__ADDR", "127.0.0.1:0".to_owned()),
             ("AUTH_TOKEN__SECRET", secret()?),
             ("AUTH_SESSION__REFRESH_KEY", secret()?),
             ("AUTH_PASSWORD__BCRYPT_COST", cost.to_string()),

@@ -36,6 +36,7 @@ mod postgres {
         mod instances;
         mod log;
         mod migrations;
+        mod operators;
         mod outages;
         mod own_account;
         mod sessions;

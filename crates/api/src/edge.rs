@@ -27,7 +27,10 @@ use crate::client_address;
 use crate::cors::Admission;
 use crate::limits::Tab;
 use crate::live::Current;
+use crate::observer::{Exchange, Observer};
 use crate::problem::{Code, Context, Problem};
+use crate::trace_context::Trace;
+use crate::traffic::{self, Counters, InFlight};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -100,7 +103,7 @@ pub(crate) async fn edge(
     Ok(ServiceResponse::new(request, answer))
 }
 
-fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
+pub(crate) fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
     // That there is one and only one, the framework has seen to (RFC 9112, section 3.2).
     let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
     if host.is_some_and(|host| Authority::try_from(host).is_err()) {
@@ -129,6 +132,9 @@ struct RequestLine {
     client: IpAddr,
     admission: Admission,
     tab: Rc<Tab>,
+    trace: Trace,
+    in_flight: Option<InFlight>,
+    observer: Option<Arc<dyn Observer>>,
     clock: Arc<dyn Clock>,
     begun: Duration,
     written: std::cell::Cell<bool>,
@@ -139,13 +145,29 @@ impl RequestLine {
         let client = client_address::find_out(request, &current.trusted_proxies);
         let tab = Rc::new(Tab::open(current.limits.clone(), client));
         request.extensions_mut().insert(tab.clone());
+        let headers = request.headers();
+        let (given_id, given_trace) = (request_id(headers), Trace::of(headers));
+        // A trace may have many requests. One that begins here has this one, and both can be known by one name.
+        let of_trace = |trace: &Trace| trace.id.to_string();
+        let (trace, own_id) = match given_trace {
+            Some(trace) => (trace, None),
+            None => {
+                let trace = Trace::new(api.entropy.draw());
+                (trace, given_id.is_none().then(|| of_trace(&trace)))
+            }
+        };
+        let route = request.match_pattern();
+        let counters = request.app_data::<Counters>();
         Self {
-            request_id: request_id(request.headers()).unwrap_or_else(|| hex(api.entropy.draw())),
+            request_id: given_id.or(own_id).unwrap_or_else(|| hex(api.entropy.draw())),
             method: known_method(request.method().as_str()),
-            route: request.match_pattern(),
+            in_flight: counters.map(|counters| counters.begin(route.as_deref())),
+            route,
             client,
             admission: Admission::of(&current.origins, request.headers()),
             tab,
+            trace,
+            observer: api.observer.clone(),
             clock: api.clock.clone(),
             begun: api.clock.monotonic(),
             written: false.into(),
@@ -162,24 +184,34 @@ impl RequestLine {
         self.admission.write_into(response.headers_mut());
         self.tab.write_into(response.headers_mut());
         let code = problem.map(|problem| problem.code().as_str());
-        if let Some(cause) = problem.and_then(Problem::cause) {
-            tracing::error!(request_id = self.request_id, code, cause, "a request failed");
+        let cause = problem.and_then(Problem::cause);
+        if cause.is_some() || response.status().is_server_error() && code == Some(Code::Internal.as_str()) {
+            let (request_id, route, trace_id) = (&self.request_id, self.route.as_deref(), self.trace.id);
+            tracing::error!(request_id, %trace_id, route, code, cause, "a request failed");
         }
         self.write(response.status().as_u16(), code);
         response
     }
 
-    fn write(&self, status: u16, code: Option<&str>) {
-        let microseconds = self.clock.monotonic().saturating_sub(self.begun).as_micros();
+    fn write(&self, status: u16, code: Option<&'static str>) {
+        let took = self.clock.monotonic().saturating_sub(self.begun);
+        let (method, route, trace) = (self.method, self.route.as_deref(), self.trace);
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.answered(method, status, took);
+        }
+        if let Some(observer) = &self.observer {
+            observer.ended(&Exchange { method, route, status, code, trace, took });
+        }
         tracing::info!(
             target: REQUEST_TARGET,
-            method = self.method,
-            route = self.route,
+            method,
+            route,
             status,
             code,
-            microseconds = u64::try_from(microseconds).unwrap_or(u64::MAX),
+            microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             client = %self.client,
             request_id = self.request_id,
+            trace_id = %trace.id,
         );
         self.written.set(true);
     }
@@ -195,7 +227,7 @@ impl Drop for RequestLine {
 }
 
 /// Headers that every answer has; a page brings a policy of its own.
-fn protect(headers: &mut HeaderMap, request_id: &str) {
+pub(crate) fn protect(headers: &mut HeaderMap, request_id: &str) {
     let set = |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
     set(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(headers, REFERRER_POLICY, "no-referrer");
@@ -219,16 +251,13 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
     ((1..=64).contains(&text.len()) && text.bytes().all(harmless)).then(|| text.to_owned())
 }
 
-fn hex(bytes: [u8; 16]) -> String {
+pub(crate) fn hex(bytes: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 /// A method is a word of the client's own choosing, so unknown ones are not repeated.
 fn known_method(method: &str) -> &'static str {
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
-        .into_iter()
-        .find(|known| *known == method)
-        .unwrap_or("OTHER")
+    traffic::METHODS.into_iter().find(|known| *known == method).unwrap_or("OTHER")
 }
 
 #[cfg(test)]

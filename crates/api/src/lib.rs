@@ -19,10 +19,14 @@ mod endpoint;
 mod form;
 mod limits;
 mod live;
+mod observer;
 mod openapi;
+mod ops;
 mod pages;
 mod problem;
 mod routes;
+mod trace_context;
+mod traffic;
 mod transport;
 
 use std::io;
@@ -42,8 +46,13 @@ pub use self::cors::Origin;
 pub use self::edge::REQUEST_TARGET;
 pub use self::limits::Quotas;
 pub use self::live::{Choices, Live};
+pub use self::observer::{Exchange, Observer};
 pub use self::openapi::openapi_json;
+pub use self::ops::{Health, Ops, Part, Sight, listen_to_operators};
 use self::problem::{Code, Problem};
+pub use self::trace_context::{Trace, TraceId};
+use self::traffic::Counters;
+pub use self::traffic::{Answered, Traffic};
 
 /// How long a client may take over the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -60,6 +69,10 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// For the identifiers of requests.
     pub entropy: Arc<dyn Entropy>,
+    /// Where requests are counted.
+    pub traffic: Arc<Traffic>,
+    /// Who is told of every request besides the log, if anybody is.
+    pub observer: Option<Arc<dyn Observer>>,
     /// The operator's choices.
     pub settings: Settings,
     /// Those of them that may change.
@@ -93,6 +106,7 @@ pub fn listen(api: Api, listener: TcpListener, workers: usize, grace: Duration) 
         let api = api.clone();
         App::new()
             .app_data(api.clone())
+            .app_data(Counters::of(api.traffic.clone()))
             .wrap(from_fn(edge::edge))
             .configure(|config| routes::configure(config, &api.settings))
     });

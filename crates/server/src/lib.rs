@@ -16,6 +16,7 @@ mod log_writer;
 mod logging;
 mod reload;
 pub mod secrets;
+mod sight;
 mod signing_keys;
 mod system;
 mod wiring;

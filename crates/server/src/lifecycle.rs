@@ -5,10 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
 use std::path::Path;
 use std::process;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use actix_web::dev::Server;
 use actix_web::rt::System;
+use api::Traffic;
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,8 +20,8 @@ use tracing::{error, info};
 
 use crate::config::{Config, Loaded};
 use crate::reload::Reload;
-use crate::signing_keys;
 use crate::wiring::{Application, Purpose, StartError, Unfinished};
+use crate::{sight, signing_keys};
 
 /// What the store gets to finish even when requests have used up all of the grace.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -35,6 +38,8 @@ pub(crate) enum ServeError {
     Signals(#[source] io::Error),
     #[error("cannot listen on {address}, which AUTH_HTTP__ADDR names")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}, which AUTH_OPS__ADDR names")]
+    ListenToOperators { address: SocketAddr, source: io::Error },
     #[error("the server failed")]
     Serve(#[source] io::Error),
     #[error(transparent)]
@@ -54,9 +59,10 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     let listener = TcpListener::bind(address).map_err(fail)?;
     // The standard library lets 128 clients wait to be accepted; in a storm the next one would hang for a second.
     SockRef::from(&listener).listen(BACKLOG).map_err(fail)?;
-    let address = listener.local_addr().map_err(fail)?;
+    let ops_listener = config.ops.address.map(bind_for_operators).transpose()?;
 
-    let served = System::new().block_on(run(config, &application, live, listener, address, asked_to_stop));
+    let run = run(config, &application, live, listener, ops_listener, asked_to_stop);
+    let served = System::new().block_on(run);
     let stopping_since = served.map_err(ServeError::Serve)?;
 
     let used = application.clock.monotonic().saturating_sub(stopping_since);
@@ -65,20 +71,27 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     Ok(())
 }
 
+fn bind_for_operators(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).map_err(|source| ServeError::ListenToOperators { address, source })
+}
+
 /// Answers requests until told to stop, and until those in flight then are answered; returns when it was told.
 async fn run(
     config: &Config,
     application: &Application,
     live: api::Live,
     listener: TcpListener,
-    address: SocketAddr,
+    ops_listener: Option<TcpListener>,
     asked_to_stop: oneshot::Receiver<()>,
 ) -> io::Result<Duration> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let traffic = Arc::new(Traffic::default());
     let api = api::Api {
         auth: application.auth.clone(),
         clock: application.clock.clone(),
         entropy: application.entropy.clone(),
+        traffic: traffic.clone(),
+        observer: None,
         settings: api::Settings {
             issuer: config.token.issuer.clone(),
             docs: config.docs,
@@ -86,9 +99,21 @@ async fn run(
         },
         live,
     };
+    let (address, ops_address) =
+        (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
     let server = api::listen(api, listener, cores, config.http.grace)?;
+    let ops_server = ops_listener.map(|listener| {
+        let issuer = config.token.issuer.clone();
+        let sight = Arc::new(sight(application, traffic));
+        let ops = api::Ops { sight, entropy: application.entropy.clone(), issuer };
+        api::listen_to_operators(ops, listener)
+    });
+    let ops_server = ops_server.transpose()?;
+    let ops_handle = ops_server.as_ref().map(Server::handle);
+    let ops = ops_server.map(actix_web::rt::spawn);
     let docs = config.docs.then(|| format!("http://{address}/docs"));
-    info!(address = format!("http://{address}"), docs, "listening");
+    let ops_address = ops_address.map(|address| format!("http://{address}"));
+    info!(address = format!("http://{address}"), docs, ops = ops_address, "listening");
 
     let handle = server.handle();
     let clock = application.clock.clone();
@@ -101,7 +126,24 @@ async fn run(
         since
     });
     server.await?;
+    // Whoever watches the server sees it drain.
+    if let (Some(ops), Some(handle)) = (ops, ops_handle) {
+        handle.stop(false).await;
+        ops.await.map_err(io::Error::other)??;
+    }
     stopping.await.map_err(io::Error::other)
+}
+
+fn sight(application: &Application, traffic: Arc<Traffic>) -> sight::Server {
+    sight::Server {
+        auth: application.auth.clone(),
+        traffic,
+        attempts: application.attempts.clone(),
+        hasher: application.hasher.clone(),
+        store: application.store.clone(),
+        since: sight::Start::now(&*application.clock),
+        clock: application.clock.clone(),
+    }
 }
 
 /// Listens for signals from now on. The first one is handed on; a second says that somebody will not wait.

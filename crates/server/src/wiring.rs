@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 use crate::audit_lines::{self, AuditLines};
 use crate::config::{self, Config, Location, Secret};
 use crate::secrets::{SecretError, Secrets};
+use crate::sight::CountedAttempts;
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy};
 
@@ -82,7 +83,10 @@ pub(crate) struct Application {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Multi-threaded and apart from actix's workers, on which no future of the store may be dropped.
     pub(crate) runtime: Runtime,
-    store: Arc<dyn Store>,
+    /// For whoever looks how busy they are.
+    pub(crate) hasher: Arc<BcryptHasher>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) attempts: Arc<CountedAttempts>,
     tasks: TaskTracker,
     /// What a server does without being asked.
     housekeeping: Vec<JoinHandle<()>>,
@@ -90,17 +94,34 @@ pub(crate) struct Application {
 
 /// A store, whatever it is on.
 pub(crate) trait Store: UserRepo + SessionRepo + AuditLog + Readiness + Contents {
+    /// How busy it is.
+    fn load(&self) -> StoreLoad;
+
     /// Lets go of the database, when nobody asks for anything any more.
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
+/// How busy a store is, whatever it is on.
+pub(crate) enum StoreLoad {
+    Sqlite(store_sqlite::Load),
+    Postgres(store_postgres::Load),
+}
+
 impl Store for SqliteStore {
+    fn load(&self) -> StoreLoad {
+        StoreLoad::Sqlite(self.load())
+    }
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(self.close())
     }
 }
 
 impl Store for PostgresStore {
+    fn load(&self) -> StoreLoad {
+        StoreLoad::Postgres(self.load())
+    }
+
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(self.close())
     }
@@ -160,7 +181,8 @@ impl Application {
         let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
         let hashing =
             hasher_bcrypt::Settings { cost, engine, workers, queue, deadline, niceness: purpose.niceness() };
-        let hasher = BcryptHasher::start(hashing, clock.clone(), entropy.clone())?;
+        let hasher = Arc::new(BcryptHasher::start(hashing, clock.clone(), entropy.clone())?);
+        let attempts = Arc::new(CountedAttempts::new(AuditLines::new(audit_key)));
 
         let profile = Profile {
             issuer: config.token.issuer.clone(),
@@ -177,12 +199,12 @@ impl Application {
             users: store.clone(),
             sessions: store.clone(),
             readiness: store.clone(),
-            hasher: Arc::new(hasher),
+            hasher: hasher.clone(),
             tokens: tokens.clone(),
             refresh_tokens: Arc::new(refresh_tokens),
             clients: Arc::new(config.clients.clone()),
             audit_log: store.clone(),
-            audit_stream: Arc::new(AuditLines::new(audit_key)),
+            audit_stream: attempts.clone(),
             finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
             clock: clock.clone(),
             entropy: entropy.clone(),
@@ -201,7 +223,7 @@ impl Application {
             }
             Purpose::Command(_) => Vec::new(),
         };
-        Ok(Self { auth, tokens, clock, entropy, runtime, store, tasks, housekeeping })
+        Ok(Self { auth, tokens, clock, entropy, runtime, hasher, store, attempts, tasks, housekeeping })
     }
 
     /// Takes everything down once nobody asks for anything any more: lets the store finish within `patience`
@@ -219,7 +241,7 @@ impl Application {
             }
         };
         let waited = self.runtime.block_on(async { tokio::time::timeout(patience, last_things).await });
-        drop(self.auth);
+        drop((self.auth, self.hasher));
         self.runtime.block_on(self.store.close());
         self.runtime.shutdown_timeout(LAST_THREADS);
         waited.map_err(|_| Unfinished)

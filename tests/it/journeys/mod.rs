@@ -18,6 +18,7 @@ mod limits;
 mod log;
 mod migrations;
 mod moving_house;
+mod operators;
 mod other_origins;
 mod own_account;
 mod pages;

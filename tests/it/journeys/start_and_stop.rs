@@ -55,8 +55,11 @@ fn wait_until_it_stops(server: &Server) {
 
 #[test]
 fn a_newcomer_needs_no_settings() {
-    let server =
-        Deployment::bare().set("AUTH_HTTP__ADDR", "127.0.0.1:0").set("AUTH_LOG__FORMAT", "json").serve();
+    let server = Deployment::bare()
+        .set("AUTH_HTTP__ADDR", "127.0.0.1:0")
+        .set("AUTH_OPS__ADDR", "127.0.0.1:0")
+        .set("AUTH_LOG__FORMAT", "json")
+        .serve();
 
     let listening = server.log().wait_for("a listening server", |line| line["message"] == "listening");
 

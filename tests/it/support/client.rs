@@ -34,6 +34,11 @@ impl Client {
         Self::at(server, [127, 0, 0, 1])
     }
 
+    /// A client of its listener for operators.
+    pub(crate) fn of_operators(server: &Server) -> Self {
+        Self { base_url: server.ops_url().to_owned(), ..Self::of(server) }
+    }
+
     /// A client whose own address is this one, of 127.0.0.0/8.
     pub(crate) fn at(server: &Server, address: [u8; 4]) -> Self {
         let http = reqwest::Client::builder().no_proxy().local_address(IpAddr::from(address));

@@ -66,6 +66,7 @@ pub(crate) struct Server {
     deployment: Deployment,
     process: Child,
     base_url: String,
+    ops_url: Option<String>,
     log: Arc<Log>,
 }
 
@@ -88,6 +89,7 @@ impl Deployment {
         let deployment = Self { folder, settings: Vec::new(), elsewhere: None };
         deployment
             .set("AUTH_HTTP__ADDR", "127.0.0.1:0")
+            .set("AUTH_OPS__ADDR", "127.0.0.1:0")
             .set("AUTH_PASSWORD__BCRYPT_COST", "10")
             .set("AUTH_LOG__FORMAT", "json")
             // Everybody here has one address.
@@ -200,7 +202,8 @@ impl Deployment {
         let log = Log::follow(process.stderr.take().unwrap());
         let listening = log.wait_for("a listening server", |line| line["message"] == "listening");
         let base_url = listening["address"].as_str().unwrap().to_owned();
-        Server { deployment: self.clone(), process, base_url, log }
+        let ops_url = listening["ops"].as_str().map(str::to_owned);
+        Server { deployment: self.clone(), process, base_url, ops_url, log }
     }
 }
 
@@ -220,6 +223,11 @@ impl Server {
     /// `http://127.0.0.1:` and its port.
     pub(crate) fn base_url(&self) -> &str {
         &self.base_url
+    }
+
+    /// The same of its listener for operators, which it must have.
+    pub(crate) fn ops_url(&self) -> &str {
+        self.ops_url.as_deref().expect("a listener for operators")
     }
 
     /// The URL of a path that begins with a slash.

@@ -99,7 +99,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 51] = [
+pub static KEYS: [&Key; 52] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -149,6 +149,7 @@ pub static KEYS: [&Key; 51] = [
     &AUDIT_KEY_FILE,
     &LOG_LEVEL.key,
     &LOG_FORMAT.key,
+    &OPS_ADDR.key,
     &INTROSPECTION_CLIENTS.key,
     &DOCS_ENABLED.key,
 ];
@@ -553,6 +554,15 @@ pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
         "how log lines look: pretty or json",
     ),
     read: readers::log_format,
+};
+
+pub(super) static OPS_ADDR: Setting<Option<SocketAddr>> = Setting {
+    key: Key::text(
+        "AUTH_OPS__ADDR",
+        DefaultValue::Text("127.0.0.1:9090"),
+        "address and port of /metrics and the detailed /health, for operators; empty for none",
+    ),
+    read: readers::ops_address,
 };
 
 pub(super) static INTROSPECTION_CLIENTS: Setting<ConfiguredClients> = Setting {

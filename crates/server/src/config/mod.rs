@@ -54,6 +54,8 @@ pub struct Config {
     pub audit: Audit,
     /// What the log shows.
     pub log: Log,
+    /// The listener for operators.
+    pub ops: Ops,
     /// The backends that may ask about tokens.
     pub clients: ConfiguredClients,
     /// Whether the documentation is served.
@@ -206,6 +208,13 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+/// The listener for operators.
+#[derive(Clone, Copy, Debug)]
+pub struct Ops {
+    /// Where it listens, if it does.
+    pub address: Option<SocketAddr>,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -334,6 +343,7 @@ impl Config {
         let audit_keep = reading.read(&keys::AUDIT_KEEP);
         let audit_key = reading.read(&keys::AUDIT_KEY);
         let log = reading.log(environment);
+        let ops = reading.ops(http.as_ref());
         // Without any it has no text.
         let clients = reading.read(&keys::INTROSPECTION_CLIENTS).unwrap_or_default();
         let docs = reading.read(&keys::DOCS_ENABLED);
@@ -350,6 +360,7 @@ impl Config {
             session: session?,
             audit: Audit { keep: audit_keep?, key: audit_key },
             log: log?,
+            ops: ops?,
             clients,
             docs: docs?,
         })
@@ -547,6 +558,21 @@ impl Reading {
         };
         let format = self.read_or(&keys::LOG_FORMAT, format);
         Some(Log { level: level?, format: format? })
+    }
+
+    fn ops(&mut self, http: Option<&Http>) -> Option<Ops> {
+        let address = self.read(&keys::OPS_ADDR)?;
+        // Port 0 is another port each time.
+        let is_taken = |address: SocketAddr| {
+            address.port() != 0 && http.is_some_and(|http| http.address.port() == address.port())
+        };
+        if address.is_some_and(is_taken) {
+            self.refuse(
+                &keys::OPS_ADDR.key,
+                "has the port of AUTH_HTTP__ADDR; what it shows is kept from the public, so take another one",
+            );
+        }
+        Some(Ops { address })
     }
 
     /// Reads a setting whose default follows from something else.

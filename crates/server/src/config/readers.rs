@@ -77,6 +77,11 @@ pub(super) fn ipv6_prefix(text: &str) -> Result<u8, Wrong> {
     number(text, 32, 64)
 }
 
+/// `None` for an empty text: no listener.
+pub(super) fn ops_address(text: &str) -> Result<Option<SocketAddr>, Wrong> {
+    if text.is_empty() { Ok(None) } else { address(text).map(Some) }
+}
+
 pub(super) fn flag(text: &str) -> Result<bool, Wrong> {
     match text {
         "true" => Ok(true),

@@ -1,0 +1,216 @@
+//! How many requests were answered, with what and how fast.
+//!
+//! Counted in atomics that each worker finds without asking the others: nothing here waits, and after the first request
+//! to a path nothing takes memory. What tells the counts apart is ours, templates of paths and known methods, and never
+//! what a client sent, so there is an end to it.
+
+use std::array;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::{Distribution, Durations};
+
+/// The methods that are told apart; the last stands for all others.
+pub(crate) const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "OTHER"];
+
+/// The statuses that are told apart. 499 stands for a client that went away before it was answered.
+const STATUSES: [u16; 30] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 411, 413,
+    414, 415, 417, 422, 429, 431, 499, 500, 503,
+];
+
+/// What a request takes: a look at a token tens of microseconds, a password a quarter of a second, more in a storm.
+const TIMES: [Duration; 14] = [
+    Duration::from_micros(100),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2500),
+    Duration::from_secs(10),
+];
+
+/// The requests to one server.
+#[derive(Default)]
+pub struct Traffic {
+    in_flight: AtomicUsize,
+    routes: Mutex<BTreeMap<String, Arc<Route>>>,
+}
+
+/// What was answered to requests of one method to one path.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The template of the path; nothing for paths that nobody serves.
+    pub route: Option<String>,
+    /// The method, `OTHER` for those that nobody knows.
+    pub method: &'static str,
+    /// How many were answered with which status. Those of no known status have none.
+    pub statuses: Vec<(Option<u16>, u64)>,
+    /// How long they took.
+    pub took: Distribution,
+}
+
+/// The counts of one path.
+struct Route([Answers; METHODS.len()]);
+
+struct Answers {
+    /// One for each of [`STATUSES`], and the last for all others.
+    statuses: [AtomicU64; STATUSES.len() + 1],
+    took: Durations,
+}
+
+/// What one worker knows of the counts.
+pub(crate) struct Counters {
+    traffic: Arc<Traffic>,
+    known: RefCell<HashMap<String, Arc<Route>>>,
+}
+
+/// A request that is under way, until this is dropped.
+pub(crate) struct InFlight {
+    traffic: Arc<Traffic>,
+    route: Arc<Route>,
+}
+
+impl Traffic {
+    /// How many requests are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What was answered so far, by path and method.
+    pub fn answered(&self) -> Vec<Answered> {
+        let routes = self.routes();
+        let each = routes.iter().flat_map(|(template, route)| {
+            METHODS.into_iter().zip(&route.0).map(move |(method, answers)| (template, method, answers))
+        });
+        each.filter_map(|(template, method, answers)| {
+            let known = STATUSES.into_iter().map(Some).chain([None]);
+            let counts = answers.statuses.iter().map(|count| count.load(Ordering::Relaxed));
+            let statuses: Vec<_> = known.zip(counts).filter(|(_, count)| *count > 0).collect();
+            let route = (!template.is_empty()).then(|| template.clone());
+            let took = answers.took.distribution();
+            (!statuses.is_empty()).then_some(Answered { route, method, statuses, took })
+        })
+        .collect()
+    }
+
+    /// Nothing that holds this lock can leave the map half changed, so a poisoned one is as good.
+    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Route>>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counters {
+    /// Those of one more worker.
+    pub(crate) fn of(traffic: Arc<Traffic>) -> Self {
+        Self { traffic, known: RefCell::default() }
+    }
+
+    /// A request to the path of this template begins.
+    pub(crate) fn begin(&self, template: Option<&str>) -> InFlight {
+        // No path has the empty template.
+        let template = template.unwrap_or_default();
+        let known = self.known.borrow().get(template).cloned();
+        let route = known.unwrap_or_else(|| {
+            let route = self.traffic.routes().entry(template.to_owned()).or_default().clone();
+            self.known.borrow_mut().insert(template.to_owned(), route.clone());
+            route
+        });
+        self.traffic.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { traffic: self.traffic.clone(), route }
+    }
+}
+
+impl InFlight {
+    /// It was answered.
+    pub(crate) fn answered(&self, method: &str, status: u16, took: Duration) {
+        let others = METHODS.len() - 1;
+        let method = METHODS.iter().position(|known| *known == method).unwrap_or(others);
+        let status = STATUSES.binary_search(&status).unwrap_or(STATUSES.len());
+        let answers = &self.route.0[method];
+        answers.statuses[status].fetch_add(1, Ordering::Relaxed);
+        answers.took.note(took);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.traffic.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        let answers =
+            || Answers { statuses: array::from_fn(|_| AtomicU64::default()), took: Durations::new(&TIMES) };
+        Self(array::from_fn(|_| answers()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_all_workers_are_one() {
+        let traffic = Arc::new(Traffic::default());
+        let workers = [Counters::of(traffic.clone()), Counters::of(traffic.clone())];
+
+        for worker in &workers {
+            for _ in 0..2 {
+                worker.begin(Some("/api/me")).answered("GET", 200, Duration::from_millis(1));
+            }
+        }
+
+        let answered = traffic.answered();
+        assert_eq!(answered.len(), 1, "{answered:?}");
+        assert_eq!(
+            (answered[0].route.as_deref(), answered[0].method, answered[0].took.count),
+            (Some("/api/me"), "GET", 4)
+        );
+        assert_eq!(answered[0].statuses, [(Some(200), 4)]);
+    }
+
+    #[test]
+    fn a_request_is_under_way_until_it_is_dropped() {
+        let traffic = Arc::new(Traffic::default());
+        let worker = Counters::of(traffic.clone());
+
+        let (one, other) = (worker.begin(Some("/api/me")), worker.begin(None));
+        one.answered("GET", 200, Duration::ZERO);
+        assert_eq!(traffic.in_flight(), 2);
+        drop((one, other));
+
+        assert_eq!(traffic.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_counted_together() {
+        let traffic = Arc::new(Traffic::default());
+        let worker = Counters::of(traffic.clone());
+
+        for (method, status) in [("BREW", 418), ("WHEN", 999), ("OTHER", 418)] {
+            worker.begin(None).answered(method, status, Duration::ZERO);
+        }
+
+        let answered = traffic.answered();
+        assert_eq!((answered.len(), answered[0].route.as_ref(), answered[0].method), (1, None, "OTHER"));
+        assert_eq!(answered[0].statuses, [(None, 3)]);
+    }
+
+    #[test]
+    fn statuses_are_in_the_order_in_which_they_are_sought() {
+        assert!(STATUSES.is_sorted());
+    }
+}

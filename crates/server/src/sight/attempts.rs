@@ -1,0 +1,47 @@
+//! How many attempts ended how.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use domain::Event;
+use domain::ports::AuditStream;
+
+use crate::audit_lines::AuditLines;
+
+/// Counts attempts, and lets the log tell of them. An attempt has a line in the log, beside which a lock is nothing.
+pub(crate) struct CountedAttempts {
+    lines: AuditLines,
+    counts: Mutex<BTreeMap<Ending, u64>>,
+}
+
+/// What was attempted, how it ended, and why. Each is a word of ours, so there is an end to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ending {
+    pub(super) action: &'static str,
+    pub(super) outcome: &'static str,
+    /// Empty unless it was refused.
+    pub(super) reason: &'static str,
+}
+
+impl CountedAttempts {
+    pub(crate) fn new(lines: AuditLines) -> Self {
+        Self { lines, counts: Mutex::default() }
+    }
+
+    pub(super) fn counts(&self) -> BTreeMap<Ending, u64> {
+        // Nothing that holds this lock can leave the map half changed, so a poisoned one is as good.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl AuditStream for CountedAttempts {
+    fn publish(&self, event: Event) {
+        let (outcome, reason) = event.outcome.as_strs();
+        let action = event.attempt.action.as_str();
+        let ending = Ending { action, outcome, reason: reason.unwrap_or_default() };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(ending).or_default() += u64::from(event.count);
+        drop(counts);
+        self.lines.publish(event);
+    }
+}
