@@ -488,6 +488,22 @@ fn plain_http_on_the_network_needs_a_proxy_before_it() {
 }
 
 #[test]
+fn operators_and_the_public_have_a_port_each() {
+    for (public, ops) in [("127.0.0.1:8000", "127.0.0.1:8000"), ("127.0.0.1:9090", "[::1]:9090")] {
+        let shared = Deployment::bare().set("AUTH_HTTP__ADDR", public).set("AUTH_OPS__ADDR", ops);
+
+        let checked = check(&shared);
+
+        assert_refused(&checked, "AUTH_OPS__ADDR");
+        assert!(checked.stderr.contains("AUTH_HTTP__ADDR"), "{checked:?}");
+    }
+    for ops in ["", "0.0.0.0:9090", "127.0.0.1:0"] {
+        let deployment = Deployment::bare().set("AUTH_HTTP__ADDR", "127.0.0.1:0").set("AUTH_OPS__ADDR", ops);
+        assert_eq!(check(&deployment).code, 0, "{ops}");
+    }
+}
+
+#[test]
 fn the_url_of_a_database_is_a_secret_and_the_path_of_a_file_is_none() {
     let named = Deployment::bare().set("AUTH_DATABASE__URL_FILE", "url");
     named.write("url", "postgresql://ann:xcanaryx@db/auth\n");

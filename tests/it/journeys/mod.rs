@@ -7,6 +7,7 @@ mod accounts;
 mod audit;
 mod backends;
 mod command_line;
+mod dashboards;
 mod example_page;
 mod given_keys;
 mod hashing;
