@@ -14,11 +14,13 @@ mod lifecycle;
 mod line_end;
 mod log_writer;
 mod logging;
+mod outbox;
 mod reload;
 pub mod secrets;
 mod sight;
 mod signing_keys;
 mod system;
+mod traces;
 mod wiring;
 
 pub use cli::run;

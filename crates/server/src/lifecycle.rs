@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::rt::System;
-use api::Traffic;
+use api::{Observer, Traffic};
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +20,7 @@ use tracing::{error, info};
 
 use crate::config::{Config, Loaded};
 use crate::reload::Reload;
+use crate::traces::{Emitter, Traces};
 use crate::wiring::{Application, Purpose, StartError, Unfinished};
 use crate::{sight, signing_keys};
 
@@ -61,12 +62,23 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     SockRef::from(&listener).listen(BACKLOG).map_err(fail)?;
     let ops_listener = config.ops.address.map(bind_for_operators).transpose()?;
 
-    let run = run(config, &application, live, listener, ops_listener, asked_to_stop);
+    let traces = tell_others(config, &application).map_err(ServeError::Serve)?;
+
+    let run = run(config, &application, live, traces.clone(), listener, ops_listener, asked_to_stop);
     let served = System::new().block_on(run);
     let stopping_since = served.map_err(ServeError::Serve)?;
 
-    let used = application.clock.monotonic().saturating_sub(stopping_since);
-    application.stop(config.http.grace.saturating_sub(used).max(LEAST_PATIENCE))?;
+    let clock = application.clock.clone();
+    let left = || {
+        let used = clock.monotonic().saturating_sub(stopping_since);
+        config.http.grace.saturating_sub(used).max(LEAST_PATIENCE)
+    };
+    let stopped = application.stop(left());
+    // Last, so that they have the whole story.
+    if let Some(traces) = traces {
+        traces.finish(left());
+    }
+    stopped?;
     info!("stopped");
     Ok(())
 }
@@ -80,6 +92,7 @@ async fn run(
     config: &Config,
     application: &Application,
     live: api::Live,
+    traces: Option<Arc<Traces>>,
     listener: TcpListener,
     ops_listener: Option<TcpListener>,
     asked_to_stop: oneshot::Receiver<()>,
@@ -91,7 +104,7 @@ async fn run(
         clock: application.clock.clone(),
         entropy: application.entropy.clone(),
         traffic: traffic.clone(),
-        observer: None,
+        observer: traces.map(|traces| traces as Arc<dyn Observer>),
         settings: api::Settings {
             issuer: config.token.issuer.clone(),
             docs: config.docs,
@@ -132,6 +145,15 @@ async fn run(
         ops.await.map_err(io::Error::other)??;
     }
     stopping.await.map_err(io::Error::other)
+}
+
+/// Tells those of requests who are configured to be told.
+fn tell_others(config: &Config, application: &Application) -> io::Result<Option<Arc<Traces>>> {
+    let (clock, entropy) = (application.clock.clone(), application.entropy.clone());
+    let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
+    let scheme = if config.token.issuer.starts_with("https:") { "https" } else { "http" };
+    let emitter = Emitter { environment: config.environment, scheme };
+    Traces::start(endpoint, emitter, clock, entropy).map(Arc::new).map(Some)
 }
 
 fn sight(application: &Application, traffic: Arc<Traffic>) -> sight::Server {

@@ -26,6 +26,7 @@ mod pages;
 mod sessions;
 mod settings_that_change;
 mod start_and_stop;
+mod telling_others;
 mod users;
 
 /// An empty folder, and in it a database on SQLite.

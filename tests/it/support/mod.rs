@@ -14,6 +14,7 @@ pub(crate) mod operator;
 pub(crate) mod postgres;
 pub(crate) mod pyjwt;
 pub(crate) mod python_service;
+pub(crate) mod receiver;
 pub(crate) mod runtime;
 pub(crate) mod server;
 pub(crate) mod sqlite;

@@ -99,7 +99,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 52] = [
+pub static KEYS: [&Key; 53] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -150,6 +150,7 @@ pub static KEYS: [&Key; 52] = [
     &LOG_LEVEL.key,
     &LOG_FORMAT.key,
     &OPS_ADDR.key,
+    &OTLP_ENDPOINT.key,
     &INTROSPECTION_CLIENTS.key,
     &DOCS_ENABLED.key,
 ];
@@ -563,6 +564,15 @@ pub(super) static OPS_ADDR: Setting<Option<SocketAddr>> = Setting {
         "address and port of /metrics and the detailed /health, for operators; empty for none",
     ),
     read: readers::ops_address,
+};
+
+pub(super) static OTLP_ENDPOINT: Setting<Option<String>> = Setting {
+    key: Key::text(
+        "AUTH_OTLP__ENDPOINT",
+        DefaultValue::Unset,
+        "the collector of OpenTelemetry that traces are sent to, by OTLP over HTTP",
+    ),
+    read: readers::otlp_endpoint,
 };
 
 pub(super) static INTROSPECTION_CLIENTS: Setting<ConfiguredClients> = Setting {

@@ -56,6 +56,8 @@ pub struct Config {
     pub log: Log,
     /// The listener for operators.
     pub ops: Ops,
+    /// The collector of OpenTelemetry that traces are sent to, if they are.
+    pub otlp_endpoint: Option<String>,
     /// The backends that may ask about tokens.
     pub clients: ConfiguredClients,
     /// Whether the documentation is served.
@@ -344,6 +346,8 @@ impl Config {
         let audit_key = reading.read(&keys::AUDIT_KEY);
         let log = reading.log(environment);
         let ops = reading.ops(http.as_ref());
+        // It has no text unless somebody gives it one, which may be empty.
+        let otlp_endpoint = reading.read(&keys::OTLP_ENDPOINT).flatten();
         // Without any it has no text.
         let clients = reading.read(&keys::INTROSPECTION_CLIENTS).unwrap_or_default();
         let docs = reading.read(&keys::DOCS_ENABLED);
@@ -361,6 +365,7 @@ impl Config {
             audit: Audit { keep: audit_keep?, key: audit_key },
             log: log?,
             ops: ops?,
+            otlp_endpoint,
             clients,
             docs: docs?,
         })

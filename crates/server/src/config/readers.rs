@@ -233,6 +233,23 @@ pub(super) fn issuer(text: &str) -> Result<String, Wrong> {
     }
 }
 
+/// An address that the paths of signals are appended to, `None` for an empty text. A login in it would be shown with it.
+pub(super) fn otlp_endpoint(text: &str) -> Result<Option<String>, Wrong> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_plain = !text.contains(['?', '#', '@']);
+    let parsed = text.parse::<Uri>().ok().filter(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    match parsed {
+        Some(_) if is_plain => Ok(Some(text.to_owned())),
+        _ => wrong(
+            "must be an http or https URL without a query, a fragment or a login, such as http://collector:4318",
+        ),
+    }
+}
+
 /// `None` for an empty text: tokens without an audience.
 pub(super) fn audience(text: &str) -> Result<Option<String>, Wrong> {
     if text.is_empty() { Ok(None) } else { claim(text).map(Some) }
@@ -447,6 +464,18 @@ mod tests {
             "https://example.com\n",
         ] {
             assert!(issuer(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_collector_has_a_url_without_a_login() {
+        for text in ["http://collector:4318", "https://otlp.example/base/", "http://[::1]:4318"] {
+            assert_eq!(otlp_endpoint(text), Ok(Some(text.to_owned())));
+        }
+        assert_eq!(otlp_endpoint(""), Ok(None));
+        for text in ["collector:4318", "grpc://collector:4317", "http://", "http://a:b@c:4318", "http://c?x"]
+        {
+            assert!(otlp_endpoint(text).is_err(), "{text:?}");
         }
     }
 
