@@ -504,6 +504,24 @@ fn operators_and_the_public_have_a_port_each() {
 }
 
 #[test]
+fn the_key_of_a_dsn_is_shown_to_nobody() {
+    let set = Deployment::bare().set("AUTH_SENTRY__DSN", "https://xcanaryx@sentry.example/7");
+    let named = Deployment::bare().set("AUTH_SENTRY__DSN_FILE", "dsn");
+    named.write("dsn", "https://xcanaryx@sentry.example/7\n");
+
+    for deployment in [set, named] {
+        let checked = check(&deployment);
+
+        assert_eq!(checked.code, 0, "{checked:?}");
+        assert!(checked.stdout.contains("\nAUTH_SENTRY__DSN=(redacted)\n"), "{checked:?}");
+        assert!(!format!("{checked:?}").contains(CANARY), "{checked:?}");
+    }
+    for dsn in ["https://sentry.example/7", "https://xcanaryx@sentry.example", "xcanaryx"] {
+        assert_refused(&check(&Deployment::bare().set("AUTH_SENTRY__DSN", dsn)), "AUTH_SENTRY__DSN");
+    }
+}
+
+#[test]
 fn the_url_of_a_database_is_a_secret_and_the_path_of_a_file_is_none() {
     let named = Deployment::bare().set("AUTH_DATABASE__URL_FILE", "url");
     named.write("url", "postgresql://ann:xcanaryx@db/auth\n");

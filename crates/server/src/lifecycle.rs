@@ -22,7 +22,7 @@ use crate::config::{Config, Loaded};
 use crate::reload::Reload;
 use crate::traces::{Emitter, Traces};
 use crate::wiring::{Application, Purpose, StartError, Unfinished};
-use crate::{sight, signing_keys};
+use crate::{error_reports, sight, signing_keys};
 
 /// What the store gets to finish even when requests have used up all of the grace.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -78,6 +78,7 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     if let Some(traces) = traces {
         traces.finish(left());
     }
+    error_reports::finish(left());
     stopped?;
     info!("stopped");
     Ok(())
@@ -147,9 +148,12 @@ async fn run(
     stopping.await.map_err(io::Error::other)
 }
 
-/// Tells those of requests who are configured to be told.
+/// Tells those of errors and of requests who are configured to be told.
 fn tell_others(config: &Config, application: &Application) -> io::Result<Option<Arc<Traces>>> {
     let (clock, entropy) = (application.clock.clone(), application.entropy.clone());
+    if let Some(dsn) = &config.sentry {
+        error_reports::start(dsn, config.environment, clock.clone(), entropy.clone())?;
+    }
     let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
     let scheme = if config.token.issuer.starts_with("https:") { "https" } else { "http" };
     let emitter = Emitter { environment: config.environment, scheme };

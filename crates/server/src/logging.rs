@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::audit_lines;
 use crate::config::{Log, LogFormat};
+use crate::error_reports::ErrorReports;
 use crate::log_writer::LogWriter;
 
 /// Room for most lines, so that they need not move while they are written.
@@ -121,7 +122,7 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer().event_format(format).with_writer(writer);
-    tracing_subscriber::registry().with(filter).with(lines)
+    tracing_subscriber::registry().with(filter).with(lines).with(ErrorReports)
 }
 
 impl<S, N, F> FormatEvent<S, N> for OneLine<F>

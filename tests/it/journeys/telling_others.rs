@@ -1,4 +1,4 @@
-//! What the server tells others of requests: a collector of OpenTelemetry.
+//! What the server tells others of requests and errors: a collector of OpenTelemetry, and whoever speaks Sentry's protocol.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Attribute;
@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use prost::Message as _;
+use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
 use crate::support::receiver::{Post, Receiver};
@@ -16,6 +17,10 @@ const CANARY: &str = "canary-4711-quokka";
 
 fn traced(collector: &Receiver) -> Deployment {
     super::deployment().set("AUTH_OTLP__ENDPOINT", format!("http://{}", collector.address()))
+}
+
+fn reporting(to: &Receiver) -> Deployment {
+    super::deployment().set("AUTH_SENTRY__DSN", format!("http://canarykey4711@{}/42", to.address()))
 }
 
 fn resources(collector: &Receiver) -> Vec<ResourceSpans> {
@@ -39,6 +44,17 @@ fn attribute(span: &Span, name: &str) -> Option<String> {
         Attribute::IntValue(number) => Some(number.to_string()),
         other => panic!("{other:?}"),
     }
+}
+
+/// The event in a report.
+fn event(post: &Post) -> Value {
+    assert_eq!(post.path, "/api/42/envelope/");
+    assert!(post.head.contains("sentry_key=canarykey4711"), "{}", post.head);
+    let text = String::from_utf8(post.body.clone()).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[1]["type"]), (3, &json!("event")), "{text}");
+    assert_eq!(lines[0]["event_id"], lines[2]["event_id"]);
+    lines[2].clone()
 }
 
 /// Sends a secret in every place there is, and returns the answer to the last request.
@@ -117,27 +133,60 @@ async fn the_trace_is_in_the_lines_about_its_request() {
 }
 
 #[tokio::test]
+async fn an_error_is_reported_with_what_leads_to_it() {
+    let receiver = Receiver::start();
+    let server = reporting(&receiver).serve();
+    let client = Client::of(&server);
+    server.deployment().tamper("DROP TABLE known_networks; DROP TABLE sessions; DROP TABLE users");
+
+    let failed = client.log_in(CANARY, CANARY).await;
+    assert!(failed.status.is_server_error(), "{failed:?}");
+    assert!(server.stop().success());
+
+    let posts = receiver.posts();
+    assert_no_canary(&posts);
+    let events: Vec<_> = posts.iter().map(event).collect();
+    let event = events.iter().find(|event| event["tags"]["request_id"] == failed.header("X-Request-Id"));
+    let event = event.unwrap_or_else(|| panic!("{events:#?}"));
+    assert_eq!((&event["transaction"], &event["level"]), (&json!("/api/login"), &json!("error")));
+    assert_eq!(event["tags"]["code"], failed.json()["code"]);
+    assert_eq!(event["release"], format!("auth-api@{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(event["environment"], "development");
+    assert!(event["extra"]["cause"].as_str().is_some_and(|cause| cause.contains("users")), "{event}");
+    for absent in ["user", "request", "server_name", "contexts", "breadcrumbs"] {
+        assert!(event.get(absent).is_none(), "{event}");
+    }
+}
+
+#[tokio::test]
 async fn no_secret_that_a_client_sends_is_told_to_others() {
-    let collector = Receiver::start();
-    let server = traced(&collector).serve();
+    let (collector, receiver) = (Receiver::start(), Receiver::start());
+    let dsn = format!("http://canarykey4711@{}/42", receiver.address());
+    let server = traced(&collector).set("AUTH_SENTRY__DSN", dsn).serve();
     send_canaries(&server).await;
     server.deployment().tamper("DROP TABLE known_networks; DROP TABLE sessions; DROP TABLE users");
     send_canaries(&server).await;
+    let log = server.log().lines();
 
     assert!(server.stop().success());
 
     assert!(spans(&collector).len() > 20);
+    assert!(!receiver.posts().is_empty());
     assert_no_canary(&collector.posts());
+    assert_no_canary(&receiver.posts());
+    assert!(!log.iter().any(|line| line.contains("canarykey4711")), "{log:#?}");
 }
 
 #[tokio::test]
 async fn nobody_is_told_anything_who_is_not_configured() {
-    let collector = Receiver::start();
+    let (collector, receiver) = (Receiver::start(), Receiver::start());
     let server = super::deployment()
         .set("AUTH_OTLP__ENDPOINT", "")
+        .set("AUTH_SENTRY__DSN", "")
         // Where the libraries of others would look.
         .set("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", collector.address()))
-        .set("HTTP_PROXY", format!("http://{}", collector.address()))
+        .set("SENTRY_DSN", format!("http://key@{}/42", receiver.address()))
+        .set("HTTP_PROXY", format!("http://{}", receiver.address()))
         .serve();
     send_canaries(&server).await;
     server.deployment().tamper("DROP TABLE known_networks; DROP TABLE sessions; DROP TABLE users");
@@ -145,7 +194,7 @@ async fn nobody_is_told_anything_who_is_not_configured() {
 
     assert!(server.stop().success());
 
-    assert!(collector.posts().is_empty());
+    assert!(collector.posts().is_empty() && receiver.posts().is_empty());
 }
 
 #[tokio::test]
@@ -155,6 +204,7 @@ async fn who_hangs_or_is_away_changes_nothing_for_clients() {
     for address in [hanging.address(), "127.0.0.1:1"] {
         let server = super::deployment()
             .set("AUTH_OTLP__ENDPOINT", format!("http://{address}"))
+            .set("AUTH_SENTRY__DSN", format!("http://canarykey4711@{address}/42"))
             .set("AUTH_HTTP__GRACE", "1s")
             .serve();
         let client = Client::of(&server);

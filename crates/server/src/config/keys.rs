@@ -11,7 +11,7 @@ use domain::PasswordPolicy;
 use token_jwt::{KeyPair, TokenType};
 
 use super::readers::{self, Wrong};
-use super::{Algorithm, EngineName, Environment, Location, LogFormat, Secret};
+use super::{Algorithm, Dsn, EngineName, Environment, Location, LogFormat, Secret};
 use crate::clients::ConfiguredClients;
 
 /// What can be said of a setting without reading it.
@@ -99,7 +99,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 53] = [
+pub static KEYS: [&Key; 55] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -151,6 +151,8 @@ pub static KEYS: [&Key; 53] = [
     &LOG_FORMAT.key,
     &OPS_ADDR.key,
     &OTLP_ENDPOINT.key,
+    &SENTRY_DSN.key,
+    &SENTRY_DSN_FILE,
     &INTROSPECTION_CLIENTS.key,
     &DOCS_ENABLED.key,
 ];
@@ -574,6 +576,18 @@ pub(super) static OTLP_ENDPOINT: Setting<Option<String>> = Setting {
     ),
     read: readers::otlp_endpoint,
 };
+
+pub(super) static SENTRY_DSN: Setting<Option<Dsn>> = Setting {
+    key: Key::secret(
+        "AUTH_SENTRY__DSN",
+        DefaultValue::Unset,
+        "the project of a server that speaks Sentry's protocol, to which errors are reported",
+    ),
+    read: readers::dsn,
+};
+
+static SENTRY_DSN_FILE: Key =
+    Key::text("AUTH_SENTRY__DSN_FILE", DefaultValue::Unset, "a file to read AUTH_SENTRY__DSN from");
 
 pub(super) static INTROSPECTION_CLIENTS: Setting<ConfiguredClients> = Setting {
     key: Key::secret(

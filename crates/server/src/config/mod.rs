@@ -3,6 +3,7 @@
 //! Settings come from the defaults, a file, `.env` and the environment, in this order. Whatever is wrong is
 //! reported by the name of its key; a value, which may be a secret in the wrong place, is never repeated.
 
+mod dsn;
 pub mod keys;
 mod readers;
 mod secret;
@@ -20,6 +21,7 @@ use hasher_bcrypt::Engine;
 use token_jwt::{GivenKeys, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
+pub use self::dsn::Dsn;
 use self::keys::{KEYS, Key, Setting};
 pub use self::secret::{Secret, WeakSecret};
 pub use self::sources::SetBy;
@@ -58,6 +60,8 @@ pub struct Config {
     pub ops: Ops,
     /// The collector of OpenTelemetry that traces are sent to, if they are.
     pub otlp_endpoint: Option<String>,
+    /// Where error reports are sent, if they are.
+    pub sentry: Option<Dsn>,
     /// The backends that may ask about tokens.
     pub clients: ConfiguredClients,
     /// Whether the documentation is served.
@@ -346,8 +350,9 @@ impl Config {
         let audit_key = reading.read(&keys::AUDIT_KEY);
         let log = reading.log(environment);
         let ops = reading.ops(http.as_ref());
-        // It has no text unless somebody gives it one, which may be empty.
+        // Neither has a text unless somebody gives it one, which may be empty.
         let otlp_endpoint = reading.read(&keys::OTLP_ENDPOINT).flatten();
+        let sentry = reading.read(&keys::SENTRY_DSN).flatten();
         // Without any it has no text.
         let clients = reading.read(&keys::INTROSPECTION_CLIENTS).unwrap_or_default();
         let docs = reading.read(&keys::DOCS_ENABLED);
@@ -366,6 +371,7 @@ impl Config {
             log: log?,
             ops: ops?,
             otlp_endpoint,
+            sentry,
             clients,
             docs: docs?,
         })

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, EngineName, Environment, Location, LogFormat, Secret};
+use super::{Algorithm, Dsn, EngineName, Environment, Location, LogFormat, Secret};
 use crate::clients::ConfiguredClients;
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
@@ -231,6 +231,11 @@ pub(super) fn issuer(text: &str) -> Result<String, Wrong> {
              as https://auth.example.com",
         ),
     }
+}
+
+/// `None` for an empty text: nobody is told of errors.
+pub(super) fn dsn(text: &str) -> Result<Option<Dsn>, Wrong> {
+    if text.is_empty() { Ok(None) } else { Dsn::parse(text).map(Some) }
 }
 
 /// An address that the paths of signals are appended to, `None` for an empty text. A login in it would be shown with it.

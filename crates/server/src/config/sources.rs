@@ -24,7 +24,7 @@ const DOTENV_FILE: &str = ".env";
 const LARGEST_FILE: u64 = 64 * 1024;
 
 /// The keys that a file can be named for instead, by their own name and `_FILE`.
-const FROM_FILES: [&str; 7] = [
+const FROM_FILES: [&str; 8] = [
     "AUTH_DATABASE__URL",
     "AUTH_TOKEN__SECRET",
     "AUTH_TOKEN__PRIVATE_KEY",
@@ -32,6 +32,7 @@ const FROM_FILES: [&str; 7] = [
     "AUTH_SESSION__REFRESH_KEY",
     "AUTH_SESSION__REFRESH_KEY_PREVIOUS",
     "AUTH_AUDIT__KEY",
+    "AUTH_SENTRY__DSN",
 ];
 
 /// The text of every key that has one, and who set it. Any of them may be a secret, if only by mistake, so what is
