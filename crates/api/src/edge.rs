@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::ConnectionType;
@@ -24,6 +24,7 @@ use futures_util::FutureExt;
 
 use crate::Api;
 use crate::client_address;
+use crate::connection::{self, AnswerBody};
 use crate::cors::Admission;
 use crate::limits::Tab;
 use crate::live::Current;
@@ -50,7 +51,9 @@ pub(crate) struct RequestId(pub(crate) String);
 pub(crate) async fn edge(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
+) -> Result<ServiceResponse<AnswerBody>, Error> {
+    let exchange = connection::Exchange::of(&request);
+    let in_flight = exchange.begin(&request);
     let Some(api) = request.app_data::<Data<Api>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
@@ -61,28 +64,29 @@ pub(crate) async fn edge(
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
         // Whoever sends such a head is not to be trusted with where the next request begins.
         response.head_mut().set_connection_type(ConnectionType::Close);
-        return Ok(request.into_response(response));
+        return Ok(request.into_response(response).map_body(|_, body| AnswerBody::new(body, in_flight)));
     }
     if let Err(problem) = line.tab.enter(&request, line.route.as_deref()) {
         let response = line.finish(problem.render(line.context(&api)), Some(&problem));
-        return Ok(request.into_response(response));
+        return Ok(request.into_response(response).map_body(|_, body| AnswerBody::new(body, in_flight)));
     }
     if let Some(answer) = line.admission.preflight(&request) {
         let answer = line.finish(answer, None);
-        return Ok(request.into_response(answer));
+        return Ok(request.into_response(answer).map_body(|_, body| AnswerBody::new(body, in_flight)));
     }
-    // The request cannot be cloned before it is routed, so after a panic or an error outside of a handler
-    // there is none to answer; the error itself carries the answer then.
+    // The request cannot be cloned before it is routed, so after a panic, a deadline or an error outside of a
+    // handler there is none to answer; the error itself carries the answer then.
     let unrouted = |problem: Problem| {
         let response = line.finish(problem.render(line.context(&api)), Some(&problem));
         InternalError::from_response("answered at the edge", response).into()
     };
-    let served = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(Ok(served)) => served,
-        Ok(Err(error)) => {
+    let served = match exchange.bounded(AssertUnwindSafe(next.call(request)).catch_unwind()).await {
+        Ok(Ok(Ok(served))) => served,
+        Ok(Ok(Err(error))) => {
             return Err(unrouted(Problem::from_status(error.as_response_error().status_code())));
         }
-        Err(_) => return Err(unrouted(Problem::new(Code::Internal))),
+        Ok(Err(_)) => return Err(unrouted(Problem::new(Code::Internal))),
+        Err(overdue) => return Err(unrouted(overdue.into())),
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
@@ -100,7 +104,7 @@ pub(crate) async fn edge(
         }
         None => line.finish(response, None),
     };
-    Ok(ServiceResponse::new(request, answer))
+    Ok(ServiceResponse::new(request, answer.map_body(|_, body| AnswerBody::new(body, in_flight))))
 }
 
 pub(crate) fn check_head(request: &ServiceRequest) -> Result<(), Problem> {

@@ -13,6 +13,7 @@ mod body;
 mod cacheable;
 mod caller;
 mod client_address;
+mod connection;
 mod cors;
 mod edge;
 mod endpoint;
@@ -29,19 +30,28 @@ mod trace_context;
 mod traffic;
 mod transport;
 
+use std::future::ready;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, KeepAlive};
+use actix_server::Server;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
-use actix_web::{App, HttpRequest, HttpServer};
+use actix_web::{App, HttpRequest};
 use domain::Auth;
 use domain::ports::{Clock, Entropy};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
 
 pub use self::client_address::TrustedProxies;
+pub use self::connection::Limits;
+use self::connection::{ClientConnection, Lobby};
 pub use self::cors::Origin;
 pub use self::edge::REQUEST_TARGET;
 pub use self::limits::Quotas;
@@ -54,11 +64,12 @@ pub use self::trace_context::{Trace, TraceId};
 use self::traffic::Counters;
 pub use self::traffic::{Answered, Traffic};
 
-/// How long a client may take over the head of a request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a client that is told that no more is read has for what it is still sending, so that it reads why.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a connection is kept for the next request.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Of the connections there may be, one part in so many may be open besides, between the accepting of one and the
+/// closing of another that made room for it.
+const HEADROOM: usize = 8;
 
 /// What the HTTP surface stands on.
 #[derive(Clone)]
@@ -90,6 +101,18 @@ pub struct Settings {
     pub clients: bool,
 }
 
+/// How the HTTP surface is served.
+pub struct Serving {
+    /// On how many threads.
+    pub workers: usize,
+    /// How long what was begun may take to finish, once told to stop.
+    pub grace: Duration,
+    /// How many connections there may be; an eighth more may be open for a moment.
+    pub limits: Limits,
+    /// Where TLS is spoken.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
 impl Api {
     /// The one that a request came to.
     fn of(request: &HttpRequest) -> Result<&Self, Problem> {
@@ -98,27 +121,51 @@ impl Api {
     }
 }
 
-/// Serves on `listener` with `workers` threads, once the answer is awaited inside an actix system. Does not
-/// listen to signals; stopped by its handle, it lets what was begun finish within `grace`.
-pub fn listen(api: Api, listener: TcpListener, workers: usize, grace: Duration) -> io::Result<Server> {
+/// Serves on `listener`, once the answer is awaited inside an actix system. Does not listen to signals; stopped by its
+/// handle, it lets what was begun finish.
+pub fn listen(api: Api, listener: TcpListener, serving: Serving) -> io::Result<Server> {
+    let Serving { workers, grace, limits, tls } = serving;
     let api = Data::new(api);
-    let server = HttpServer::new(move || {
-        let api = api.clone();
-        App::new()
-            .app_data(api.clone())
-            .app_data(Counters::of(api.traffic.clone()))
-            .wrap(from_fn(edge::edge))
-            .configure(|config| routes::configure(config, &api.settings))
-    });
-    Ok(server
-        .workers(workers)
-        .client_request_timeout(HEAD_DEADLINE)
-        .keep_alive(KEEP_ALIVE)
-        // A client that closes its side has gone away. Nobody half-closes a connection and waits, and work
-        // for those who left would keep those who are there waiting.
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(grace.as_secs())
-        .disable_signals()
-        .listen(listener)?
-        .run())
+    let open = limits.connections + limits.connections.div_ceil(HEADROOM);
+    let lobby = Lobby::new(limits, tls);
+    let builder = Server::build();
+    let stopping = builder.graceful_shutdown_signal();
+
+    // What `actix_web::HttpServer` does, on a connection that is ours.
+    let server = builder.workers(workers).max_concurrent_connections(open.div_ceil(workers)).listen(
+        "public",
+        listener,
+        move || {
+            let (api, lobby, stopping) = (api.clone(), lobby.clone(), stopping.clone());
+            let app = App::new()
+                .app_data(api.clone())
+                .app_data(Counters::of(api.traffic.clone()))
+                .wrap(from_fn(edge::edge))
+                .configure(|config| routes::configure(config, &api.settings))
+                .into_factory()
+                .map_err(|error| error.error_response());
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                // The connection holds its own deadlines.
+                .keep_alive(KeepAlive::Os)
+                .client_request_timeout(Duration::ZERO)
+                .client_disconnect_timeout(LINGER)
+                // A client that closes its side has gone away. Nobody half-closes a connection and waits, and
+                // work for those who left would keep those who are there waiting.
+                .h1_allow_half_closed(false)
+                .on_connect_ext(|connection: &ClientConnection, data| _ = data.insert(connection.exchange()))
+                .h1(map_config(app, |()| AppConfig::default()));
+            fn_service(move |stream: TcpStream| {
+                let admitted = lobby.admit(stream).map_err(DispatchError::Io);
+                ready(admitted.map(|(connection, peer)| (connection, Some(peer))))
+            })
+            .and_then(http)
+        },
+    )?;
+    // Whole seconds are all that it knows; who awaits it may be more exact.
+    let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+    Ok(server.shutdown_timeout(seconds).disable_signals().run())
 }

@@ -20,6 +20,8 @@ use domain::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::connection::Overdue;
+
 /// When a store that did not answer is worth another try.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -624,6 +626,15 @@ impl From<HasherError> for Problem {
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Overloaded) }
             }
             HasherError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<Overdue> for Problem {
+    fn from(overdue: Overdue) -> Self {
+        match overdue {
+            Overdue::Body => Self::new(Code::RequestTimeout),
+            Overdue::Handler => PortError::Unavailable("it was not done in time".into()).into(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod audit_lines;
 mod cli;
 mod clients;
 pub mod config;
+mod descriptors;
 mod error_reports;
 mod lifecycle;
 mod line_end;

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::config::{Config, Loaded};
+use crate::descriptors;
 use crate::reload::Reload;
 use crate::traces::{Emitter, Traces};
 use crate::wiring::{Application, Purpose, StartError, Unfinished};
@@ -115,7 +116,9 @@ async fn run(
     };
     let (address, ops_address) =
         (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
-    let server = api::listen(api, listener, cores, config.http.grace)?;
+    let (grace, limits) = (config.http.grace, descriptors::limits());
+    info!(limits.connections, limits.per_network, "that many connections there may be");
+    let server = api::listen(api, listener, api::Serving { workers: cores, grace, limits, tls: None })?;
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
         let sight = Arc::new(sight(application, traffic));
@@ -131,15 +134,26 @@ async fn run(
 
     let handle = server.handle();
     let clock = application.clock.clone();
+    let (begun, stopping_begun) = oneshot::channel();
     let stopping = actix_web::rt::spawn(async move {
         // Ends with an error only when the task that watches is gone; stopping is right then too.
         _ = asked_to_stop.await;
         let since = clock.monotonic();
         info!("stopping");
-        handle.stop(true).await;
+        drop(handle.stop(true));
+        _ = begun.send(());
         since
     });
-    server.await?;
+    // The server itself counts its grace in whole seconds.
+    let over = async move {
+        _ = stopping_begun.await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::pin!(server);
+    tokio::select! {
+        ended = &mut server => ended?,
+        () = over => info!("what clients have not taken by now is not sent"),
+    }
     // Whoever watches the server sees it drain.
     if let (Some(ops), Some(handle)) = (ops, ops_handle) {
         handle.stop(false).await;

@@ -1,0 +1,236 @@
+//! A connection under actix's HTTP/1: how many there may be, and how long each thing on one may take.
+//!
+//! actix bounds the time of the first head of a connection and of nothing else. So the stream that it reads from
+//! and writes to is ours: it sees when a request begins to come and whether the client takes its answer, the edge
+//! tells it where a request has come to its end and where its answer does, and one timer holds every deadline.
+
+mod exchange;
+mod seats;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::web::Bytes;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use self::exchange::Stage;
+pub(crate) use self::exchange::{Deadlines, Exchange, InFlight, Overdue};
+pub use self::seats::Limits;
+use self::seats::{Seat, Seats, Standing};
+use self::wire::Wire;
+
+/// What a client is told whose head did not come in time; nothing more can be said to it.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// How much of an answer a client has to take within its deadline.
+const STRIDE: usize = 32 * 1024;
+
+/// Where connections come from.
+#[derive(Clone)]
+pub(crate) struct Lobby {
+    seats: Arc<Seats>,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// A client's connection.
+pub(crate) struct Connection<S> {
+    stream: S,
+    exchange: Rc<Exchange>,
+    /// Never set further ahead than the shortest of the deadlines, so that it never has to be set back: it is not
+    /// touched for a request, only when it has run out.
+    timer: Pin<Box<Sleep>>,
+    /// Since when the client has not taken what we have for it, and how much it has since.
+    stuck: Option<Instant>,
+    taken: usize,
+    standing: Arc<Standing>,
+    _seat: Seat,
+}
+
+pub(crate) type ClientConnection = Connection<Wire>;
+
+impl Lobby {
+    pub(crate) fn new(limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self { seats: Seats::new(limits), tls }
+    }
+
+    /// What came by this socket as a connection, and who it is with; an error if there is no room for it.
+    pub(crate) fn admit(&self, stream: TcpStream) -> io::Result<(ClientConnection, SocketAddr)> {
+        let peer = stream.peer_addr()?;
+        let seat = self.seats.take(peer.ip()).ok_or(io::ErrorKind::QuotaExceeded)?;
+        let wire = Wire::new(stream, self.tls.as_ref());
+        Ok((Connection::new(wire, seat, Deadlines::IN_FORCE), peer))
+    }
+}
+
+impl<S> Connection<S> {
+    fn new(stream: S, seat: Seat, deadlines: Deadlines) -> Self {
+        let standing = seat.standing();
+        let exchange = Rc::new(Exchange::new(deadlines, standing.clone()));
+        let timer = Box::pin(sleep(deadlines.shortest()));
+        Self { stream, exchange, timer, stuck: None, taken: 0, standing, _seat: seat }
+    }
+
+    /// For the requests that come by it.
+    pub(crate) fn exchange(&self) -> Rc<Exchange> {
+        self.exchange.clone()
+    }
+
+    /// Ready when this connection has had its time. Where a request is being handled, the edge answers it, and the
+    /// task is only to be woken.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = now();
+            let taken_by = self.stuck.map(|since| since + self.exchange.deadlines().taking);
+            let due = self.exchange.due();
+            let is_ours = !matches!(self.exchange.stage(), Stage::Body | Stage::Handling);
+            if taken_by.is_some_and(|due| due <= now) || is_ours && due.is_some_and(|due| due <= now) {
+                return Poll::Ready(());
+            }
+            let next = now + self.exchange.deadlines().shortest();
+            let due = [taken_by, due].into_iter().flatten().filter(|due| *due > now).fold(next, Instant::min);
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Connection<S> {
+    /// Reads no more, and says why if there is somebody to hear it.
+    fn close(&mut self, context: &mut Context<'_>) {
+        if self.exchange.stage() == Stage::Head {
+            // Nothing else is on its way now. What the client does not take at once, it does not get.
+            _ = Pin::new(&mut self.stream).poll_write(context, TOO_SLOW);
+        }
+        self.exchange.enter(Stage::Closing);
+    }
+
+    /// The end of whatever the client has not taken for too long.
+    fn stick(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        self.stuck.get_or_insert_with(now);
+        self.poll_end(context).map(|()| io::ErrorKind::TimedOut.into())
+    }
+
+    /// The client has taken so much. Whoever goes on taking gets all of it, however much that is.
+    fn move_on(&mut self, taken: usize) {
+        if self.stuck.is_some() {
+            self.taken += taken;
+        }
+        if self.taken >= STRIDE {
+            self.come_loose();
+        }
+    }
+
+    fn come_loose(&mut self) {
+        self.stuck = None;
+        self.taken = 0;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.exchange.stage() == Stage::Closing {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) {
+            if let Some(bytes) = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+                this.exchange.received(bytes);
+            }
+            return Poll::Ready(read);
+        }
+        let is_waiting = !matches!(this.exchange.stage(), Stage::Handling | Stage::Sending);
+        let is_sent_away = this.standing.is_to_go(context.waker()) && is_waiting;
+        let has_ended = this.poll_end(context).is_ready();
+        if has_ended && this.stuck.is_some() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if is_sent_away || has_ended {
+            this.close(context);
+            // Nothing read: for actix this is the end of what the client says.
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_write(context, bytes) {
+            Poll::Pending => this.stick(context).map(Err),
+            Poll::Ready(written) => {
+                this.move_on(written.as_ref().map_or(0, |written| *written));
+                Poll::Ready(written)
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_flush(context) {
+            Poll::Pending => this.stick(context).map(Err),
+            Poll::Ready(flushed) => {
+                this.come_loose();
+                this.exchange.sent();
+                Poll::Ready(flushed)
+            }
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.stream).poll_shutdown(context) {
+            Poll::Pending => this.stick(context).map(Err),
+            Poll::Ready(shut) => Poll::Ready(shut),
+        }
+    }
+}
+
+/// The body of an answer, which says when all of it is handed over.
+pub(crate) struct AnswerBody {
+    body: BoxBody,
+    _until_handed_over: InFlight,
+}
+
+impl AnswerBody {
+    pub(crate) fn new(body: BoxBody, in_flight: InFlight) -> Self {
+        Self { body, _until_handed_over: in_flight }
+    }
+}
+
+impl MessageBody for AnswerBody {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(context)
+    }
+}
+
+/// The time as timers have it.
+#[expect(clippy::disallowed_methods, reason = "the timers that hold the deadlines go by tokio's clock alone")]
+fn now() -> Instant {
+    Instant::now()
+}

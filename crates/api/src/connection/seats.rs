@@ -1,0 +1,222 @@
+//! How many connections there may be, and who goes when there is no room.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use domain::ClientNetwork;
+use futures_util::task::AtomicWaker;
+use ipnet::IpNet;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::now;
+
+/// Of a full house, and of a network's full share, one part in so many goes at once, because it costs a look at all of
+/// them to find the one that goes first.
+const AT_ONCE: usize = 32;
+
+/// How often it is said that there is no room.
+const TELL_EVERY: Duration = Duration::from_mins(1);
+
+/// How many connections there may be.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// In all.
+    pub connections: usize,
+    /// Of one client network.
+    pub per_network: usize,
+    /// Proxies, whose connections are those of many clients and count only in all.
+    pub proxies: Vec<IpNet>,
+}
+
+/// The connections there are.
+pub(super) struct Seats {
+    limits: Limits,
+    opened: Instant,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    seats: HashMap<u64, Entry>,
+    networks: HashMap<ClientNetwork, usize>,
+    told: Option<Instant>,
+}
+
+struct Entry {
+    network: Option<ClientNetwork>,
+    standing: Arc<Standing>,
+}
+
+/// One of them, until it is dropped.
+pub(super) struct Seat {
+    id: u64,
+    seats: Arc<Seats>,
+    standing: Arc<Standing>,
+}
+
+/// In which order connections go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// Nothing ever came: first, and of them the oldest.
+    Silent,
+    /// Kept for a next request.
+    Idle,
+    /// In the midst of a request that the client has not sent to its end.
+    Slow,
+    /// Something is being done, which is let finish.
+    Busy,
+}
+
+/// What others on other threads may see of a connection, and do to it.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// Its rank, and within it since when, so that the smallest goes first.
+    order: AtomicU64,
+    opened: Option<Instant>,
+    is_to_go: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Seats {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, opened: now(), taken: Mutex::default() })
+    }
+
+    /// A seat for whoever connects from there. Where there is none, others go who are only waiting; where nobody
+    /// is, there is none.
+    pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
+        let peer = peer.to_canonical();
+        let is_proxy = self.limits.proxies.iter().any(|network| network.contains(&peer));
+        let network = (!is_proxy).then(|| ClientNetwork::of(peer));
+
+        let mut taken = self.taken();
+        let share = self.limits.per_network;
+        let mut gone = Vec::new();
+        let mut has_room = true;
+        if network.is_some_and(|network| taken.of(network) >= share) {
+            gone = taken.make_room(share.div_ceil(AT_ONCE), |entry| entry.network == network);
+            has_room = !gone.is_empty();
+        }
+        if has_room && taken.seats.len() >= self.limits.connections {
+            let more = taken.make_room(self.limits.connections.div_ceil(AT_ONCE), |_| true);
+            has_room = !more.is_empty();
+            gone.extend(more);
+            taken.tell_of_full_house(self.limits.connections);
+        }
+        let seat = has_room.then(|| {
+            let standing = Arc::new(Standing { opened: Some(self.opened), ..Standing::default() });
+            let id = taken.add(Entry { network, standing: standing.clone() });
+            Seat { id, seats: self.clone(), standing }
+        });
+        drop(taken);
+        gone.into_iter().for_each(Waker::wake);
+        seat
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let taken = self.taken();
+        taken.seats.is_empty() && taken.networks.is_empty()
+    }
+
+    /// What is counted stays right whoever panics: each change of it is one.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn of(&self, network: ClientNetwork) -> usize {
+        self.networks.get(&network).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, entry: Entry) -> u64 {
+        if let Some(network) = entry.network {
+            *self.networks.entry(network).or_default() += 1;
+        }
+        let id = self.next;
+        self.next += 1;
+        self.seats.insert(id, entry);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Arc<Standing>> {
+        let entry = self.seats.remove(&id)?;
+        if let Some(network) = entry.network
+            && let Some(count) = self.networks.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.networks.remove(&network);
+            }
+        }
+        Some(entry.standing)
+    }
+
+    /// Has up to `count` of those go who are waiting, and returns what wakes them.
+    fn make_room(&mut self, count: usize, is_meant: impl Fn(&Entry) -> bool) -> Vec<Waker> {
+        let meant = self.seats.iter().filter(|(_, entry)| is_meant(entry));
+        let mut waiting: Vec<(u64, u64)> = meant
+            .map(|(id, entry)| (entry.standing.order.load(Ordering::Relaxed), *id))
+            .filter(|(order, _)| *order < order_of(Rank::Busy, 0))
+            .collect();
+        if waiting.len() > count {
+            waiting.select_nth_unstable(count);
+            waiting.truncate(count);
+        }
+        let going = waiting.into_iter().filter_map(|(_, id)| self.remove(id));
+        going.map(|standing| standing.send_away()).collect()
+    }
+
+    fn tell_of_full_house(&mut self, connections: usize) {
+        let now = now();
+        if self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY) {
+            self.told = Some(now);
+            warn!(
+                connections,
+                "there are as many connections as there may be, so those that wait are closed"
+            );
+        }
+    }
+}
+
+impl Seat {
+    pub(super) fn standing(&self) -> Arc<Standing> {
+        self.standing.clone()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.taken().remove(self.id);
+    }
+}
+
+impl Standing {
+    pub(super) fn set(&self, rank: Rank, now: Instant) {
+        let age = self.opened.map_or(Duration::ZERO, |opened| now.duration_since(opened));
+        self.order
+            .store(order_of(rank, u64::try_from(age.as_micros()).unwrap_or(u64::MAX)), Ordering::Relaxed);
+    }
+
+    /// Whether it is to go as soon as it is only waiting. If not, this task is woken when that changes.
+    pub(super) fn is_to_go(&self, task: &Waker) -> bool {
+        self.waker.register(task);
+        self.is_to_go.load(Ordering::Acquire)
+    }
+
+    fn send_away(&self) -> Waker {
+        self.is_to_go.store(true, Ordering::Release);
+        self.waker.take().unwrap_or_else(|| Waker::noop().clone())
+    }
+}
+
+fn order_of(rank: Rank, microseconds: u64) -> u64 {
+    (rank as u64) << 62 | microseconds.min((1 << 62) - 1)
+}

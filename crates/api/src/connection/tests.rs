@@ -1,0 +1,332 @@
+//! Deadlines, with time that passes when nothing else is to be done.
+
+use std::future::Future;
+use std::task::Waker;
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
+use actix_web::dev::AppConfig;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpResponse, web};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const GET: &[u8] = b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n";
+
+fn nobody_else() -> Limits {
+    Limits { connections: 8, per_network: 8, proxies: Vec::new() }
+}
+
+fn seat() -> Seat {
+    Seats::new(nobody_else()).take("192.0.2.1".parse().unwrap()).unwrap()
+}
+
+async fn echo(body: web::Bytes) -> HttpResponse {
+    HttpResponse::Ok().body(body)
+}
+
+async fn slow() -> &'static str {
+    tokio::time::sleep(SECOND * 60).await;
+    "at last"
+}
+
+/// Says which deadline passed, as the edge does that tells clients more of it.
+async fn edge(
+    request: actix_web::dev::ServiceRequest,
+    next: actix_web::middleware::Next<BoxBody>,
+) -> Result<actix_web::dev::ServiceResponse<AnswerBody>, actix_web::Error> {
+    let exchange = Exchange::of(&request);
+    let in_flight = exchange.begin(&request);
+    match exchange.bounded(next.call(request)).await {
+        Ok(served) => Ok(served?.map_body(|_, body| AnswerBody::new(body, in_flight))),
+        Err(Overdue::Body) => Err(actix_web::error::ErrorRequestTimeout("")),
+        Err(Overdue::Handler) => Err(actix_web::error::ErrorServiceUnavailable("")),
+    }
+}
+
+/// The other end of a connection that is served.
+fn connect_by(seat: Seat, room: usize) -> (DuplexStream, JoinHandle<()>) {
+    let (client, ours) = duplex(room);
+    let connection = Connection::new(ours, seat, Deadlines::IN_FORCE);
+    let app = App::new()
+        .wrap(from_fn(edge))
+        .route("/quick", web::get().to(|| async { "quick" }))
+        .route("/slow", web::get().to(slow))
+        .route("/large", web::get().to(|| async { "x".repeat(1 << 20) }))
+        .route("/echo", web::post().to(echo))
+        .into_factory();
+    let app = actix_service::ServiceFactoryExt::map_err(app, |error| error.error_response());
+    let http = HttpService::build()
+        .keep_alive(KeepAlive::Os)
+        .client_request_timeout(Duration::ZERO)
+        .client_disconnect_timeout(SECOND)
+        .h1_allow_half_closed(false)
+        .on_connect_ext(|connection: &Connection<DuplexStream>, data| _ = data.insert(connection.exchange()))
+        .h1(map_config(app, |()| AppConfig::default()));
+    let served = spawn_local(async move {
+        let http = http.new_service(()).await.unwrap();
+        _ = http.call((connection, None)).await;
+    });
+    (client, served)
+}
+
+fn connect() -> (DuplexStream, JoinHandle<()>) {
+    connect_by(seat(), 64 * 1024)
+}
+
+/// Sends a byte every five seconds for as long as anybody takes them.
+async fn drip(client: &mut DuplexStream, bytes: &[u8]) {
+    for byte in bytes {
+        if client.write_all(&[*byte]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(SECOND * 5).await;
+    }
+}
+
+async fn answer(client: &mut DuplexStream) -> String {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"quick") {
+        assert_ne!(client.read_buf(&mut bytes).await.unwrap(), 0, "{}", String::from_utf8_lossy(&bytes));
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+async fn rest(client: &mut DuplexStream) -> String {
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).await.unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// How many whole seconds it took.
+async fn seconds<T>(work: impl Future<Output = T>) -> (u64, T) {
+    let begun = now();
+    let done = work.await;
+    (begun.elapsed().as_secs(), done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_is_cut_after_ten_seconds() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+
+            assert_eq!(seconds(rest(&mut client)).await, (10, String::new()));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_comes_byte_by_byte_is_cut_after_ten_seconds_on_every_request() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, served) = connect();
+            for _ in 0..3 {
+                client.write_all(GET).await.unwrap();
+                assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+                tokio::time::sleep(SECOND * 60).await;
+            }
+
+            let (took, ()) = seconds(async {
+                tokio::select! { () = drip(&mut client, GET) => panic!(), _ = served => {} }
+            })
+            .await;
+
+            assert_eq!(took, 10);
+            assert!(rest(&mut client).await.starts_with("HTTP/1.1 408 "));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_head_behind_a_whole_one_is_cut_after_ten_seconds() {
+    let post = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nquick".as_slice();
+    let chunked =
+        b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nquick\r\n0\r\n\r\n"
+            .as_slice();
+    for first in [GET, post, chunked] {
+        LocalSet::new()
+            .run_until(async {
+                let (mut client, _served) = connect();
+                client.write_all(&[first, b"GET /q"].concat()).await.unwrap();
+                assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+
+                let (took, rest) = seconds(rest(&mut client)).await;
+
+                assert_eq!(took, 10);
+                assert!(rest.starts_with("HTTP/1.1 408 "), "{rest}");
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_kept_is_closed_after_75_seconds() {
+    let post = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nquick".as_slice();
+    let chunked =
+        b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nquick\r\n0\r\n\r\n"
+            .as_slice();
+    for first in [GET, post, chunked] {
+        LocalSet::new()
+            .run_until(async {
+                let (mut client, _served) = connect();
+                client.write_all(first).await.unwrap();
+                answer(&mut client).await;
+
+                assert_eq!(seconds(rest(&mut client)).await, (75, String::new()));
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_byte_by_byte_is_answered_after_fifteen_seconds() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+            let head = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n";
+            client.write_all(head).await.unwrap();
+
+            let (took, rest) = seconds(async {
+                drip(&mut client, b"abc").await;
+                rest(&mut client).await
+            })
+            .await;
+
+            assert!(rest.starts_with("HTTP/1.1 408 "), "{rest}");
+            // And a second for what the client may still be sending.
+            assert_eq!(took, 16);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_too_long_is_answered_for_after_ten_seconds() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+            client.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+
+            let mut status = [0; 12];
+            let (took, _) = seconds(client.read_exact(&mut status)).await;
+
+            assert_eq!((took, &status), (10, b"HTTP/1.1 503"));
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_take_its_answer_is_cut() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, served) = connect_by(seat(), 1024);
+            client.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+
+            let (took, ()) = seconds(async {
+                let mut bytes = [0; 32];
+                let sip = async {
+                    loop {
+                        client.read_exact(&mut bytes).await.unwrap();
+                        tokio::time::sleep(SECOND).await;
+                    }
+                };
+                tokio::select! { () = sip => {}, _ = served => {} }
+            })
+            .await;
+
+            assert_eq!(took, 30);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect_by(seat(), 64 * 1024);
+            client.write_all(b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+
+            let mut piece = vec![0; 32 * 1024];
+            let (took, length) = seconds(async {
+                let mut length = 0;
+                loop {
+                    match client.read(&mut piece).await.unwrap() {
+                        0 => break length,
+                        read => length += read,
+                    }
+                    tokio::time::sleep(SECOND * 10).await;
+                }
+            })
+            .await;
+
+            assert!(took > 60 && length > 1 << 20, "{took} {length}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_makes_room_and_who_is_served_does_not() {
+    LocalSet::new()
+        .run_until(async {
+            let seats = Seats::new(Limits { connections: 3, per_network: 3, proxies: Vec::new() });
+            let take = |n: u8| seats.take([192, 0, 2, n].into());
+            let (mut silent, silent_served) = connect_by(take(1).unwrap(), 4096);
+            let (mut idle, idle_served) = connect_by(take(2).unwrap(), 4096);
+            let (mut busy, busy_served) = connect_by(take(3).unwrap(), 4096);
+            idle.write_all(GET).await.unwrap();
+            answer(&mut idle).await;
+            busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            tokio::time::sleep(SECOND).await;
+
+            let _fourth = connect_by(take(4).unwrap(), 4096);
+            silent_served.await.unwrap();
+            assert_eq!(rest(&mut silent).await, "");
+            assert!(!idle_served.is_finished());
+
+            // The fourth has said nothing yet, and so it goes before the one that was served.
+            let mut fifth = connect_by(take(5).unwrap(), 4096).0;
+            fifth.write_all(GET).await.unwrap();
+            answer(&mut fifth).await;
+            let mut sixth = connect_by(take(6).unwrap(), 4096).0;
+            idle_served.await.unwrap();
+            assert_eq!(rest(&mut idle).await, "");
+
+            assert!(!busy_served.is_finished());
+            sixth.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            fifth.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            tokio::time::sleep(SECOND).await;
+            assert!(take(7).is_none());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
+    let proxies = vec!["198.51.100.0/24".parse().unwrap()];
+    let seats = Seats::new(Limits { connections: 8, per_network: 2, proxies });
+    let take = |address: &str| seats.take(address.parse().unwrap()).unwrap();
+    let waker = Waker::noop();
+
+    let (first, second) = (take("2001:db8::1"), take("2001:db8::2"));
+    let other = take("192.0.2.1");
+    let third = take("2001:db8::3");
+
+    let is_to_go = |seat: &Seat| seat.standing().is_to_go(waker);
+    assert!(is_to_go(&first) != is_to_go(&second) && !is_to_go(&third) && !is_to_go(&other));
+    let by_proxy: Vec<Seat> = (0..5).map(|_| take("::ffff:198.51.100.7")).collect();
+    assert!(by_proxy.iter().all(|seat| !is_to_go(seat)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn seats_that_are_given_up_are_free() {
+    let seats = Seats::new(Limits { connections: 2, per_network: 1, proxies: Vec::new() });
+    for _ in 0..1000 {
+        let seat = seats.take("192.0.2.1".parse().unwrap()).unwrap();
+        assert!(!seat.standing().is_to_go(Waker::noop()));
+    }
+    assert!(seats.is_empty());
+}
