@@ -99,6 +99,8 @@ pub struct Settings {
     pub docs: bool,
     /// Whether there are backends that may ask about tokens, so that others are told where.
     pub clients: bool,
+    /// Whether TLS is ours, so that browsers are told to ask for nothing else.
+    pub tls: bool,
 }
 
 /// How the HTTP surface is served.

@@ -22,6 +22,7 @@ pub mod secrets;
 mod sight;
 mod signing_keys;
 mod system;
+mod tls;
 mod traces;
 mod wiring;
 

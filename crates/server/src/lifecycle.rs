@@ -12,6 +12,8 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::rt::System;
 use api::{Observer, Traffic};
+use domain::ports::Clock;
+use rustls::ServerConfig;
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +23,8 @@ use tracing::{error, info};
 use crate::config::{Config, Loaded};
 use crate::descriptors;
 use crate::reload::Reload;
+use crate::system::SystemClock;
+use crate::tls::{InForce, TlsError};
 use crate::traces::{Emitter, Traces};
 use crate::wiring::{Application, Purpose, StartError, Unfinished};
 use crate::{error_reports, sight, signing_keys};
@@ -45,17 +49,31 @@ pub(crate) enum ServeError {
     #[error("the server failed")]
     Serve(#[source] io::Error),
     #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
     Stop(#[from] Unfinished),
+}
+
+/// Where people come in.
+struct Doors {
+    public: TcpListener,
+    /// What the public one speaks TLS with, if it does.
+    tls: Option<Arc<ServerConfig>>,
+    operators: Option<TcpListener>,
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what was begun.
 pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeError> {
     let config = &loaded.config.clone();
+    let tls = config.http.tls.as_ref().map(|tls| InForce::read(tls, SystemClock::new().now())).transpose()?;
     let application = Application::start(config, Purpose::Serve)?;
     let live = api::Live::new(config.live(), application.clock.clone());
     let asked_to_stop = watch_signals(&application).map_err(ServeError::Signals)?;
     follow_keys(config, &application).map_err(ServeError::Signals)?;
     follow_settings(loaded, file, live.clone(), &application).map_err(ServeError::Signals)?;
+    if let Some(tls) = &tls {
+        follow_certificate(tls, &application).map_err(ServeError::Signals)?;
+    }
     let address = config.http.address;
     let fail = |source| ServeError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(fail)?;
@@ -64,8 +82,10 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     let ops_listener = config.ops.address.map(bind_for_operators).transpose()?;
 
     let traces = tell_others(config, &application).map_err(ServeError::Serve)?;
+    let tls = tls.map(|tls| tls.server_config()).transpose()?;
 
-    let run = run(config, &application, live, traces.clone(), listener, ops_listener, asked_to_stop);
+    let doors = Doors { public: listener, tls, operators: ops_listener };
+    let run = run(config, &application, live, traces.clone(), doors, asked_to_stop);
     let served = System::new().block_on(run);
     let stopping_since = served.map_err(ServeError::Serve)?;
 
@@ -95,8 +115,7 @@ async fn run(
     application: &Application,
     live: api::Live,
     traces: Option<Arc<Traces>>,
-    listener: TcpListener,
-    ops_listener: Option<TcpListener>,
+    Doors { public: listener, tls, operators: ops_listener }: Doors,
     asked_to_stop: oneshot::Receiver<()>,
 ) -> io::Result<Duration> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -111,6 +130,7 @@ async fn run(
             issuer: config.token.issuer.clone(),
             docs: config.docs,
             clients: !config.clients.is_empty(),
+            tls: tls.is_some(),
         },
         live,
     };
@@ -118,7 +138,6 @@ async fn run(
         (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
     let (grace, limits) = (config.http.grace, descriptors::limits());
     info!(limits.connections, limits.per_network, "that many connections there may be");
-    let server = api::listen(api, listener, api::Serving { workers: cores, grace, limits, tls: None })?;
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
         let sight = Arc::new(sight(application, traffic));
@@ -128,9 +147,12 @@ async fn run(
     let ops_server = ops_server.transpose()?;
     let ops_handle = ops_server.as_ref().map(Server::handle);
     let ops = ops_server.map(actix_web::rt::spawn);
-    let docs = config.docs.then(|| format!("http://{address}/docs"));
+    let address =
+        if config.http.tls.is_some() { format!("https://{address}") } else { format!("http://{address}") };
+    let server = api::listen(api, listener, api::Serving { workers: cores, grace, limits, tls })?;
+    let docs = config.docs.then(|| format!("{address}/docs"));
     let ops_address = ops_address.map(|address| format!("http://{address}"));
-    info!(address = format!("http://{address}"), docs, ops = ops_address, "listening");
+    info!(address, docs, ops = ops_address, "listening");
 
     let handle = server.handle();
     let clock = application.clock.clone();
@@ -224,6 +246,14 @@ fn follow_settings(
     let (tokens, level) = (application.tokens.clone(), loaded.config.log.level);
     let reload = Reload { file, loaded, live, tokens, level };
     application.runtime.spawn(reload.follow(hang_up));
+    Ok(())
+}
+
+/// Has TLS follow what is in the files, from now on.
+fn follow_certificate(tls: &Arc<InForce>, application: &Application) -> io::Result<()> {
+    let _inside = application.runtime.enter();
+    let hang_up = signal(SignalKind::hangup())?;
+    application.runtime.spawn(tls.clone().follow(application.clock.clone(), hang_up));
     Ok(())
 }
 

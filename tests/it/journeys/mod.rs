@@ -7,6 +7,7 @@ mod accounts;
 mod audit;
 mod backends;
 mod command_line;
+mod connections;
 mod dashboards;
 mod example_page;
 mod given_keys;
@@ -27,6 +28,7 @@ mod sessions;
 mod settings_that_change;
 mod start_and_stop;
 mod telling_others;
+mod tls;
 mod users;
 
 /// An empty folder, and in it a database on SQLite.

@@ -121,7 +121,8 @@ fn a_stop_finishes_the_request_in_flight_and_ends_well() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.to_lowercase().contains("\r\nconnection: close"), "{head}");
     assert_eq!(serde_json::from_str::<Value>(body).unwrap()["username"], "ann");
     assert_eq!(server.wait().code(), Some(0));
     assert_eq!(server.deployment().run(&["users", "show", "ann", "--json"]).json()["username"], "ann");

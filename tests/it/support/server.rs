@@ -220,7 +220,7 @@ impl Server {
         Deployment::new().serve()
     }
 
-    /// `http://127.0.0.1:` and its port.
+    /// `http://127.0.0.1:` and its port, or `https://` where it speaks TLS.
     pub(crate) fn base_url(&self) -> &str {
         &self.base_url
     }
@@ -237,7 +237,7 @@ impl Server {
 
     /// `127.0.0.1:` and its port, for those who speak to it without a client.
     pub(crate) fn address(&self) -> &str {
-        self.base_url.strip_prefix("http://").unwrap()
+        self.base_url.split_once("://").unwrap().1
     }
 
     /// What it runs in and with.

@@ -34,7 +34,7 @@ impl Deadlines {
     /// Those in force. They are no settings: nobody who waits that long is well served by waiting longer.
     ///
     /// An answer has no bound of its own, because the largest, ReDoc's bundle, takes a telephone a while. That a
-    /// client takes a kilobyte a second is bounded, and whoever does not is cut.
+    /// client takes a kilobyte a second is asked for, and whoever does not is cut.
     pub(crate) const IN_FORCE: Self = Self {
         head: Duration::from_secs(10),
         body: Duration::from_secs(15),

@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use clap::Subcommand;
+use domain::ports::Clock;
 use serde_json::json;
 
 use super::{Failure, output};
 use crate::config::keys::{DefaultValue, KEYS};
 use crate::config::{Effective, Loaded};
-use crate::{secrets, signing_keys};
+use crate::system::SystemClock;
+use crate::{secrets, signing_keys, tls};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -33,6 +35,9 @@ impl Command {
                     output::line(format_args!("{}={}", effective.key.name, shown(effective)))?;
                 }
                 secrets::check(&loaded.config)?;
+                if let Some(tls) = &loaded.config.http.tls {
+                    tls::check(tls, SystemClock::new().now())?;
+                }
                 Ok(signing_keys::check(&loaded.config)?)
             }
             Self::Show { json: true } => {

@@ -4,32 +4,119 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+
 use super::{Exit, Failure, output};
+use crate::config::{Http, Tls};
+use crate::tls;
 
 /// Longer than a server that works takes, shorter than containers usually wait for a check.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks whoever listens at `address` whether they are ready.
-pub(super) fn run(address: SocketAddr) -> Result<(), Failure> {
-    let address = reachable(address);
-    match ask(address) {
+pub(super) fn run(http: &Http) -> Result<(), Failure> {
+    let address = reachable(http.address);
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    let asked = match &http.tls {
+        None => connect(address).and_then(|mut stream| ask(&mut stream, address)),
+        Some(tls) => connect(address).and_then(|stream| ask(&mut encrypt(stream, address, tls)?, address)),
+    };
+    match asked {
         Ok(200) => output::line("ready"),
         Ok(status) => Err(Failure::new(
             Exit::Failed,
-            format_args!("http://{address} is not ready: it answers {status}"),
+            format_args!("{scheme}://{address} is not ready: it answers {status}"),
         )),
         Err(error) => {
-            Err(Failure::new(Exit::Failed, format_args!("http://{address} does not answer: {error}")))
+            Err(Failure::new(Exit::Failed, format_args!("{scheme}://{address} does not answer: {error}")))
         }
     }
 }
 
-fn ask(address: SocketAddr) -> io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// The certificate is of the name that clients know, and not of this address. So it is no authority that says who is
+/// there, but the file that the server has its certificate from.
+fn encrypt(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: &Tls,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let chain = tls::certificates(&tls.cert_path).map_err(io::Error::other)?;
+    let expected = chain.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+    let provider = tls::provider();
+    let only = Arc::new(OnlyThis { expected, provider: provider.clone() });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(only)
+        .with_no_client_auth();
+    let name = ServerName::IpAddress(address.ip().into());
+    let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// Takes one certificate for what it is, from whoever has its key, and no other.
+#[derive(Debug)]
+struct OnlyThis {
+    expected: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for OnlyThis {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.expected {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General(
+                "it has another certificate than AUTH_TLS__CERT_PATH names".to_owned(),
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn ask(stream: &mut (impl Read + Write), address: SocketAddr) -> io::Result<u16> {
     write!(stream, "GET /health/ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     // The status stands in the first twelve bytes (RFC 9112, section 4).
     let mut start = [0; 12];
@@ -69,7 +156,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).unwrap();
             request
         });
-        let status = ask(address);
+        let status = ask(&mut connect(address).unwrap(), address);
         assert_eq!(server.join().unwrap()[0], "GET /health/ready HTTP/1.1");
         status
     }

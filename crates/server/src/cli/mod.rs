@@ -26,6 +26,7 @@ use crate::lifecycle::{self, ServeError};
 use crate::logging::{self, Audience};
 use crate::secrets::SecretError;
 use crate::signing_keys::KeysError;
+use crate::tls::TlsError;
 use crate::wiring::StartError;
 
 const EXIT_CODES: &str = "\
@@ -139,7 +140,7 @@ impl Command {
                 let issuer = load(file, Audience::Caller)?.config.token.issuer;
                 output::line(api::openapi_json(&issuer)?)
             }
-            Self::Healthcheck => healthcheck::run(load(file, Audience::Caller)?.config.http.address),
+            Self::Healthcheck => healthcheck::run(&load(file, Audience::Caller)?.config.http),
         }
     }
 }
@@ -194,6 +195,12 @@ impl From<KeysError> for Failure {
     }
 }
 
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        Self::from_error(Exit::Usage, &error)
+    }
+}
+
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
@@ -208,6 +215,7 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match error {
             ServeError::Start(error) => error.into(),
+            ServeError::Tls(error) => error.into(),
             error => Self::from_error(Exit::Failed, &error),
         }
     }

@@ -99,7 +99,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 55] = [
+pub static KEYS: [&Key; 57] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -114,6 +114,8 @@ pub static KEYS: [&Key; 55] = [
     &LIMITS_ANONYMOUS.key,
     &LIMITS_SESSION.key,
     &LIMITS_IPV6_PREFIX.key,
+    &TLS_CERT_PATH.key,
+    &TLS_KEY_PATH.key,
     &DATABASE_URL.key,
     &DATABASE_URL_FILE,
     &DATABASE_MIGRATE_ON_START.key,
@@ -278,6 +280,24 @@ pub(super) static LIMITS_IPV6_PREFIX: Setting<u8> = Setting {
     )
     .live(),
     read: readers::ipv6_prefix,
+};
+
+pub(super) static TLS_CERT_PATH: Setting<PathBuf> = Setting {
+    key: Key::text(
+        "AUTH_TLS__CERT_PATH",
+        DefaultValue::Unset,
+        "a file with the certificate to speak TLS with and its chain, in PEM",
+    ),
+    read: readers::file,
+};
+
+pub(super) static TLS_KEY_PATH: Setting<PathBuf> = Setting {
+    key: Key::text(
+        "AUTH_TLS__KEY_PATH",
+        DefaultValue::Unset,
+        "a file with the private key of that certificate, in PEM",
+    ),
+    read: readers::file,
 };
 
 pub(super) static DATABASE_URL: Setting<Location> = Setting {

@@ -86,6 +86,8 @@ pub struct Http {
     pub grace: Duration,
     /// Who is believed about for whom they ask.
     pub trusted_proxies: api::TrustedProxies,
+    /// What it speaks TLS with, if it does.
+    pub tls: Option<Tls>,
 }
 
 /// How much somebody may send.
@@ -102,6 +104,15 @@ pub struct Limits {
 pub struct Signup {
     /// Whether anybody may; otherwise only operators.
     pub enabled: bool,
+}
+
+/// What TLS is spoken with.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The file with the certificate and its chain.
+    pub cert_path: PathBuf,
+    /// The file with its private key.
+    pub key_path: PathBuf,
 }
 
 /// Where users are kept.
@@ -426,15 +437,17 @@ impl Reading {
                 keys::HTTP_TRUSTED_PROXIES.key.name
             )));
         }
+        let tls = self.tls();
         let address = address?;
-        if !address.ip().to_canonical().is_loopback() && !behind_tls_proxy? {
+        if !address.ip().to_canonical().is_loopback() && tls.is_none() && !behind_tls_proxy? {
             self.refuse(
                 &keys::HTTP_ADDR.key,
-                "is not a loopback address, and passwords would cross the network in clear; put a proxy that \
-                 speaks TLS before it and set AUTH_HTTP__BEHIND_TLS_PROXY=true, or listen on 127.0.0.1",
+                "is not a loopback address, and passwords would cross the network in clear; set AUTH_TLS__CERT_PATH \
+                 and AUTH_TLS__KEY_PATH, or put a proxy that speaks TLS before it and set \
+                 AUTH_HTTP__BEHIND_TLS_PROXY=true, or listen on 127.0.0.1",
             );
         }
-        Some(Http { address, grace: grace?, trusted_proxies: trusted_proxies? })
+        Some(Http { address, grace: grace?, trusted_proxies: trusted_proxies?, tls })
     }
 
     fn limits(&mut self, environment: Option<Environment>) -> Option<Limits> {
@@ -462,6 +475,17 @@ impl Reading {
             ipv6_prefix: ipv6_prefix?,
         };
         Some(Limits { enabled, quotas })
+    }
+
+    fn tls(&mut self) -> Option<Tls> {
+        let (cert_path, key_path) = (self.read(&keys::TLS_CERT_PATH), self.read(&keys::TLS_KEY_PATH));
+        if cert_path.is_some() && !self.is_set(&keys::TLS_KEY_PATH.key) {
+            self.refuse(&keys::TLS_KEY_PATH.key, "is not set, and AUTH_TLS__CERT_PATH is; TLS needs both");
+        }
+        if key_path.is_some() && !self.is_set(&keys::TLS_CERT_PATH.key) {
+            self.refuse(&keys::TLS_CERT_PATH.key, "is not set, and AUTH_TLS__KEY_PATH is; TLS needs both");
+        }
+        Some(Tls { cert_path: cert_path?, key_path: key_path? })
     }
 
     fn database(&mut self) -> Option<Database> {
@@ -598,6 +622,10 @@ impl Reading {
         debug_assert!(Key::named(setting.key.name).is_some(), "a setting that is not in the table");
         let (text, _) = self.sources.texts.get(setting.key.name)?;
         (setting.read)(text).map_err(|wrong| self.refuse(&setting.key, &wrong)).ok()
+    }
+
+    fn is_set(&self, key: &'static Key) -> bool {
+        self.sources.texts.contains_key(key.name)
     }
 
     fn refuse(&mut self, key: &'static Key, what: &str) {

@@ -194,6 +194,13 @@ pub(super) fn folder(text: &str) -> Result<PathBuf, Wrong> {
     Ok(PathBuf::from(text))
 }
 
+pub(super) fn file(text: &str) -> Result<PathBuf, Wrong> {
+    if text.is_empty() || text.contains(char::is_control) {
+        return wrong("must be the path of a file");
+    }
+    Ok(PathBuf::from(text))
+}
+
 /// Of whichever algorithm it is.
 pub(super) fn private_key(text: &str) -> Result<Arc<KeyPair>, Wrong> {
     KeyPair::from_text(text).map(Arc::new).map_err(|unusable| unusable.to_string())

@@ -1,0 +1,263 @@
+//! What TLS is spoken with: a certificate and its key, in files that are looked at while the server runs.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use domain::ports::Clock;
+use jiff::{SignedDuration, Timestamp};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{InconsistentKeys, ServerConfig};
+use thiserror::Error;
+use tokio::signal::unix::Signal;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+use x509_cert::der::{Decode, Reader, SliceReader};
+use zeroize::Zeroizing;
+
+use crate::config::{Tls, Warning};
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long before its end a certificate is warned of, and how often.
+const WARN_BEFORE: SignedDuration = SignedDuration::from_hours(14 * 24);
+const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
+/// No file that is meant is longer; a device that never ends is not read.
+const LONGEST: u64 = 1 << 20;
+
+/// Why there is nothing to speak TLS with. The key file is not quoted, and neither is an error that might.
+#[derive(Debug, Error)]
+pub(crate) enum TlsError {
+    #[error("cannot read {}, which {key} names", path.display())]
+    Unreadable { key: &'static str, path: PathBuf, source: io::Error },
+    #[error("{}, which AUTH_TLS__CERT_PATH names, has no certificate in PEM", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{}, which AUTH_TLS__KEY_PATH names, has no private key in PEM", .0.display())]
+    NoKey(PathBuf),
+    #[error("the private key that AUTH_TLS__KEY_PATH names cannot be used")]
+    UnusableKey,
+    #[error("the certificate that AUTH_TLS__CERT_PATH names cannot be used")]
+    UnusableCertificate,
+    #[error(
+        "the certificate that AUTH_TLS__CERT_PATH names is of another key than the one that AUTH_TLS__KEY_PATH names"
+    )]
+    Mismatch,
+    #[error("the certificate that AUTH_TLS__CERT_PATH names has expired, on {0}")]
+    Expired(Timestamp),
+    #[error("the certificate that AUTH_TLS__CERT_PATH names is not valid before {0}")]
+    NotYetValid(Timestamp),
+    #[error("TLS cannot be spoken")]
+    Protocol(#[from] rustls::Error),
+}
+
+/// A certificate with its key, and when it ends.
+struct Pair {
+    certified: Arc<CertifiedKey>,
+    ends: Timestamp,
+}
+
+/// The pair in force.
+pub(crate) struct InForce {
+    source: Tls,
+    pair: RwLock<Pair>,
+}
+
+impl std::fmt::Debug for InForce {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("InForce").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl InForce {
+    /// What the files have now.
+    pub(crate) fn read(source: &Tls, now: Timestamp) -> Result<Arc<Self>, TlsError> {
+        let pair = Pair::read(source, now)?;
+        if is_readable_by_others(&source.key_path) {
+            warn!("{}", Warning::readable_by_others("the file that AUTH_TLS__KEY_PATH names"));
+        }
+        info!(ends = %pair.ends, "read the certificate");
+        Ok(Arc::new(Self { source: source.clone(), pair: RwLock::new(pair) }))
+    }
+
+    /// How clients are spoken to: TLS 1.2 and 1.3 with the suites that the library offers, which all have forward
+    /// secrecy and authenticated encryption, and HTTP/1.1 inside. Sessions are resumed as the library does, by what
+    /// it keeps in memory, with no ticket key that would have to be changed.
+    pub(crate) fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13, &TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(self.clone());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// Keeps the pair that of the files, for ever: looks at them once a second, and reads them when they have changed
+    /// or `hang_up` asks for it. What cannot be used changes nothing and is logged once.
+    pub(crate) async fn follow(self: Arc<Self>, clock: Arc<dyn Clock>, mut hang_up: Signal) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = None;
+        let mut told = None;
+        let mut warned = None;
+        loop {
+            let is_asked = tokio::select! {
+                _ = ticks.tick() => false,
+                Some(()) = hang_up.recv() => true,
+            };
+            let now = clock.now();
+            let (this, before) = (self.clone(), seen);
+            let looked = tokio::task::spawn_blocking(move || {
+                // Before the reading, so that what changes meanwhile shows at the next look.
+                let glance = glance(&this.source);
+                let is_changed = is_asked || before != Some(glance);
+                (glance, is_changed.then(|| this.read_again(now)))
+            });
+            let Ok((glance, outcome)) = looked.await else { continue };
+            seen = Some(glance);
+            match outcome {
+                None => {}
+                Some(Ok(is_another)) => {
+                    told = None;
+                    if is_another || is_asked {
+                        info!(ends = %self.ends(), asked = is_asked, "read the certificate");
+                    }
+                }
+                Some(Err(failure)) => {
+                    let text = failure.to_string();
+                    if is_asked || told.as_ref() != Some(&text) {
+                        let cause = failure.source().map(ToString::to_string);
+                        error!(error = text, cause, "the certificate stays as it was");
+                        told = Some(text);
+                    }
+                }
+            }
+            self.warn_of_end(now, &mut warned);
+        }
+    }
+
+    /// Tells whether the pair is another one now.
+    fn read_again(&self, now: Timestamp) -> Result<bool, TlsError> {
+        let pair = Pair::read(&self.source, now)?;
+        let mut in_force = self.pair.write().unwrap_or_else(PoisonError::into_inner);
+        let is_another = in_force.certified.cert != pair.certified.cert;
+        *in_force = pair;
+        Ok(is_another)
+    }
+
+    fn ends(&self) -> Timestamp {
+        self.pair.read().unwrap_or_else(PoisonError::into_inner).ends
+    }
+
+    fn warn_of_end(&self, now: Timestamp, warned: &mut Option<Timestamp>) {
+        let ends = self.ends();
+        let is_near = ends.duration_since(now) < WARN_BEFORE;
+        if is_near && warned.is_none_or(|warned| now.duration_since(warned).abs() >= WARN_EVERY) {
+            warn!(%ends, "the certificate that AUTH_TLS__CERT_PATH names ends soon");
+            *warned = Some(now);
+        }
+        if !is_near {
+            *warned = None;
+        }
+    }
+}
+
+impl ResolvesServerCert for InForce {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.pair.read().unwrap_or_else(PoisonError::into_inner).certified.clone())
+    }
+}
+
+impl Pair {
+    fn read(source: &Tls, now: Timestamp) -> Result<Self, TlsError> {
+        let chain = certificates(&source.cert_path)?;
+        let key = contents("AUTH_TLS__KEY_PATH", &source.key_path)?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&key).map_err(|_| TlsError::NoKey(source.key_path.clone()))?;
+        let (begins, ends) = chain.first().and_then(validity).ok_or(TlsError::UnusableCertificate)?;
+        let key = provider().key_provider.load_private_key(key).map_err(|_| TlsError::UnusableKey)?;
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            Ok(()) => {}
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(TlsError::Mismatch);
+            }
+            Err(_) => return Err(TlsError::UnusableCertificate),
+        }
+        if now >= ends {
+            return Err(TlsError::Expired(ends));
+        }
+        if now < begins {
+            return Err(TlsError::NotYetValid(begins));
+        }
+        Ok(Self { certified: Arc::new(certified), ends })
+    }
+}
+
+/// Tells whether a start would find what it speaks TLS with.
+pub(crate) fn check(source: &Tls, now: Timestamp) -> Result<(), TlsError> {
+    Pair::read(source, now).map(drop)
+}
+
+/// The certificates of a file, the server's own first.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = contents("AUTH_TLS__CERT_PATH", path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    chain.ok_or_else(|| TlsError::NoCertificate(path.to_owned()))
+}
+
+/// The cryptography that signs tokens too.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn contents(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let read = || {
+        let metadata = fs::metadata(path)?;
+        if !metadata.is_file() || metadata.len() > LONGEST {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a file of a megabyte at the most",
+            ));
+        }
+        fs::read(path).map(Zeroizing::new)
+    };
+    read().map_err(|source| TlsError::Unreadable { key, path: path.to_owned(), source })
+}
+
+/// From when to when a certificate is valid.
+fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    let mut reader = SliceReader::new(certificate).ok()?;
+    let certificate = x509_cert::Certificate::decode(&mut reader).ok()?;
+    reader.finish(()).ok()?;
+    let validity = certificate.tbs_certificate.validity;
+    let instant = |time: x509_cert::time::Time| {
+        Timestamp::from_second(i64::try_from(time.to_unix_duration().as_secs()).ok()?).ok()
+    };
+    Some((instant(validity.not_before)?, instant(validity.not_after)?))
+}
+
+/// What shows that a file is another one: where it is, how long, and when it was written.
+type Glance = Option<(u64, u64, u64, i64, i64)>;
+
+fn glance(source: &Tls) -> [Glance; 2] {
+    [&source.cert_path, &source.key_path].map(|path| {
+        let seen = fs::metadata(path).ok()?;
+        Some((seen.dev(), seen.ino(), seen.len(), seen.mtime(), seen.mtime_nsec()))
+    })
+}
+
+fn is_readable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o066 != 0)
+}
