@@ -84,13 +84,9 @@ pub(crate) async fn edge(
         let response = line.finish(problem.render(line.context(&api)), Some(&problem));
         InternalError::from_response("answered at the edge", response).into()
     };
-    let served = match exchange.bounded(AssertUnwindSafe(next.call(request)).catch_unwind()).await {
-        Ok(Ok(Ok(served))) => served,
-        Ok(Ok(Err(error))) => {
-            return Err(unrouted(Problem::from_status(error.as_response_error().status_code())));
-        }
-        Ok(Err(_)) => return Err(unrouted(Problem::new(Code::Internal))),
-        Err(overdue) => return Err(unrouted(overdue.into())),
+    let served = match see_through(&exchange, next.call(request)).await {
+        Ok(served) => served,
+        Err(problem) => return Err(unrouted(problem)),
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
@@ -109,6 +105,19 @@ pub(crate) async fn edge(
         None => line.finish(response, None),
     };
     Ok(ServiceResponse::new(request, answer.map_body(|_, body| AnswerBody::new(body, in_flight))))
+}
+
+/// What comes of handling a request, whether it panics, takes too long or cannot be answered by a handler.
+pub(crate) async fn see_through<T>(
+    exchange: &connection::Exchange,
+    handling: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Problem> {
+    match exchange.bounded(AssertUnwindSafe(handling).catch_unwind()).await {
+        Ok(Ok(Ok(served))) => Ok(served),
+        Ok(Ok(Err(error))) => Err(Problem::from_status(error.as_response_error().status_code())),
+        Ok(Err(_)) => Err(Problem::new(Code::Internal)),
+        Err(overdue) => Err(overdue.into()),
+    }
 }
 
 pub(crate) fn check_head(request: &ServiceRequest) -> Result<(), Problem> {

@@ -137,7 +137,7 @@ async fn run(
     let (address, ops_address) =
         (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
     let (grace, limits) = (config.http.grace, descriptors::limits());
-    info!(limits.connections, limits.per_network, "that many connections there may be");
+    info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
         let sight = Arc::new(sight(application, traffic));

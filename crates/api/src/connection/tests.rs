@@ -1,18 +1,20 @@
 //! Deadlines, with time that passes when nothing else is to be done.
 
-use std::future::Future;
+use std::future::{Future, Ready};
 use std::task::Waker;
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
-use actix_web::dev::AppConfig;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpResponse, web};
+use actix_web::dev::{AppConfig, Payload, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, FromRequest, HttpRequest, HttpResponse, web};
+use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
+use crate::edge::see_through;
 
 const SECOND: Duration = Duration::from_secs(1);
 const GET: &[u8] = b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -34,18 +36,43 @@ async fn slow() -> &'static str {
     "at last"
 }
 
-/// Says which deadline passed, as the edge does that tells clients more of it.
+async fn panic() -> &'static str {
+    panic!("a handler panics, as it is meant to")
+}
+
+/// What cannot be taken from any request.
+struct Untakable;
+
+impl FromRequest for Untakable {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
+        panic!("an extractor panics, as it is meant to")
+    }
+}
+
+async fn untakable(_: Untakable) -> &'static str {
+    "never"
+}
+
+async fn half() -> HttpResponse {
+    let parts = stream::iter(0..2).map(|part| {
+        assert_eq!(part, 0, "a body panics, as it is meant to");
+        Ok::<_, actix_web::Error>(web::Bytes::from_static(b"half"))
+    });
+    HttpResponse::Ok().streaming(parts)
+}
+
+/// What the edge is to a connection, without the rest of it.
 async fn edge(
-    request: actix_web::dev::ServiceRequest,
-    next: actix_web::middleware::Next<BoxBody>,
-) -> Result<actix_web::dev::ServiceResponse<AnswerBody>, actix_web::Error> {
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<AnswerBody>, actix_web::Error> {
     let exchange = Exchange::of(&request);
     let in_flight = exchange.begin(&request);
-    match exchange.bounded(next.call(request)).await {
-        Ok(served) => Ok(served?.map_body(|_, body| AnswerBody::new(body, in_flight))),
-        Err(Overdue::Body) => Err(actix_web::error::ErrorRequestTimeout("")),
-        Err(Overdue::Handler) => Err(actix_web::error::ErrorServiceUnavailable("")),
-    }
+    let served = see_through(&exchange, next.call(request)).await?;
+    Ok(served.map_body(|_, body| AnswerBody::new(body, in_flight)))
 }
 
 /// The other end of a connection that is served.
@@ -57,6 +84,9 @@ fn connect_by(seat: Seat, room: usize) -> (DuplexStream, JoinHandle<()>) {
         .route("/quick", web::get().to(|| async { "quick" }))
         .route("/slow", web::get().to(slow))
         .route("/large", web::get().to(|| async { "x".repeat(1 << 20) }))
+        .route("/panic", web::get().to(panic))
+        .route("/untakable", web::get().to(untakable))
+        .route("/half", web::get().to(half))
         .route("/echo", web::post().to(echo))
         .into_factory();
     let app = actix_service::ServiceFactoryExt::map_err(app, |error| error.error_response());
@@ -329,4 +359,47 @@ async fn seats_that_are_given_up_are_free() {
         assert!(!seat.standing().is_to_go(Waker::noop()));
     }
     assert!(seats.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_or_an_extractor_that_panics_is_500_and_the_connection_goes_on() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+            for path in ["/panic", "/untakable"] {
+                client.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+                client.write_all(GET).await.unwrap();
+
+                let answers = answer(&mut client).await;
+
+                assert!(
+                    answers.starts_with("HTTP/1.1 500 ") && answers.contains("HTTP/1.1 200 "),
+                    "{answers}"
+                );
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_panics_ends_its_connection_and_no_other_and_leaves_its_seat() {
+    LocalSet::new()
+        .run_until(async {
+            let seats = Seats::new(nobody_else());
+            let take = || seats.take([192, 0, 2, 1].into()).unwrap();
+            let (mut other, other_served) = connect_by(take(), 4096);
+            let (mut client, served) = connect_by(take(), 4096);
+            client.write_all(b"GET /half HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+
+            assert!(served.await.unwrap_err().is_panic());
+            // Chunks that end without the last one, so nobody takes it for an answer that is whole.
+            assert!(!rest(&mut client).await.contains("\r\n0\r\n"));
+            other.write_all(GET).await.unwrap();
+            assert!(answer(&mut other).await.starts_with("HTTP/1.1 200 "));
+
+            drop(other);
+            other_served.await.unwrap();
+            assert!(seats.is_empty());
+        })
+        .await;
 }
