@@ -3,9 +3,12 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// What is open besides connections: the database and its log, twice over while it is busy, the runtimes' own, keys
-/// and certificates that are read again.
-const OTHERS: u64 = 40;
+/// What is open besides connections: the database and its log, the runtimes' own, keys and certificates that are read
+/// again.
+const OTHERS: u64 = 32;
+
+/// And for each thread that serves.
+const OF_A_WORKER: u64 = 4;
 
 /// Each connection has buffers of some 20 KiB, with TLS twice as much; what all of them need has to be there.
 const MOST: u64 = 8192;
@@ -17,7 +20,7 @@ const FEWEST: u64 = 8;
 const NETWORKS: usize = 4;
 
 /// Raises the limit as far as it goes, and says how many connections fit.
-pub(crate) fn limits() -> api::Limits {
+pub(crate) fn limits(workers: usize) -> api::Limits {
     let limit = getrlimit(Resource::Nofile);
     let mut descriptors = limit.current;
     if limit.current != limit.maximum {
@@ -30,16 +33,21 @@ pub(crate) fn limits() -> api::Limits {
             Err(error) => warn!(%error, limit = limit.current, "cannot raise the limit of open files"),
         }
     }
-    let connections = connections(descriptors);
+    let connections = connections(descriptors, workers);
     api::Limits { connections, per_network: connections.div_ceil(NETWORKS), proxies: Vec::new() }
 }
 
 /// How many connections there may be of so many descriptors, if they are bounded. An eighth more may be open for a
 /// moment.
-fn connections(descriptors: Option<u64>) -> usize {
-    let left = descriptors.map_or(u64::MAX, |descriptors| descriptors.saturating_sub(OTHERS));
+fn connections(descriptors: Option<u64>, workers: usize) -> usize {
+    let others = others(workers);
+    let left = descriptors.map_or(u64::MAX, |descriptors| descriptors.saturating_sub(others));
     let connections = (left / 9).saturating_mul(8).clamp(FEWEST, MOST);
     usize::try_from(connections).unwrap_or(usize::MAX)
+}
+
+fn others(workers: usize) -> u64 {
+    OTHERS + OF_A_WORKER * workers as u64
 }
 
 #[cfg(test)]
@@ -48,14 +56,14 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_the_database_and_are_bounded_where_descriptors_are_not() {
-        assert_eq!(connections(None), 8192);
-        assert_eq!(connections(Some(1_048_576)), 8192);
-        assert_eq!(connections(Some(1024)), 872);
-        assert_eq!(connections(Some(64)), 16);
-        assert_eq!(connections(Some(8)), 8);
-        for descriptors in 64..4096 {
-            let most = connections(Some(descriptors)) as u64;
-            assert!(most + most.div_ceil(8) + OTHERS <= descriptors, "{descriptors}");
+        assert_eq!(connections(None, 2), 8192);
+        assert_eq!(connections(Some(1_048_576), 2), 8192);
+        assert_eq!(connections(Some(1024), 2), 872);
+        assert_eq!(connections(Some(64), 2), 16);
+        assert_eq!(connections(Some(8), 2), 8);
+        for (descriptors, workers) in (64..4096).flat_map(|some| [(some, 2), (some + 256, 64)]) {
+            let most = connections(Some(descriptors), workers) as u64;
+            assert!(most + most.div_ceil(8) + others(workers) <= descriptors, "{descriptors} {workers}");
         }
     }
 }

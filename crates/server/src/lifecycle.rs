@@ -35,6 +35,11 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// How many clients may wait to be accepted; the system may allow fewer.
 const BACKLOG: i32 = 1024;
 
+/// How much of its answer the system takes over for a client that does not read it; it doubles this. By itself it would
+/// take several megabytes of each, and nobody would notice that the client takes nothing. Connections have it from the
+/// listener.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// Why a server did not start, or did not stop as it should.
 #[derive(Debug, Error)]
 pub(crate) enum ServeError {
@@ -79,6 +84,7 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     let listener = TcpListener::bind(address).map_err(fail)?;
     // The standard library lets 128 clients wait to be accepted; in a storm the next one would hang for a second.
     SockRef::from(&listener).listen(BACKLOG).map_err(fail)?;
+    SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER).map_err(fail)?;
     let ops_listener = config.ops.address.map(bind_for_operators).transpose()?;
 
     let traces = tell_others(config, &application).map_err(ServeError::Serve)?;
@@ -136,7 +142,7 @@ async fn run(
     };
     let (address, ops_address) =
         (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
-    let (grace, limits) = (config.http.grace, descriptors::limits());
+    let (grace, limits) = (config.http.grace, descriptors::limits(cores));
     info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();

@@ -205,12 +205,14 @@ impl Exchange {
         }
     }
 
-    /// Says that nothing is left to be sent of what was handed over.
-    pub(super) fn sent(&self) {
-        if self.stage.get() == Stage::Sending {
+    /// Says that nothing is left to be sent of what was handed over, and tells whether that ended an answer.
+    pub(super) fn sent(&self) -> bool {
+        let is_end = self.stage.get() == Stage::Sending;
+        if is_end {
             let input = self.input.get();
             self.enter(if input.has_more() { Stage::Head } else { Stage::Idle });
         }
+        is_end
     }
 
     pub(super) fn enter(&self, stage: Stage) {

@@ -11,6 +11,7 @@ mod tests;
 mod wire;
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -53,6 +54,8 @@ pub(crate) struct Connection<S> {
     /// Since when the client has not taken what we have for it, and how much it has since.
     stuck: Option<Instant>,
     taken: usize,
+    /// Whether bytes have come that actix has not looked at yet.
+    is_unparsed: bool,
     standing: Arc<Standing>,
     _seat: Seat,
 }
@@ -78,7 +81,7 @@ impl<S> Connection<S> {
         let standing = seat.standing();
         let exchange = Rc::new(Exchange::new(deadlines, standing.clone()));
         let timer = Box::pin(sleep(deadlines.shortest()));
-        Self { stream, exchange, timer, stuck: None, taken: 0, standing, _seat: seat }
+        Self { stream, exchange, timer, stuck: None, taken: 0, is_unparsed: false, standing, _seat: seat }
     }
 
     /// For the requests that come by it.
@@ -151,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) {
             if let Some(bytes) = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
                 this.exchange.received(bytes);
+                this.is_unparsed = true;
             }
             return Poll::Ready(read);
         }
@@ -160,7 +164,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
         if has_ended && this.stuck.is_some() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        let is_unparsed = mem::take(&mut this.is_unparsed);
         if is_sent_away || has_ended {
+            if is_unparsed {
+                // It may be all of a request, and then the edge says so before this is asked again.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             this.close(context);
             // Nothing read: for actix this is the end of what the client says.
             return Poll::Ready(Ok(()));
@@ -187,7 +197,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
             Poll::Pending => this.stick(context).map(Err),
             Poll::Ready(flushed) => {
                 this.come_loose();
-                this.exchange.sent();
+                if this.exchange.sent() && this.standing.is_to_go(context.waker()) {
+                    // It is not read from again before the client says something, or this.
+                    context.waker().wake_by_ref();
+                }
                 Poll::Ready(flushed)
             }
         }

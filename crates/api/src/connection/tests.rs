@@ -335,6 +335,26 @@ async fn who_waits_makes_room_and_who_is_served_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
+    LocalSet::new()
+        .run_until(async {
+            let seats = Seats::new(Limits { connections: 1, per_network: 1, proxies: Vec::new() });
+            let (mut client, _served) = connect_by(seats.take([192, 0, 2, 1].into()).unwrap(), 4096);
+            client.write_all(GET).await.unwrap();
+            answer(&mut client).await;
+
+            // The connection has not seen this yet when another one takes its seat.
+            client.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            let _other = seats.take([192, 0, 2, 2].into()).unwrap();
+
+            let (took, rest) = seconds(rest(&mut client)).await;
+            assert!(rest.starts_with("HTTP/1.1 503 "), "{rest}");
+            assert_eq!(took, 10);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
     let proxies = vec!["198.51.100.0/24".parse().unwrap()];
     let seats = Seats::new(Limits { connections: 8, per_network: 2, proxies });
