@@ -166,13 +166,11 @@ impl RequestLine {
         let headers = request.headers();
         let (given_id, given_trace) = (request_id(headers), Trace::of(headers));
         // A trace may have many requests. One that begins here has this one, and both can be known by one name.
-        let of_trace = |trace: &Trace| trace.id.to_string();
-        let (trace, own_id) = match given_trace {
-            Some(trace) => (trace, None),
-            None => {
-                let trace = Trace::new(api.entropy.draw());
-                (trace, given_id.is_none().then(|| of_trace(&trace)))
-            }
+        let (trace, own_id) = if let Some(trace) = given_trace {
+            (trace, None)
+        } else {
+            let trace = Trace::new(api.entropy.draw());
+            (trace, given_id.is_none().then(|| trace.id.to_string()))
         };
         let route = request.match_pattern();
         let counters = request.app_data::<Counters>();

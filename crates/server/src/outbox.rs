@@ -155,13 +155,12 @@ impl Recipient {
                 self.is_well = true;
                 info!(what, "delivered again");
             }
-            Ok(()) => {}
             // Not an error, or it would be reported to somebody who is not there.
             Err(cause) if self.is_well => {
                 self.is_well = false;
                 warn!(what, %cause, "cannot be delivered, and is dropped");
             }
-            Err(_) => {}
+            Ok(()) | Err(_) => {}
         }
     }
 

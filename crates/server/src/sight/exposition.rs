@@ -1,7 +1,7 @@
 //! Prometheus' text format 0.0.4, as far as it is needed.
 //!
 //! By hand, because what is to be shown is there already, in numbers that others count: a library would keep a second
-//! account of them. The one of the Prometheus project writes OpenMetrics, in which `promtool check metrics` finds
+//! account of them. The one of the Prometheus project writes `OpenMetrics`, in which `promtool check metrics` finds
 //! counters without a help text.
 
 use std::fmt::{Display, Write};
