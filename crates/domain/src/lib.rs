@@ -20,6 +20,7 @@ mod rotation;
 mod session;
 #[cfg(test)]
 mod testing;
+mod throttle;
 mod token;
 mod user;
 mod username;
@@ -45,6 +46,9 @@ pub use rotation::{Decision, Lineage, MOST_RECOVERIES, MOST_SUPERSEDED, Misuse};
 pub use session::{
     EndCause, Generation, KNOWN_NETWORK_TTL, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Nonce, Session, SessionId,
     SessionRules, UserAgent,
+};
+pub use throttle::{
+    CountedName, Counter, FREE_FAILURES, RESERVATION_TTL, ThrottleRules, Tries, Verdict, Whence,
 };
 pub use token::{AccessClaims, AccessToken, Bearer, Grant, InvalidToken, RefreshClaim, RefreshToken, Tokens};
 pub use user::{Account, User, UserId};
