@@ -289,6 +289,7 @@ fn login(user: UserId, number: i64) -> NewSession {
         ends_at,
         address: Some([192, 0, 2, 1].into()),
         user_agent: UserAgent::from_header("Mozilla/5.0 (\u{1f600})"),
+        compared: None,
     }
 }
 

@@ -40,6 +40,7 @@ mod postgres {
         mod outages;
         mod own_account;
         mod sessions;
+        mod throttle;
         mod users;
 
         use crate::support::postgres::{deployment, unmigrated};

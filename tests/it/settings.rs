@@ -471,6 +471,14 @@ fn backends_that_cannot_be_told_apart_or_have_no_secret_stop_the_start() {
 }
 
 #[test]
+fn limits_cannot_be_switched_off_in_production() {
+    let unlimited = Deployment::bare().set("AUTH_LIMITS__ENABLED", "false");
+
+    assert_eq!(check(&unlimited).code, 0);
+    assert_refused(&check(&unlimited.set("AUTH_ENV", "production")), "AUTH_LIMITS__ENABLED");
+}
+
+#[test]
 fn plain_http_on_the_network_needs_a_proxy_before_it() {
     for environment in ["development", "production"] {
         for address in ["0.0.0.0:8000", "[::]:8000", "192.0.2.7:8000", "[::ffff:192.0.2.7]:8000"] {

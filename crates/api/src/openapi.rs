@@ -165,7 +165,8 @@ impl Modify for Problems {
     fn modify(&self, document: &mut Document) {
         for operation in operations(document).filter(|operation| !is_about_health(operation)) {
             let limited = ResponseBuilder::new().description("There were too many requests.");
-            operation.responses.responses.insert("429".to_owned(), RefOr::T(limited.build()));
+            let limited = || RefOr::T(limited.build());
+            operation.responses.responses.entry("429".to_owned()).or_insert_with(limited);
         }
         for (status, response) in
             operations(document).flat_map(|operation| &mut operation.responses.responses)

@@ -15,7 +15,7 @@ use domain::ports::{HasherError, PortError};
 use domain::{
     ChangePasswordError, ConfirmError, InvalidToken, InvalidUsername, LogInError, LogOutError,
     MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, PasswordProblem, RefreshError,
-    RenameError, SignUpError, UnknownClient, WhoamiError,
+    RenameError, SignUpError, Throttled, UnknownClient, WhoamiError,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -162,6 +162,7 @@ impl Problem {
             413 => Code::BodyTooLarge,
             414 => Code::UriTooLong,
             415 => Code::UnsupportedMediaType,
+            429 => Code::TooManyRequests,
             431 => Code::HeadersTooLarge,
             400..=499 => Code::MalformedRequest,
             _ => Code::Internal,
@@ -390,8 +391,10 @@ impl Code {
             }
             Self::ValidationFailed => "Correct the fields that errors names, and send the request again.",
             Self::TooManyRequests => {
-                "Wait for as many seconds as the header Retry-After tells. Nothing was looked at, so this says nothing \
-                 about what was sent."
+                "Nothing was looked at. Send the request again after the seconds that the header Retry-After tells. After \
+                 many wrong passwords in a row that is a day, and waiting alone does not help: log in from where you \
+                 have logged in before, or ask whoever runs this service to unlock the account. The answer is the \
+                 same for a name that nobody has."
             }
             Self::HeadersTooLarge => "Send at most 64 headers and 16 KiB of them.",
             Self::Internal => "Report the request_id to whoever runs this service; the log says more.",
@@ -539,6 +542,7 @@ impl From<LogInError> for Problem {
         match error {
             // Why is nobody's business but the audit log's.
             LogInError::InvalidCredentials(_) => Self::new(Code::InvalidCredentials),
+            LogInError::Throttled(error) => error.into(),
             LogInError::Hasher(error) => error.into(),
             LogInError::Port(error) => error.into(),
         }
@@ -585,6 +589,7 @@ impl From<ConfirmError> for Problem {
             // Why is nobody's business but the audit log's.
             ConfirmError::PasswordWrong(_) => Self::new(Code::PasswordWrong),
             ConfirmError::NoAccount => Self::new(Code::InvalidToken),
+            ConfirmError::Throttled(error) => error.into(),
             ConfirmError::Hasher(error) => error.into(),
             ConfirmError::Port(error) => error.into(),
         }
@@ -616,6 +621,12 @@ impl From<InvalidToken> for Problem {
             InvalidToken::Expired => Code::TokenExpired,
             InvalidToken::Invalid => Code::InvalidToken,
         })
+    }
+}
+
+impl From<Throttled> for Problem {
+    fn from(Throttled { retry_after }: Throttled) -> Self {
+        Self::too_many_requests(retry_after)
     }
 }
 
@@ -717,6 +728,14 @@ mod tests {
                 _ => None,
             };
             assert_eq!(body.get("error").map(|error| error.as_str().unwrap()), expected, "{code:?}");
+        }
+    }
+
+    #[actix_web::test]
+    async fn who_waits_as_long_as_they_are_told_has_waited_long_enough() {
+        for (millis, told) in [(1, "1"), (1000, "1"), (1001, "2"), (299_500, "300")] {
+            let problem = Problem::too_many_requests(Duration::from_millis(millis));
+            assert_eq!(problem.render(CONTEXT).headers().get(RETRY_AFTER).unwrap(), told);
         }
     }
 

@@ -15,10 +15,11 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    AccessClaims, AccessToken, Account, Attempt, AuditEntry, Bearer, ClientNetwork, EndCause, Event,
-    Generation, Grant, Importation, ImportedUser, InvalidToken, Kind, Link, Misuse, NewPassword, Nonce,
-    Password, PasswordHash, PasswordProblem, PublicKeySet, Record, RefreshClaim, Session, SessionId,
-    SessionRules, Tampering, User, UserAgent, UserId, Username, UsernameKey,
+    AccessClaims, AccessToken, Account, Attempt, AuditEntry, Bearer, ClientNetwork, Counter, EndCause, Event,
+    Generation, Grant, Importation, ImportedUser, InvalidToken, Kind, Link, LoginName, Misuse, NewPassword,
+    Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet, Record, RefreshClaim, Refusal, Session,
+    SessionId, SessionRules, Tampering, ThrottleRules, Tries, User, UserAgent, UserId, Username, UsernameKey,
+    Whence,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -28,6 +29,8 @@ pub struct Ports {
     pub users: Arc<dyn UserRepo>,
     /// Where sessions are kept, in the same place.
     pub sessions: Arc<dyn SessionRepo>,
+    /// Where wrong passwords are counted, in the same place.
+    pub throttle: Arc<dyn Throttle>,
     /// Whether what they are kept in answers.
     pub readiness: Arc<dyn Readiness>,
     /// How passwords become hashes.
@@ -46,6 +49,8 @@ pub struct Ports {
     pub finisher: Arc<dyn Finisher>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// How time passes.
+    pub timer: Arc<dyn Timer>,
     /// Where chance comes from.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -53,6 +58,9 @@ pub struct Ports {
 /// Keeps users. Every method is one transaction: it happened whole, or not at all, even when nobody waits for
 /// the answer any more, and what it answers is on disk. So is, by the same commit, what the attempt came to, as
 /// [`crate::Conclusion`] tells it of the answer; the attempt's time is the time of the change.
+///
+/// What was counted of a name is of its owner's making, or of somebody's who took it for theirs: whoever takes the name,
+/// gives it up or has a new password begins with nothing counted, and whoever takes another name has the same counted.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait UserRepo: Send + Sync {
@@ -134,7 +142,8 @@ pub trait UserRepo: Send + Sync {
 pub trait SessionRepo: Send + Sync {
     /// Opens a session if the account is still as it was when its password was checked. Ends the user's oldest
     /// live ones if there would be more than [`crate::MOST_SESSIONS`], and remembers the network, of which it
-    /// keeps the [`crate::MOST_KNOWN_NETWORKS`] newest.
+    /// keeps the [`crate::MOST_KNOWN_NETWORKS`] newest. For the counter that admitted the attempt it is a success, and
+    /// a failure if there is no session.
     async fn open(&self, new: NewSession, attempt: Attempt) -> Result<Opening, PortError>;
 
     /// The session of this identifier, live or not, and the account it belongs to. It may be removed once it is
@@ -181,6 +190,52 @@ pub trait SessionRepo: Send + Sync {
     /// Removes up to `limit` sessions that are not live any more, and as many networks of which nobody has to
     /// know any more; tells how many of both.
     async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError>;
+}
+
+/// Counts wrong passwords, by the same promise as [`UserRepo`]. Names that nobody has are counted like all others.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait Throttle: Send + Sync {
+    /// By what an attempt of this name is counted that comes from this network, or from none: apart if whoever has the
+    /// name has logged in from there within [`crate::KNOWN_NETWORK_TTL`].
+    async fn counter(
+        &self,
+        name: LoginName,
+        network: Option<ClientNetwork>,
+        at: Timestamp,
+    ) -> Result<Counter, PortError>;
+
+    /// Does what [`Tries::admit`] decides about an attempt. Of many who ask at once, as many are admitted as may be.
+    async fn admit(
+        &self,
+        counter: Counter,
+        at: Timestamp,
+        rules: ThrottleRules,
+    ) -> Result<Admittance, PortError>;
+
+    /// Counts a failure, and keeps what the attempt came to.
+    async fn fail(
+        &self,
+        compared: Compared,
+        refusal: Refusal,
+        attempt: Attempt,
+    ) -> Result<Refusal, PortError>;
+
+    /// Takes back the place of an attempt that was given up.
+    async fn give_back(&self, place: Place) -> Result<(), PortError>;
+
+    /// Forgets what was counted of the name of an account.
+    async fn unlock(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
+
+    /// What is counted of a name, elsewhere first.
+    async fn tries(&self, name: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError>;
+
+    /// When the last failure was of the newest counter of a name that nobody has which is not among the `most` newest.
+    async fn newest_strays_end(&self, most: u32) -> Result<Option<Timestamp>, PortError>;
+
+    /// Removes up to `limit` of the counters of names that nobody has, if their last failure was at `at` or before; tells
+    /// how many. Those of accounts stay, or anybody could have them forgotten.
+    async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError>;
 }
 
 /// Tells whether the store would serve a request now.
@@ -344,6 +399,13 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> Duration;
 }
 
+/// Lets time pass.
+#[cfg_attr(test, mockall::automock)]
+pub trait Timer: Send + Sync {
+    /// Resolves when so much time has passed.
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
 /// Draws from the operating system's generator.
 #[cfg_attr(test, mockall::automock)]
 pub trait Entropy: Send + Sync {
@@ -441,6 +503,8 @@ pub struct NewSession {
     pub address: Option<IpAddr>,
     /// With what.
     pub user_agent: Option<UserAgent>,
+    /// How they were admitted, if that is counted.
+    pub compared: Option<Compared>,
 }
 
 /// Tells what was changed from what was not, by being another or the same.
@@ -458,6 +522,38 @@ pub enum Opening {
     Disabled,
     /// The password was changed since it was checked.
     CredentialsChanged,
+}
+
+/// An attempt's place at a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which counter.
+    pub counter: Counter,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+}
+
+/// An attempt that was admitted, and whose password was then compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Its place.
+    pub place: Place,
+    /// When that was done.
+    pub at: Timestamp,
+}
+
+/// How asking for admittance ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admittance {
+    /// With a place, which is to be given back, or to fail or succeed.
+    Admitted(Place),
+    /// It depends on what comes of those that were admitted.
+    Undecided,
+    /// Too many have failed.
+    Refused {
+        /// When it is worth another try.
+        retry_after: Duration,
+    },
 }
 
 /// A refresh token that was found genuine, on its way to be judged.

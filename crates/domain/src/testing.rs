@@ -9,11 +9,13 @@ use jiff::Timestamp;
 
 use crate::ports::{
     Finisher, MockAuditLog, MockAuditStream, MockClients, MockClock, MockEntropy, MockHasher, MockReadiness,
-    MockRefreshTokens, MockSessionRepo, MockTokenIssuer, MockUserRepo, PortError, Ports,
+    MockRefreshTokens, MockSessionRepo, MockThrottle, MockTimer, MockTokenIssuer, MockUserRepo, PortError,
+    Ports,
 };
 use crate::{
     AccessToken, Account, Action, Attempt, Auth, Generation, Lineage, Nonce, Origin, Outcome, Password,
-    PasswordHash, PasswordPolicy, Rules, Session, SessionId, SessionRules, Subject, User, UserId, Username,
+    PasswordHash, PasswordPolicy, Rules, Session, SessionId, SessionRules, Subject, ThrottleRules, User,
+    UserId, Username,
 };
 
 pub(crate) const SESSION_RULES: SessionRules = SessionRules {
@@ -28,6 +30,7 @@ pub(crate) const AUDIT_KEEP: Duration = Duration::from_hours(400 * 24);
 pub(crate) fn ports() -> Ports {
     let mut clock = MockClock::new();
     clock.expect_now().returning(noon);
+    clock.expect_monotonic().returning(|| Duration::ZERO);
     let mut entropy = MockEntropy::new();
     entropy.expect_draw().returning(|| [0; 16]);
     let mut audit_log = MockAuditLog::new();
@@ -35,6 +38,7 @@ pub(crate) fn ports() -> Ports {
     Ports {
         users: Arc::new(MockUserRepo::new()),
         sessions: Arc::new(MockSessionRepo::new()),
+        throttle: Arc::new(MockThrottle::new()),
         readiness: Arc::new(MockReadiness::new()),
         hasher: Arc::new(MockHasher::new()),
         tokens: Arc::new(MockTokenIssuer::new()),
@@ -44,6 +48,7 @@ pub(crate) fn ports() -> Ports {
         audit_stream: Arc::new(MockAuditStream::new()),
         finisher: Arc::new(Spawning),
         clock: Arc::new(clock),
+        timer: Arc::new(MockTimer::new()),
         entropy: Arc::new(entropy),
     }
 }
@@ -61,6 +66,11 @@ pub(crate) fn auth(ports: Ports) -> Auth {
     Auth::new(ports, rules())
 }
 
+/// Use cases that count wrong passwords.
+pub(crate) fn auth_that_counts(ports: Ports) -> Auth {
+    Auth::new(ports, Rules { throttle: Some(ThrottleRules { most_failures: 100 }), ..rules() })
+}
+
 pub(crate) fn rules() -> Rules {
     Rules {
         open_to_sign_up: true,
@@ -68,6 +78,7 @@ pub(crate) fn rules() -> Rules {
         access_ttl: Duration::from_mins(15),
         sessions: SESSION_RULES,
         audit_keep: AUDIT_KEEP,
+        throttle: None,
     }
 }
 

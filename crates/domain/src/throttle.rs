@@ -4,7 +4,7 @@
 //! compared at once than may fail, however many come at once; [`Tries::admit`] tells whether there is a place. It is
 //! pure, so that every store decides the same, and so that all that can happen is tried out below.
 //!
-//! Times here are to be steady: what a clock is set to while a server runs changes none of them. They can
+//! Times here are steady, as [`Auth`](crate::Auth) tells them: what a clock is set to while a server runs changes none of them. They can
 //! still lie ahead of `now`, where another instance's clock is fast or a restart came after a clock was set back, and
 //! then a delay begins anew: it is never shorter for that. Clocks that differ by as much as a delay make one shorter, but
 //! never the number of failures greater, for that is counted.
@@ -60,6 +60,8 @@ pub struct Counter {
     pub name: CountedName,
     /// From where.
     pub whence: Whence,
+    /// Whether somebody had the name when it was tried.
+    pub is_somebodys: bool,
 }
 
 /// What a counter holds.

@@ -74,7 +74,9 @@ impl Reload {
         {
             self.tokens.replace_keys(KeyRing::of_given(keys.clone()))?;
         }
-        self.live.change(now.config.live());
+        // Whether there are limits at all is decided at a start, where accounts have theirs from too.
+        let quotas = self.loaded.config.limits.enabled.then_some(now.config.limits.quotas);
+        self.live.change(api::Choices { quotas, ..now.config.live() });
         // While the log still shows it, or when it shows it again.
         let (before, level) = (self.level, now.config.log.level);
         logging::change_level(before.max(level));

@@ -1,8 +1,9 @@
 //! The time and the chance of the machine we run on: the only place that takes them from the air.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use domain::ports::{Clock, Entropy};
+use domain::ports::{Clock, Entropy, Timer};
 use jiff::Timestamp;
 
 /// The machine's clocks.
@@ -10,6 +11,10 @@ use jiff::Timestamp;
 pub(crate) struct SystemClock {
     made: Instant,
 }
+
+/// The timer of the runtime that it is used on.
+#[derive(Debug)]
+pub(crate) struct SystemTimer;
 
 /// The operating system's generator.
 #[derive(Debug)]
@@ -33,6 +38,12 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.made.elapsed()
+    }
+}
+
+impl Timer for SystemTimer {
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(time))
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::{
-    AuditLog, Clock, Contents, Entropy, Finisher, PortError, Ports, Readiness, SessionRepo, UserRepo,
+    AuditLog, Clock, Contents, Entropy, Finisher, PortError, Ports, Readiness, SessionRepo, Throttle,
+    UserRepo,
 };
-use domain::{AuditKey, Auth, Rules};
+use domain::{AuditKey, Auth, Rules, ThrottleRules};
 use hasher_bcrypt::BcryptHasher;
 use store_postgres::PostgresStore;
 use store_sqlite::SqliteStore;
@@ -25,7 +26,7 @@ use crate::config::{self, Config, Location, Secret};
 use crate::secrets::{SecretError, Secrets};
 use crate::sight::CountedAttempts;
 use crate::signing_keys::{self, KeysError};
-use crate::system::{SystemClock, SystemEntropy};
+use crate::system::{SystemClock, SystemEntropy, SystemTimer};
 
 /// The store waits for its disk, or for its server, on threads of its own; two are enough to keep one writer and some
 /// readers busy, and idle ones cost memory.
@@ -93,7 +94,7 @@ pub(crate) struct Application {
 }
 
 /// A store, whatever it is on.
-pub(crate) trait Store: UserRepo + SessionRepo + AuditLog + Readiness + Contents {
+pub(crate) trait Store: UserRepo + SessionRepo + Throttle + AuditLog + Readiness + Contents {
     /// How busy it is.
     fn load(&self) -> StoreLoad;
 
@@ -198,6 +199,7 @@ impl Application {
         let ports = Ports {
             users: store.clone(),
             sessions: store.clone(),
+            throttle: store.clone(),
             readiness: store.clone(),
             hasher: hasher.clone(),
             tokens: tokens.clone(),
@@ -207,6 +209,7 @@ impl Application {
             audit_stream: attempts.clone(),
             finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
             clock: clock.clone(),
+            timer: Arc::new(SystemTimer),
             entropy: entropy.clone(),
         };
         let rules = Rules {
@@ -215,6 +218,10 @@ impl Application {
             access_ttl: config.token.access_ttl,
             sessions: config.session.rules,
             audit_keep: config.audit.keep,
+            throttle: config
+                .limits
+                .enabled
+                .then_some(ThrottleRules { most_failures: config.limits.failures }),
         };
         let auth = Auth::new(ports, rules);
         let housekeeping = match purpose {

@@ -5,8 +5,8 @@
 //! of instances may share one database. It refuses to know what a name, a password or a hash may look like: the domain
 //! has decided that before it comes here.
 //!
-//! Start reading at [`PostgresStore`], go on with `transaction`, where every change passes, and `users`, `sessions` and
-//! `audit`, where the statements are. `contents` alone has transactions of its own, which span many calls. `url`, `tls`,
+//! Start reading at [`PostgresStore`], go on with `transaction`, where every change passes, and `users`, `sessions`,
+//! `throttles` and `audit`, where the statements are. `contents` alone has transactions of its own, which span many calls. `url`, `tls`,
 //! `connection` and `pool` are the way to the server. There is no libpq in it.
 
 mod audit;
@@ -19,6 +19,7 @@ mod pool;
 mod readiness;
 mod schema;
 mod sessions;
+mod throttles;
 mod tls;
 mod transaction;
 mod url;

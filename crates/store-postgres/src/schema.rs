@@ -67,6 +67,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    throttles (name, whence) {
+        name -> Binary,
+        whence -> Binary,
+        failures -> BigInt,
+        failed_at -> Timestamptz,
+        undecided -> Array<Timestamptz>,
+        is_stray -> Bool,
+    }
+}
+
+diesel::table! {
     audit_events (id) {
         id -> BigInt,
         number -> Nullable<BigInt>,
@@ -98,6 +109,7 @@ diesel::table! {
 
 diesel::joinable!(sessions -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(sessions, users);
+diesel::allow_tables_to_appear_in_same_query!(known_networks, users);
 diesel::allow_tables_to_appear_in_same_query!(audit_events, users);
 
 // diesel's own record of what has been applied.

@@ -6,7 +6,7 @@
 //! the domain has decided that before it comes here.
 //!
 //! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users`,
-//! `sessions` and `audit`, where the statements are. `contents` alone writes past the writer, into a file that is empty;
+//! `sessions`, `throttles` and `audit`, where the statements are. `contents` alone writes past the writer, into a file that is empty;
 //! `backup` makes files of its own. Unix only: a file is told from its replacement by device and inode.
 
 mod audit;
@@ -25,7 +25,9 @@ mod schema;
 mod sessions;
 #[cfg(test)]
 mod testing;
+mod throttles;
 mod users;
+mod values;
 mod writer;
 
 use std::path::PathBuf;

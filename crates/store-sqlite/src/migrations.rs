@@ -315,14 +315,14 @@ mod tests {
     use std::sync::Barrier;
     use std::thread;
 
-    use domain::UserId;
-    use domain::ports::{SessionRepo as _, UserRepo as _};
+    use domain::ports::{SessionRepo as _, Throttle as _, UserRepo as _};
+    use domain::{LoginName, ThrottleRules, UserId};
     use tempfile::TempDir;
     use tokio::runtime::Handle;
 
     use super::*;
     use crate::SqliteStore;
-    use crate::schema::{audit_events, sessions};
+    use crate::schema::{audit_events, sessions, throttles};
     use crate::testing::{
         Fixture, attempt, audit_key, handed, is_unavailable, key, login, open, person, run_alone, settings,
         without_power,
@@ -429,7 +429,11 @@ mod tests {
         let fixture = Fixture::new();
         fixture.store.insert(person("ann"), attempt()).await.unwrap();
         fixture.store.open(login(UserId(1)), attempt()).await.unwrap();
+        let noon = jiff::Timestamp::UNIX_EPOCH;
+        let counter = fixture.store.counter(LoginName::from_typed("ann"), None, noon).await.unwrap();
+        fixture.store.admit(counter, noon, ThrottleRules { most_failures: 100 }).await.unwrap();
         fixture.store.close().await;
+        assert_eq!(throttles::table.count().get_result(&mut fixture.outsider()), Ok(1));
         let before = schema(&fixture.path());
 
         let redone = redo(&fixture.path()).unwrap();
@@ -438,7 +442,8 @@ mod tests {
         assert_eq!(schema(&fixture.path()), before);
         assert_eq!(fixture.names(), ["ann"]);
         assert_eq!(sessions::table.count().get_result(&mut fixture.outsider()), Ok(1));
-        assert_eq!(audit_events::table.count().get_result(&mut fixture.outsider()), Ok(0));
+        assert_eq!(audit_events::table.count().get_result(&mut fixture.outsider()), Ok(2));
+        assert_eq!(throttles::table.count().get_result(&mut fixture.outsider()), Ok(0));
     }
 
     #[test]

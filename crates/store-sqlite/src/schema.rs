@@ -42,6 +42,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    throttles (name, whence) {
+        name -> Binary,
+        whence -> Binary,
+        failures -> BigInt,
+        failed_at -> BigInt,
+        undecided -> Binary,
+        is_stray -> Bool,
+    }
+}
+
+diesel::table! {
     audit_events (number) {
         number -> BigInt,
         at -> BigInt,
@@ -71,6 +82,7 @@ diesel::table! {
 
 diesel::joinable!(sessions -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(sessions, users);
+diesel::allow_tables_to_appear_in_same_query!(known_networks, users);
 diesel::allow_tables_to_appear_in_same_query!(audit_events, users);
 
 // diesel's own record of what has been applied. Its harness makes the table when it is asked what is in it,

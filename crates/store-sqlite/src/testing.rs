@@ -187,6 +187,7 @@ pub(crate) fn login(user: UserId) -> NewSession {
         ends_at: end,
         address: Some([127, 0, 0, 1].into()),
         user_agent: None,
+        compared: None,
     }
 }
 

@@ -84,8 +84,9 @@ fn the_schema_goes_up_and_down_and_says_where_it_is() {
     assert!(run("up").starts_with("applied 0001_users"));
     assert!(applied());
     assert_eq!(run("up"), "nothing to apply\n");
-    assert!(run("redo").contains("0003_audit_events"));
+    assert!(run("redo").contains("0004_throttles"));
     assert!(run("status").contains("yes"));
+    assert!(run("down").contains("0004_throttles"));
     assert!(run("down").contains("0003_audit_events"));
     assert!(run("down").contains("0002_sessions"));
     assert!(run("down").contains("0001_users"));

@@ -28,6 +28,7 @@ mod sessions;
 mod settings_that_change;
 mod start_and_stop;
 mod telling_others;
+mod throttle;
 mod tls;
 mod users;
 

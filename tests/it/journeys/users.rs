@@ -17,8 +17,9 @@ fn a_user_who_is_created_is_listed_and_shown() {
 
     assert_eq!(created.code, 0, "{created:?}");
     assert!(created.stdout.contains("Ann.Lee"), "{created:?}");
-    let shown = show(&deployment, "ann.LEE");
+    let mut shown = show(&deployment, "ann.LEE");
     assert_eq!(shown["username"], "Ann.Lee");
+    assert_eq!(shown.as_object_mut().unwrap().remove("wrong_passwords"), Some(json!({})));
     assert_eq!(shown["disabled_at"], Value::Null);
     assert_eq!(deployment.run(&["users", "list", "--json"]).json(), json!([shown]));
     let table = deployment.run(&["users", "list"]).stdout;

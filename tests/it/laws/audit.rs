@@ -409,6 +409,7 @@ fn login(user: UserId, number: i64, credentials_epoch: i64) -> NewSession {
         ends_at,
         address: Some(Ipv4Addr::LOCALHOST.into()),
         user_agent: None,
+        compared: None,
     }
 }
 

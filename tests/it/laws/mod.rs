@@ -4,6 +4,7 @@ mod audit;
 mod import;
 mod readiness;
 mod sessions;
+mod throttles;
 mod users;
 
 use super::fresh;

@@ -616,6 +616,7 @@ fn login(user: UserId, number: u64, second: i64) -> NewSession {
         ends_at,
         address: Some(Ipv4Addr::LOCALHOST.into()),
         user_agent: None,
+        compared: None,
     }
 }
 

@@ -704,6 +704,7 @@ fn login(user: UserId, number: u64, second: i64) -> NewSession {
         ends_at: time(1000),
         address: Some(Ipv4Addr::LOCALHOST.into()),
         user_agent: None,
+        compared: None,
     }
 }
 

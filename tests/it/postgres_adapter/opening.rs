@@ -4,9 +4,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use domain::ports::{
-    AuditLog as _, Insertion, NewSession, NewUser, PortError, SessionRepo as _, UserRepo as _,
+    AuditLog as _, Insertion, NewSession, NewUser, PortError, SessionRepo as _, Throttle as _, UserRepo as _,
 };
-use domain::{Link, Nonce, PasswordHash, SessionId, UserId, Username};
+use domain::{Link, LoginName, Nonce, PasswordHash, SessionId, ThrottleRules, UserId, Username};
 use jiff::Timestamp;
 use store_postgres::{Access, OpenError, OpenProblem, PostgresStore, Settings, Url, migrations};
 use tokio::runtime::Runtime;
@@ -67,15 +67,21 @@ async fn a_redo_leaves_the_schema_and_empties_what_the_newest_migration_made() {
     let (runtime, store) = open(&database.url(), false).unwrap();
     sign_up(&store).await;
     store.open(login(), tried(Timestamp::UNIX_EPOCH)).await.unwrap();
+    let ann = LoginName::from_typed("ann");
+    let counter = store.counter(ann, None, Timestamp::UNIX_EPOCH).await.unwrap();
+    let rules = ThrottleRules { most_failures: 100 };
+    store.admit(counter, Timestamp::UNIX_EPOCH, rules).await.unwrap();
     let before = schema(&database);
 
     let redone = migrations::redo(&Url::parse(&database.url()).unwrap()).unwrap();
 
-    assert_eq!(redone.unwrap().to_string(), "0003_audit_events");
+    assert_eq!(redone.unwrap().to_string(), "0004_throttles");
     assert_eq!(schema(&database), before);
     assert!(store.find(UserId(1)).await.unwrap().is_some());
     assert!(store.look_up(login().id).await.unwrap().is_some());
-    assert_eq!(store.head().await.unwrap(), Link::NONE);
+    let key = Username::parse("ann").unwrap().key().clone();
+    assert_eq!(store.tries(key).await.unwrap(), []);
+    assert_ne!(store.head().await.unwrap(), Link::NONE);
     runtime.shutdown_background();
 }
 
@@ -97,7 +103,7 @@ fn of_eight_who_start_on_one_empty_database_one_migrates_and_all_serve() {
         });
 
         let applied = database.ask("SELECT version FROM __diesel_schema_migrations ORDER BY version");
-        assert_eq!(applied, [["0001"], ["0002"], ["0003"]]);
+        assert_eq!(applied, [["0001"], ["0002"], ["0003"], ["0004"]]);
     }
 }
 
@@ -107,13 +113,13 @@ fn pending_migrations_stop_a_start_that_may_not_run_them() {
     let url = Url::parse(&database.url()).unwrap();
 
     let told = refusal(&database.url(), false).to_string();
-    let pending = "0001_users, 0002_sessions, 0003_audit_events";
+    let pending = "0001_users, 0002_sessions, 0003_audit_events, 0004_throttles";
     assert!(told.ends_with(&format!("migrations are pending ({pending}); run `auth-api migrate up`")));
     assert_eq!(tables(&database), BTreeSet::new());
 
     migrations::up(&url).unwrap();
     migrations::down(&url).unwrap();
-    assert!(refusal(&database.url(), false).to_string().contains("(0003_audit_events)"));
+    assert!(refusal(&database.url(), false).to_string().contains("(0004_throttles)"));
 }
 
 #[test]
@@ -353,5 +359,6 @@ fn login() -> NewSession {
         ends_at: end,
         address: Some([127, 0, 0, 1].into()),
         user_agent: None,
+        compared: None,
     }
 }

@@ -338,6 +338,7 @@ fn login(user: UserId, number: u64) -> NewSession {
         ends_at: time(1000),
         address: Some([127, 0, 0, 1].into()),
         user_agent: None,
+        compared: None,
     }
 }
 

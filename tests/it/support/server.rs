@@ -83,7 +83,8 @@ struct Written {
 }
 
 impl Deployment {
-    /// An empty folder, in development, with the cheapest hashes there are, a log for machines and no limits.
+    /// An empty folder, in development, with the cheapest hashes there are, a log for machines, and no limits: all tests
+    /// come from one network.
     pub(crate) fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let deployment = Self { folder, settings: Vec::new(), elsewhere: None };
@@ -92,7 +93,6 @@ impl Deployment {
             .set("AUTH_OPS__ADDR", "127.0.0.1:0")
             .set("AUTH_PASSWORD__BCRYPT_COST", "10")
             .set("AUTH_LOG__FORMAT", "json")
-            // Everybody here has one address.
             .set("AUTH_LIMITS__ENABLED", "false")
     }
 

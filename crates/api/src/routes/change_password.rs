@@ -50,6 +50,7 @@ pub(crate) struct ChangePassword {
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),
         (status = 422, description = "A field is missing, unknown or breaks a rule; `errors` says which."),
+        (status = 429, description = "Too many wrong passwords were tried. Nothing is done."),
         (status = 503, description = "The store does not answer, or too many passwords are waiting."),
     ),
 )]

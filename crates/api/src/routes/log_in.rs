@@ -79,6 +79,8 @@ pub(crate) struct TokensView<'a> {
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),
         (status = 422, description = "A field is missing, unknown or too long; `errors` says which."),
+        (status = 429, description = "Too many wrong passwords were tried; the answer is the same for a name that nobody \
+         has."),
         (status = 503, description = "The store does not answer, or too many passwords are waiting."),
     ),
 )]

@@ -69,7 +69,13 @@ impl Conclusion for Opening {
             Self::Disabled => Refusal::Disabled,
             Self::CredentialsChanged => Refusal::CredentialsChanged,
         };
-        Some(attempt.ended(Outcome::Refused(refusal.as_str())))
+        refusal.conclude(attempt)
+    }
+}
+
+impl Conclusion for Refusal {
+    fn conclude(&self, attempt: Attempt) -> Option<Event> {
+        Some(attempt.ended(Outcome::Refused(self.as_str())))
     }
 }
 

@@ -93,6 +93,8 @@ pub enum Action {
     SetPassword,
     /// An operator deletes an account.
     Delete,
+    /// An operator has the wrong passwords forgotten that were tried.
+    Unlock,
     /// An operator takes in somebody who comes from elsewhere.
     Import,
     /// An operator takes all accounts out, with the hashes of their passwords.
@@ -196,6 +198,7 @@ impl Action {
             Self::Enable => "enable",
             Self::SetPassword => "set_password",
             Self::Delete => "delete",
+            Self::Unlock => "unlock",
             Self::Import => "import",
             Self::Export => "export",
         }

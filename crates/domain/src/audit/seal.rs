@@ -17,13 +17,15 @@ use zeroize::Zeroizing;
 
 use super::{Action, Event, Origin, Outcome, Subject};
 use crate::parts::Parts;
-use crate::{UserAgent, UserId};
+use crate::{CountedName, LoginName, UserAgent, UserId, UsernameKey};
 
-/// What the events of a log are sealed with, and the names in it digested.
+/// What the events of a log are sealed with, and the names in it digested; and the names by which attempts are counted,
+/// since no other secret of ours is kept as long.
 #[derive(Clone)]
 pub struct AuditKey {
     chain: Zeroizing<[u8; 32]>,
     names: Zeroizing<[u8; 32]>,
+    counters: Zeroizing<[u8; 32]>,
 }
 
 /// The MAC over an event and all before it.
@@ -148,7 +150,11 @@ impl AuditKey {
     /// The key that a secret stands for.
     pub fn new(secret: &[u8]) -> Self {
         let derived = |purpose| Zeroizing::new(mac(secret, &[purpose]).0);
-        Self { chain: derived(b"auth-api audit chain 1"), names: derived(b"auth-api audit name digest 1") }
+        Self {
+            chain: derived(b"auth-api audit chain 1"),
+            names: derived(b"auth-api audit name digest 1"),
+            counters: derived(b"auth-api counted name 1"),
+        }
     }
 
     /// Whose account an event is about: the number if it is known, else a digest of the name, whether somebody
@@ -160,6 +166,28 @@ impl AuditKey {
             Subject::Text(text) => (None, Some(self.digest(b"text:", text.expose()))),
             Subject::Unknown => (None, None),
         }
+    }
+
+    /// By what the attempts are counted of whoever has this name.
+    pub fn counted(&self, name: &UsernameKey) -> CountedName {
+        self.counted_as(b"name:", name.as_str())
+    }
+
+    /// By what an attempt of this name is counted, whether somebody has it or not.
+    pub fn counted_as_typed(&self, name: &LoginName) -> CountedName {
+        match name {
+            LoginName::Possible(name) => self.counted(name.key()),
+            LoginName::Impossible(text) => self.counted_as(b"text:", text.expose()),
+        }
+    }
+
+    /// Half of the MAC: names collide by chance when there are as many as nobody has.
+    fn counted_as(&self, kind: &[u8], text: &str) -> CountedName {
+        let mac = mac(&*self.counters, &[kind, text.as_bytes()]).0;
+        let (half, _) = mac.split_at(16);
+        let mut name = [0; 16];
+        name.copy_from_slice(half);
+        CountedName(name)
     }
 
     /// An event as it is to be kept.

@@ -8,8 +8,8 @@ use super::Auth;
 use super::attempt::UnderWay;
 use crate::ports::{Change, HasherError, NewHash, PortError, Requester, UserRepo};
 use crate::{
-    Account, Action, Attempt, Origin, Outcome, Password, PasswordHash, PasswordProblem, UserId, Username,
-    UsernameKey,
+    Account, Action, Attempt, Origin, Outcome, Password, PasswordHash, PasswordProblem, Tries, UserId,
+    Username, UsernameKey, Whence,
 };
 
 /// Why an account stayed as it was.
@@ -65,6 +65,22 @@ impl Auth {
     pub async fn delete(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
         let attempt = self.attempt(Action::Delete, name, origin);
         self.change(attempt, name, async |users, name, attempt| users.delete(name, attempt).await).await
+    }
+
+    /// Forgets the wrong passwords that were tried for an account, so that it may be tried again at once.
+    pub async fn unlock(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
+        let attempt = self.attempt(Action::Unlock, name, origin);
+        let (throttle, name) = (self.ports.throttle.clone(), name.key().clone());
+        let unlock = async move |attempt| throttle.unlock(name, attempt).await;
+        match self.finish(attempt.make(unlock)).await?? {
+            Change::Done(account) => Ok(account),
+            Change::UnknownUser => Err(AdministerError::UnknownUser),
+        }
+    }
+
+    /// The wrong passwords that were tried for an account, by where they came from.
+    pub async fn tries(&self, name: &Username) -> Result<Vec<(Whence, Tries)>, PortError> {
+        self.ports.throttle.tries(name.key().clone()).await
     }
 
     /// Sets a password without asking for the old one, by the rules of a sign-up.

@@ -3,10 +3,10 @@
 use thiserror::Error;
 
 use super::attempt::UnderWay;
-use super::confirm::{ConfirmError, done};
+use super::confirm::{ConfirmError, done, is_done};
 use super::{Auth, Holder, LoggedIn};
 use crate::ports::{HasherError, NewHash, PortError, Requester};
-use crate::{Account, Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject};
+use crate::{Action, NewPassword, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject};
 
 /// Why a password stayed as it was.
 #[derive(Debug, Error)]
@@ -32,35 +32,40 @@ impl Auth {
     ) -> Result<LoggedIn, ChangePasswordError> {
         let subject = Subject::User(holder.user.id);
         let attempt = self.attempt(Action::ChangePassword, subject, origin.clone());
-        let (account, hash) = match self.exchange(origin.requester(), holder, current, new).await {
-            Ok(exchanged) => exchanged,
-            Err(error) => return Err(error.told_of(attempt).await),
+        // What can be seen at a glance is seen before any work.
+        let new = match self.rules.passwords.admit(new, holder.user.name.clone()) {
+            Ok(new) => new,
+            Err(problem) => return Err(ChangePasswordError::from(problem).told_of(attempt)),
+        };
+        let requester = origin.requester();
+        let (account, admitted, attempt) = self.confirm(requester, holder.user.id, current, attempt).await?;
+        let hash = match self.hash_chosen(requester, new).await {
+            Ok(hash) => hash,
+            Err(error) => return Err(error.told_of(attempt)),
         };
         let session = self.new_session(&origin, &account);
         // Made ahead: once the password is changed, nothing that could fail is left to do.
         let tokens = match self.first_tokens(&account.user, &session) {
             Ok(tokens) => tokens,
-            Err(error) => return Err(ChangePasswordError::from(error).told_of(attempt).await),
+            Err(error) => return Err(ChangePasswordError::from(error).told_of(attempt)),
         };
         let users = self.ports.users.clone();
-        let change = async move |attempt| users.change_password(hash, session, attempt).await;
+        let change = async move |attempt| {
+            let changed = users.change_password(hash, session, attempt).await;
+            admitted.settle_if(&changed, is_done);
+            changed
+        };
         let user = done(self.finish(attempt.make(change)).await??)?;
         Ok(LoggedIn { user, tokens })
     }
 
-    /// The account as its password was checked, and the hash of the new one. What can be seen at a glance is seen
-    /// before any work.
-    async fn exchange(
+    async fn hash_chosen(
         &self,
         requester: Requester,
-        holder: &Holder,
-        current: Password,
-        new: Password,
-    ) -> Result<(Account, PasswordHash), ChangePasswordError> {
-        let new = self.rules.passwords.admit(new, holder.user.name.clone())?;
-        let account = self.confirm(requester, holder.user.id, current).await?;
+        new: NewPassword,
+    ) -> Result<PasswordHash, ChangePasswordError> {
         match self.ports.hasher.hash_new(new, requester).await? {
-            NewHash::Done(hash) => Ok((account, hash)),
+            NewHash::Done(hash) => Ok(hash),
             NewHash::Refused(problem) => Err(problem.into()),
         }
     }
@@ -80,13 +85,13 @@ impl From<PortError> for ChangePasswordError {
 
 impl ChangePasswordError {
     /// Ends an attempt by it.
-    async fn told_of(self, attempt: UnderWay) -> Self {
+    fn told_of(self, attempt: UnderWay) -> Self {
         match self {
             Self::NewPassword(_) => {
                 attempt.fail(Outcome::Refused("password_refused"));
                 self
             }
-            Self::Confirm(error) => Self::Confirm(error.told_of(attempt).await),
+            Self::Confirm(error) => Self::Confirm(error.told_of(attempt)),
         }
     }
 }

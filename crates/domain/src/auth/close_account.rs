@@ -1,8 +1,8 @@
 //! Deleting one's own account.
 
-use super::confirm::{ConfirmError, done};
+use super::confirm::{ConfirmError, done, is_done};
 use super::{Auth, Holder};
-use crate::{Account, Action, Origin, Password, Subject};
+use crate::{Action, Origin, Password, Subject};
 
 impl Auth {
     /// Removes the account of a holder who knows its password, and everything of it.
@@ -14,12 +14,13 @@ impl Auth {
     ) -> Result<(), ConfirmError> {
         let (id, requester) = (holder.user.id, origin.requester());
         let attempt = self.attempt(Action::CloseAccount, Subject::User(id), origin);
-        let Account { credentials_epoch, .. } = match self.confirm(requester, id, password).await {
-            Ok(account) => account,
-            Err(error) => return Err(error.told_of(attempt).await),
+        let (account, admitted, attempt) = self.confirm(requester, id, password, attempt).await?;
+        let (users, epoch) = (self.ports.users.clone(), account.credentials_epoch);
+        let close = async move |attempt| {
+            let closed = users.close_account(id, epoch, attempt).await;
+            admitted.settle_if(&closed, is_done);
+            closed
         };
-        let users = self.ports.users.clone();
-        let close = async move |attempt| users.close_account(id, credentials_epoch, attempt).await;
         let closed = self.finish(attempt.make(close)).await??;
         done(closed).map(drop)
     }

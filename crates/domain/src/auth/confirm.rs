@@ -2,10 +2,11 @@
 
 use thiserror::Error;
 
+use super::admission::{Admitted, NotAdmitted, Throttled};
 use super::attempt::UnderWay;
-use super::{Auth, Refusal};
+use super::{Auth, Refusal, THROTTLED};
 use crate::ports::{ConfirmedChange, HasherError, PortError, Requester, Verification};
-use crate::{Account, Outcome, Password, User, UserId};
+use crate::{Account, LoginName, Outcome, Password, User, UserId};
 
 /// Why nothing was changed though the token was good.
 #[derive(Debug, Error)]
@@ -16,6 +17,9 @@ pub enum ConfirmError {
     /// The account has been disabled or deleted since the token was looked at, and so the token is good no more.
     #[error("the account is gone or disabled")]
     NoAccount,
+    /// Too many wrong passwords were tried of late, and this one was not looked at.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     /// The password could not be checked, or a new one not be hashed.
     #[error(transparent)]
     Hasher(#[from] HasherError),
@@ -25,7 +29,7 @@ pub enum ConfirmError {
 }
 
 impl Auth {
-    /// The account of this number as it was when `password` was checked against it. That takes long enough for
+    /// The account of this number as it was when `password` was checked against it, with the attempt, which goes on. That takes long enough for
     /// somebody else to change it, so what is done with it has to be on condition of its credentials' epoch. Not
     /// of the hash itself: a login may replace that by another one of the same password.
     pub(super) async fn confirm(
@@ -33,32 +37,63 @@ impl Auth {
         requester: Requester,
         id: UserId,
         password: Password,
-    ) -> Result<Account, ConfirmError> {
-        let account = self.ports.users.find(id).await?.ok_or(ConfirmError::NoAccount)?;
+        attempt: UnderWay,
+    ) -> Result<(Account, Admitted, UnderWay), ConfirmError> {
+        let (account, admitted) = match self.account_that_may_be_tried(requester, id).await {
+            Ok(admitted) => admitted,
+            Err(error) => return Err(error.told_of(attempt)),
+        };
         let hash = Some(account.password_hash.clone());
-        match self.ports.hasher.verify(password, hash, requester).await? {
-            Verification::Match | Verification::MatchStale => Ok(account),
-            Verification::Mismatch => Err(ConfirmError::PasswordWrong(Refusal::WrongPassword)),
-            Verification::Unreadable => Err(ConfirmError::PasswordWrong(Refusal::UnreadableHash)),
-        }
+        let refusal = match self.ports.hasher.verify(password, hash, requester).await {
+            Ok(Verification::Match | Verification::MatchStale) => return Ok((account, admitted, attempt)),
+            Ok(Verification::Mismatch) => Refusal::WrongPassword,
+            Ok(Verification::Unreadable) => Refusal::UnreadableHash,
+            Err(error) => return Err(ConfirmError::from(error).told_of(attempt)),
+        };
+        self.refuse(attempt, admitted, refusal).await?;
+        Err(ConfirmError::PasswordWrong(refusal))
+    }
+
+    async fn account_that_may_be_tried(
+        &self,
+        requester: Requester,
+        id: UserId,
+    ) -> Result<(Account, Admitted), ConfirmError> {
+        let account = self.ports.users.find(id).await?.ok_or(ConfirmError::NoAccount)?;
+        let admitted = self.take_place(LoginName::Possible(account.user.name.clone()), requester).await?;
+        // Waiting takes long enough for somebody to change the password.
+        let account = self.ports.users.find(id).await?.ok_or(ConfirmError::NoAccount)?;
+        Ok((account, admitted))
     }
 }
 
 impl ConfirmError {
-    /// Ends an attempt by it.
-    pub(super) async fn told_of(self, attempt: UnderWay) -> Self {
+    /// Ends an attempt by it, that was not kept before.
+    pub(super) fn told_of(self, attempt: UnderWay) -> Self {
         match &self {
-            Self::PasswordWrong(refusal) => {
-                if let Err(error) = attempt.refuse(refusal.as_str()).await {
-                    return error.into();
-                }
-            }
+            Self::PasswordWrong(refusal) => attempt.fail(Outcome::Refused(refusal.as_str())),
+            Self::Throttled(_) => attempt.fail(THROTTLED),
             Self::NoAccount => attempt.fail(Outcome::Refused("no_account")),
             Self::Hasher(error) => attempt.fail(error.outcome()),
             Self::Port(_) => attempt.fail(Outcome::Failed),
         }
         self
     }
+}
+
+impl From<NotAdmitted> for ConfirmError {
+    fn from(error: NotAdmitted) -> Self {
+        match error {
+            NotAdmitted::Throttled(error) => Self::Throttled(error),
+            NotAdmitted::Hasher(error) => Self::Hasher(error),
+            NotAdmitted::Port(error) => Self::Port(error),
+        }
+    }
+}
+
+/// Whether nothing is counted of the account any more.
+pub(super) fn is_done(change: &ConfirmedChange) -> bool {
+    matches!(change, ConfirmedChange::Done(_))
 }
 
 /// Whoever changed the password meanwhile has made the one that was checked a wrong one.

@@ -2,9 +2,10 @@
 
 use thiserror::Error;
 
-use super::Auth;
+use super::admission::{NotAdmitted, Throttled};
 use super::attempt::UnderWay;
 use super::open_session::{OpenSessionError, Refusal};
+use super::{Auth, THROTTLED};
 use crate::ports::{HasherError, PortError, Ports, Requester, Verification};
 use crate::{Account, Action, LoginName, Origin, Outcome, Password, Tokens, User};
 
@@ -23,6 +24,9 @@ pub enum LogInError {
     /// The credentials open nothing. Whoever answers the client must not tell why.
     #[error("the credentials are not valid")]
     InvalidCredentials(#[source] Refusal),
+    /// Too many wrong passwords were tried of late, and this one was not looked at.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
     /// The password could not be checked.
     #[error(transparent)]
     Hasher(#[from] HasherError),
@@ -41,12 +45,20 @@ impl Auth {
         password: Password,
     ) -> Result<LoggedIn, LogInError> {
         let mut attempt = self.attempt(Action::LogIn, &name, origin.clone());
+        let admitted = match self.take_place(name.clone(), origin.requester()).await {
+            Ok(admitted) => admitted,
+            Err(refused) => return Err(LogInError::from(refused).told_of(attempt)),
+        };
         let authenticated = self.authenticate(&mut attempt, origin.requester(), name, password.clone()).await;
         let (account, stale) = match authenticated {
             Ok(authenticated) => authenticated,
-            Err(error) => return Err(error.told_of(attempt).await),
+            Err(LogInError::InvalidCredentials(refusal)) => {
+                self.refuse(attempt, admitted, refusal).await?;
+                return Err(refusal.into());
+            }
+            Err(error) => return Err(error.told_of(attempt)),
         };
-        let logged_in = self.open_session(&origin, &account, attempt).await?;
+        let logged_in = self.open_session(&origin, &account, admitted, attempt).await?;
         if stale {
             self.rehash(&account, password);
         }
@@ -94,14 +106,11 @@ impl Auth {
 }
 
 impl LogInError {
-    /// Ends an attempt by it.
-    async fn told_of(self, attempt: UnderWay) -> Self {
+    /// Ends an attempt by it, that was not kept before.
+    fn told_of(self, attempt: UnderWay) -> Self {
         match &self {
-            Self::InvalidCredentials(refusal) => {
-                if let Err(error) = attempt.refuse(refusal.as_str()).await {
-                    return error.into();
-                }
-            }
+            Self::InvalidCredentials(refusal) => attempt.fail(Outcome::Refused(refusal.as_str())),
+            Self::Throttled(_) => attempt.fail(THROTTLED),
             Self::Hasher(error) => attempt.fail(error.outcome()),
             Self::Port(_) => attempt.fail(Outcome::Failed),
         }
@@ -112,6 +121,16 @@ impl LogInError {
 impl From<Refusal> for LogInError {
     fn from(refusal: Refusal) -> Self {
         Self::InvalidCredentials(refusal)
+    }
+}
+
+impl From<NotAdmitted> for LogInError {
+    fn from(error: NotAdmitted) -> Self {
+        match error {
+            NotAdmitted::Throttled(error) => Self::Throttled(error),
+            NotAdmitted::Hasher(error) => Self::Hasher(error),
+            NotAdmitted::Port(error) => Self::Port(error),
+        }
     }
 }
 

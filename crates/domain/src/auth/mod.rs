@@ -1,6 +1,7 @@
 //! The use cases, one file each.
 
 mod administer;
+mod admission;
 mod attempt;
 mod audit_log;
 mod change_password;
@@ -9,6 +10,7 @@ mod close_account;
 mod confirm;
 mod import;
 mod introspect;
+mod line;
 mod live_sessions;
 mod log_in;
 mod log_out;
@@ -29,6 +31,8 @@ use std::time::Duration;
 use futures_channel::oneshot;
 
 pub use self::administer::{AdministerError, SetPasswordError};
+pub use self::admission::Throttled;
+use self::admission::Throttling;
 use self::attempt::{Record, UnderWay};
 pub use self::change_password::ChangePasswordError;
 pub use self::client::{Client, ClientCredentials, UnknownClient};
@@ -45,7 +49,7 @@ pub use self::sign_up::SignUpError;
 use self::whoami::Marks;
 pub use self::whoami::{Holder, WhoamiError};
 use crate::ports::{HasherError, PortError, Ports};
-use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject};
+use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject, ThrottleRules};
 
 /// What people can do here.
 #[derive(Clone)]
@@ -56,6 +60,7 @@ pub struct Auth {
     marks: Marks,
     live_sessions: LiveSessions,
     record: Record,
+    throttling: Option<Throttling>,
 }
 
 /// The choices an operator makes.
@@ -71,6 +76,8 @@ pub struct Rules {
     pub sessions: SessionRules,
     /// How long attempts are kept.
     pub audit_keep: Duration,
+    /// How many wrong passwords may be tried; without, nothing is counted.
+    pub throttle: Option<ThrottleRules>,
 }
 
 impl Auth {
@@ -78,7 +85,16 @@ impl Auth {
     pub fn new(ports: Ports, rules: Rules) -> Self {
         let live_sessions = LiveSessions::default();
         let record = Record::new(&ports);
-        Self { ports, rules, races: Races::default(), marks: Marks::default(), live_sessions, record }
+        let throttling = rules.throttle.map(|rules| Throttling::new(rules, &ports));
+        Self {
+            ports,
+            rules,
+            races: Races::default(),
+            marks: Marks::default(),
+            live_sessions,
+            record,
+            throttling,
+        }
     }
 
     /// The choices in force.
@@ -109,6 +125,9 @@ impl Auth {
         answered.await.map_err(|canceled| PortError::Failed(Box::new(canceled)))
     }
 }
+
+/// How an attempt ends that was not admitted.
+const THROTTLED: Outcome = Outcome::Refused("throttled");
 
 impl HasherError {
     fn outcome(&self) -> Outcome {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use super::admission::Admitted;
 use super::attempt::UnderWay;
 use super::{Auth, LoggedIn};
 use crate::ports::{NewSession, Opening, PortError, Ports};
@@ -48,9 +49,10 @@ impl Auth {
         &self,
         origin: &Origin,
         account: &Account,
+        admitted: Admitted,
         attempt: UnderWay,
     ) -> Result<LoggedIn, OpenSessionError> {
-        let new = self.new_session(origin, account);
+        let new = NewSession { compared: admitted.compared(), ..self.new_session(origin, account) };
         // Made ahead: once the session is open, nothing that could fail is left to do.
         let tokens = match self.first_tokens(&account.user, &new) {
             Ok(tokens) => tokens,
@@ -60,7 +62,11 @@ impl Auth {
             }
         };
         let sessions = self.ports.sessions.clone();
-        let open = async move |attempt| sessions.open(new, attempt).await;
+        let open = async move |attempt| {
+            let opened = sessions.open(new, attempt).await;
+            admitted.settle(&opened);
+            opened
+        };
         let user = match self.finish(attempt.make(open)).await?? {
             Opening::Done(user) => user,
             Opening::UnknownUser => return Err(Refusal::UnknownUser.into()),
@@ -86,6 +92,7 @@ impl Auth {
             ends_at,
             address,
             user_agent,
+            compared: None,
         }
     }
 
@@ -173,7 +180,8 @@ mod tests {
             let auth = auth(Ports { sessions, tokens, refresh_tokens, audit_stream, ..ports() });
             let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
 
-            let refused = auth.open_session(&origin(), &ann(), attempt).await.unwrap_err();
+            let refused =
+                auth.open_session(&origin(), &ann(), Admitted::uncounted(), attempt).await.unwrap_err();
 
             assert!(matches!(refused, OpenSessionError::Refused(refusal) if refusal == expected));
         }
@@ -196,7 +204,8 @@ mod tests {
         let auth = auth(Ports { sessions, tokens, refresh_tokens, audit_stream, ..ports() });
         let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
 
-        let LoggedIn { user, tokens } = auth.open_session(&origin(), &ann(), attempt).await.unwrap();
+        let LoggedIn { user, tokens } =
+            auth.open_session(&origin(), &ann(), Admitted::uncounted(), attempt).await.unwrap();
 
         assert_eq!(user, ann().user);
         assert_eq!((&**tokens.access.text, &**tokens.refresh.text), ("access 1", "refresh 1"));

@@ -1,5 +1,7 @@
 //! Removing what nobody needs any more.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::Auth;
@@ -9,13 +11,31 @@ use crate::ports::PortError;
 /// What is removed in one transaction: little enough that nobody who writes meanwhile has to wait for it.
 const BATCH: u32 = 500;
 
+/// How many names are remembered that nobody has and somebody tried. There are more for an hour, as many as can be
+/// hashed meanwhile: a name is counted only when a password is compared for it.
+const MOST_STRAYS: u32 = 1_000_000;
+
+/// For how long one is.
+const STRAY_TTL: Duration = Duration::from_hours(90 * 24);
+
 impl Auth {
-    /// Removes the sessions that are over and the networks that are forgotten, a batch at a time, and tells how
-    /// many of both there were.
+    /// Removes the sessions that are over, the networks that are forgotten and what nobody's names were tried with, a
+    /// batch at a time, and tells how many of all there were.
     pub async fn sweep(&self) -> Result<usize, PortError> {
         let mut all = 0;
         loop {
             let removed = self.ports.sessions.remove_over(self.ports.clock.now(), BATCH).await?;
+            all += removed;
+            if removed < BATCH as usize {
+                break;
+            }
+        }
+        let throttle = &self.ports.throttle;
+        let old = self.ports.clock.now().saturating_sub(STRAY_TTL).unwrap_or(Timestamp::MIN);
+        // Once: it takes a look at a million.
+        let too_many = throttle.newest_strays_end(MOST_STRAYS).await?.unwrap_or(Timestamp::MIN);
+        loop {
+            let removed = throttle.remove_strays(old.max(too_many), BATCH).await?;
             all += removed;
             if removed < BATCH as usize {
                 return Ok(all);
@@ -46,8 +66,10 @@ impl Auth {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
-    use crate::ports::{MockAuditLog, MockSessionRepo, PortError, Ports};
+    use super::STRAY_TTL;
+    use crate::ports::{MockAuditLog, MockSessionRepo, MockThrottle, PortError, Ports};
     use crate::testing::{AUDIT_KEEP, auth, noon, ports};
 
     fn rows(number: usize) -> impl Fn(u32) -> Result<usize, PortError> {
@@ -61,17 +83,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_sweep_goes_on_until_a_batch_is_not_full() {
-        let (over, old) = (rows(1200), rows(700));
+        let (over, old, strays) = (rows(1200), rows(700), rows(1300));
         let mut sessions = MockSessionRepo::new();
         sessions.expect_remove_over().withf(|at, _| *at == noon()).returning(move |_, limit| over(limit));
+        let mut throttle = MockThrottle::new();
+        throttle
+            .expect_newest_strays_end()
+            .withf(|most| *most == 1_000_000)
+            .once()
+            .returning(|_| Ok(Some(noon() - Duration::from_secs(9))));
+        throttle.expect_newest_strays_end().returning(|_| Ok(None));
+        throttle
+            .expect_remove_strays()
+            .withf(|at, _| *at == noon() - Duration::from_secs(9))
+            .times(3)
+            .returning(move |_, limit| strays(limit));
+        throttle.expect_remove_strays().withf(|at, _| *at == noon() - STRAY_TTL).returning(|_, _| Ok(0));
         let mut audit_log = MockAuditLog::new();
         audit_log
             .expect_remove_before()
             .withf(|at, _| *at == noon() - AUDIT_KEEP)
             .returning(move |_, limit| old(limit).map(Ok));
-        let auth = auth(Ports { sessions: Arc::new(sessions), audit_log: Arc::new(audit_log), ..ports() });
+        let (sessions, throttle, audit_log) = (Arc::new(sessions), Arc::new(throttle), Arc::new(audit_log));
+        let auth = auth(Ports { sessions, throttle, audit_log, ..ports() });
 
-        assert_eq!(auth.sweep().await.unwrap(), 1200);
+        assert_eq!(auth.sweep().await.unwrap(), 2500);
         assert_eq!(auth.sweep().await.unwrap(), 0);
         assert_eq!(auth.sweep_audit_log().await.unwrap(), Ok(700));
         assert_eq!(auth.sweep_audit_log().await.unwrap(), Ok(0));

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use domain::ports::{HasherError, PortError};
 use domain::{
     Account, AdministerError, Auth, InvalidUsername, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, Origin,
-    Password, SetPasswordError, SignUpError, UserId, Username,
+    Password, SetPasswordError, SignUpError, Tries, UserId, Username, Whence,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -68,6 +68,11 @@ pub(super) enum Command {
         /// Whose
         name: String,
     },
+    /// Forget the wrong passwords that were tried for a user, so that they can log in at once from anywhere
+    Unlock {
+        /// Whose
+        name: String,
+    },
     /// Delete a user and everything of theirs, for good
     Delete {
         /// Whom
@@ -109,6 +114,7 @@ impl Command {
             | Self::Disable { .. }
             | Self::Enable { .. }
             | Self::SetPassword { .. }
+            | Self::Unlock { .. }
             | Self::Delete { .. }
             | Self::Export(_)
             | Self::Import(_) => Access::ReadWrite,
@@ -140,6 +146,7 @@ impl Command {
             Self::Disable { name } => Task::Disable(parse(&name)?),
             Self::Enable { name } => Task::Enable(parse(&name)?),
             Self::SetPassword { name } => Task::SetPassword(parse(&name)?, password::read()?),
+            Self::Unlock { name } => Task::Unlock(parse(&name)?),
             Self::Delete { name, yes } => {
                 let name = parse(&name)?;
                 if !yes {
@@ -162,6 +169,7 @@ enum Task {
     Disable(Username),
     Enable(Username),
     SetPassword(Username, Password),
+    Unlock(Username),
     Delete(Username),
     Export(export::Arguments),
     Import(Import),
@@ -199,7 +207,8 @@ impl Task {
             }
             Self::Show { name, json } => {
                 let account = auth.find_account(&name).await.map_err(|error| not_done(&name, &error))?;
-                if json { output::line(view(&account)) } else { show(&account) }
+                let tries = auth.tries(&name).await.map_err(|error| not_reached(&error))?;
+                if json { output::line(view_with(&account, &tries)) } else { show(&account, &tries) }
             }
             Self::Disable(name) => {
                 let account = auth.disable(origin, &name).await.map_err(|error| not_done(&name, &error))?;
@@ -217,6 +226,10 @@ impl Task {
                     SetPasswordError::Account(error) => not_done(&name, &error),
                 })?;
                 output::line(format_args!("{} has another password", account.user.name.as_typed()))
+            }
+            Self::Unlock(name) => {
+                let account = auth.unlock(origin, &name).await.map_err(|error| not_done(&name, &error))?;
+                output::line(format_args!("{} is unlocked", account.user.name.as_typed()))
             }
             Self::Delete(name) => {
                 let account = auth.delete(origin, &name).await.map_err(|error| not_done(&name, &error))?;
@@ -304,13 +317,35 @@ pub(super) async fn for_each_page(
     Ok(())
 }
 
-fn show(account: &Account) -> Result<(), Failure> {
+fn show(account: &Account, tries: &[(Whence, Tries)]) -> Result<(), Failure> {
     let [id, name, created, disabled] = row(account);
     let updated = format!("{:.6}", account.user.updated_at);
     let disabled = if disabled.is_empty() { "no".to_owned() } else { format!("since {disabled}") };
     let rows =
         [("id", id), ("name", name), ("created", created), ("updated", updated), ("disabled", disabled)];
-    output::table(["", ""], rows.map(|(name, value)| [name.to_owned(), value]))
+    let mut rows = rows.map(|(name, value)| [name.to_owned(), value]).to_vec();
+    rows.extend(failed(tries).map(|(whence, failures)| {
+        ["wrong passwords".to_owned(), format!("{failures} in a row from {whence}")]
+    }));
+    output::table(["", ""], rows)
+}
+
+/// The same as [`view`], and how many wrong passwords in a row came from where.
+fn view_with(account: &Account, tries: &[(Whence, Tries)]) -> Value {
+    let mut view = view(account);
+    view["wrong_passwords"] = failed(tries).collect::<serde_json::Map<_, _>>().into();
+    view
+}
+
+fn failed(tries: &[(Whence, Tries)]) -> impl Iterator<Item = (String, Value)> {
+    let failed = tries.iter().filter(|(_, tries)| tries.failures > 0);
+    failed.map(|(whence, tries)| {
+        let whence = match whence {
+            Whence::Elsewhere => "elsewhere".to_owned(),
+            Whence::Known(network) => network.first_address().to_string(),
+        };
+        (whence, tries.failures.into())
+    })
 }
 
 /// An account as JSON, by the names that the API gives its parts.

@@ -99,7 +99,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 57] = [
+pub static KEYS: [&Key; 58] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -114,6 +114,7 @@ pub static KEYS: [&Key; 57] = [
     &LIMITS_ANONYMOUS.key,
     &LIMITS_SESSION.key,
     &LIMITS_IPV6_PREFIX.key,
+    &LIMITS_FAILURES.key,
     &TLS_CERT_PATH.key,
     &TLS_KEY_PATH.key,
     &DATABASE_URL.key,
@@ -225,8 +226,7 @@ pub(super) static LIMITS_ENABLED: Setting<bool> = Setting {
         "AUTH_LIMITS__ENABLED",
         DefaultValue::Text("true"),
         "whether anything is limited; false is for load tests, and refused in production",
-    )
-    .live(),
+    ),
     read: readers::flag,
 };
 
@@ -280,6 +280,15 @@ pub(super) static LIMITS_IPV6_PREFIX: Setting<u8> = Setting {
     )
     .live(),
     read: readers::ipv6_prefix,
+};
+
+pub(super) static LIMITS_FAILURES: Setting<u32> = Setting {
+    key: Key::number(
+        "AUTH_LIMITS__FAILURES",
+        DefaultValue::Text("100"),
+        "how many wrong passwords in a row are compared for an account, 10 to 100",
+    ),
+    read: readers::failures,
 };
 
 pub(super) static TLS_CERT_PATH: Setting<PathBuf> = Setting {

@@ -97,6 +97,8 @@ pub struct Limits {
     pub enabled: bool,
     /// How many requests within a minute.
     pub quotas: api::Quotas,
+    /// How many wrong passwords in a row are compared for an account.
+    pub failures: u32,
 }
 
 /// Who may make an account.
@@ -458,6 +460,7 @@ impl Reading {
         let anonymous = self.read(&keys::LIMITS_ANONYMOUS);
         let session = self.read(&keys::LIMITS_SESSION);
         let ipv6_prefix = self.read(&keys::LIMITS_IPV6_PREFIX);
+        let failures = self.read(&keys::LIMITS_FAILURES);
         let enabled = enabled?;
         if !enabled && environment == Some(Environment::Production) {
             self.refuse(
@@ -474,7 +477,7 @@ impl Reading {
             session: session?,
             ipv6_prefix: ipv6_prefix?,
         };
-        Some(Limits { enabled, quotas })
+        Some(Limits { enabled, quotas, failures: failures? })
     }
 
     fn tls(&mut self) -> Option<Tls> {

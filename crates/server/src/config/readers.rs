@@ -137,6 +137,10 @@ pub(super) fn password_policy(text: &str) -> Result<PasswordPolicy, Wrong> {
     PasswordPolicy::new(least).ok_or_else(|| "asks for less than a password may have".to_owned())
 }
 
+pub(super) fn failures(text: &str) -> Result<u32, Wrong> {
+    number(text, 10, 100)
+}
+
 pub(super) fn engine(text: &str) -> Result<EngineName, Wrong> {
     match text {
         "lanes" => Ok(EngineName::Lanes),

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use super::Row;
 use crate::error::StoreError;
 use crate::schema::{known_networks, sessions, users};
+use crate::throttles::changes as throttles;
 use crate::users::Row as UserRow;
 use crate::values::{Id, inet, timestamptz};
 
@@ -39,6 +40,16 @@ pub(super) async fn open(
     connection: &mut AsyncPgConnection,
     new: &NewSession,
 ) -> Result<Opening, StoreError> {
+    let opening = open_uncounted(connection, new).await?;
+    match (&opening, &new.compared) {
+        (_, None) => {}
+        (Opening::Done(_), Some(compared)) => throttles::succeed(connection, compared).await?,
+        (_, Some(compared)) => throttles::fail(connection, compared).await?,
+    }
+    Ok(opening)
+}
+
+async fn open_uncounted(connection: &mut AsyncPgConnection, new: &NewSession) -> Result<Opening, StoreError> {
     // Locked: a change of the account that is not committed yet ends only the sessions that it sees, and two logins
     // would both find room for one more.
     let account: Option<UserRow> = users::table

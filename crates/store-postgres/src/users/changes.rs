@@ -129,22 +129,25 @@ pub(super) async fn delete(
     change(row)
 }
 
+/// Tells the name that they had, too.
 pub(super) async fn rename(
     connection: &mut AsyncPgConnection,
     id: UserId,
     name: &Username,
     at: Timestamp,
-) -> Result<Renaming, StoreError> {
+) -> Result<(Option<UsernameKey>, Renaming), StoreError> {
     // Two who swap their names would each wait for the other's commit to know whether the name is free. Locked by
     // number, the account and the one that has the name, one comes after the other.
     let involved = users::id.eq(id.0).or(users::username_key.eq(name.key().as_str()));
-    users::table
+    let involved: Vec<Row> = users::table
         .filter(involved)
         .order(users::id)
         .for_update()
-        .select(users::id)
-        .load::<i64>(connection)
+        .select(Row::as_select())
+        .load(connection)
         .await?;
+    let before = involved.into_iter().find(|row| row.is_of(id)).map(Account::try_from).transpose()?;
+    let old = before.map(|account| account.user.name.key().clone());
     // The unique index decides here too. An update knows no `DO NOTHING`, so it speaks by an error, and one's own
     // key, which is in the index already, is no violation. The savepoint keeps the error from the rest of the
     // transaction.
@@ -162,12 +165,13 @@ pub(super) async fn rename(
         })
         .await;
     if let Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) = row {
-        return Ok(Renaming::UsernameTaken);
+        return Ok((old, Renaming::UsernameTaken));
     }
-    match row.optional()? {
-        Some(row) => Ok(Renaming::Done(Account::try_from(row)?.user)),
-        None => Ok(Renaming::NoAccount),
-    }
+    let renaming = match row.optional()? {
+        Some(row) => Renaming::Done(Account::try_from(row)?.user),
+        None => Renaming::NoAccount,
+    };
+    Ok((old, renaming))
 }
 
 pub(super) async fn change_password(

@@ -8,17 +8,19 @@ mod lookups;
 use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
 use diesel::{Insertable, Queryable, Selectable};
+use diesel_async::AsyncPgConnection;
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{
-    Account, Attempt, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
+    Account, Attempt, AuditKey, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
 };
 use futures_util::FutureExt as _;
 
 use crate::PostgresStore;
 use crate::audit;
 use crate::editions::Concerns;
-use crate::error::BrokenRow;
+use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
+use crate::throttles::changes as throttles;
 use crate::values::{self, timestamptz};
 
 #[async_trait]
@@ -26,8 +28,17 @@ impl UserRepo for PostgresStore {
     async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError> {
         let work = self.make(
             attempt,
-            user,
-            |connection, user| changes::insert(connection, user).boxed(),
+            (user, self.inside.audit_key.clone()),
+            |connection, (user, key)| {
+                async move {
+                    let insertion = changes::insert(connection, user).await?;
+                    if let Insertion::Done(user) = &insertion {
+                        throttles::forget(connection, &[key.counted(user.name.key())]).await?;
+                    }
+                    Ok(insertion)
+                }
+                .boxed()
+            },
             |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -65,6 +76,10 @@ impl UserRepo for PostgresStore {
             |connection, (users, attempt, key)| {
                 async move {
                     let done = import::import(connection, users).await?;
+                    let new =
+                        users.iter().zip(&done).filter(|(_, done)| matches!(done, Importation::Done(_)));
+                    let counted: Vec<_> = new.map(|(user, _)| key.counted(user.name.key())).collect();
+                    throttles::forget(connection, &counted).await?;
                     let parts = users.iter().map(|user| user.part_of(attempt)).zip(&done);
                     audit::record_all(connection, key, parts).await?;
                     Ok(done)
@@ -94,8 +109,15 @@ impl UserRepo for PostgresStore {
         let at = attempt.at;
         let work = self.make(
             attempt,
-            (name, hash, at),
-            |connection, (name, hash, at)| changes::set_password(connection, name, hash, *at).boxed(),
+            (name, hash, at, self.inside.audit_key.clone()),
+            |connection, (name, hash, at, key)| {
+                async move {
+                    let change = changes::set_password(connection, name, hash, *at).await?;
+                    forget_if_changed(connection, key, &change).await?;
+                    Ok(change)
+                }
+                .boxed()
+            },
             |_, change| of_changed(change),
         );
         Ok(work.await?)
@@ -126,8 +148,15 @@ impl UserRepo for PostgresStore {
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let work = self.make(
             attempt,
-            name,
-            |connection, name| changes::delete(connection, name).boxed(),
+            (name, self.inside.audit_key.clone()),
+            |connection, (name, key)| {
+                async move {
+                    let change = changes::delete(connection, name).await?;
+                    forget_if_changed(connection, key, &change).await?;
+                    Ok(change)
+                }
+                .boxed()
+            },
             |_, change| of_changed(change),
         );
         Ok(work.await?)
@@ -137,8 +166,18 @@ impl UserRepo for PostgresStore {
         let at = attempt.at;
         let work = self.make(
             attempt,
-            (id, name, at),
-            |connection, (id, name, at)| changes::rename(connection, *id, name, *at).boxed(),
+            (id, name, at, self.inside.audit_key.clone()),
+            |connection, (id, name, at, key)| {
+                async move {
+                    let (old, renaming) = changes::rename(connection, *id, name, *at).await?;
+                    if let (Some(old), Renaming::Done(user)) = (&old, &renaming) {
+                        let (old, new) = (key.counted(old), key.counted(user.name.key()));
+                        throttles::pass_on(connection, old, new).await?;
+                    }
+                    Ok(renaming)
+                }
+                .boxed()
+            },
             |(id, ..), renaming| match renaming {
                 Renaming::Done(_) => Concerns::User(*id),
                 Renaming::UsernameTaken | Renaming::NoAccount => Concerns::Nobody,
@@ -155,9 +194,16 @@ impl UserRepo for PostgresStore {
     ) -> Result<ConfirmedChange, PortError> {
         let work = self.make(
             attempt,
-            (hash, session),
-            |connection, (hash, session)| changes::change_password(connection, hash, session).boxed(),
-            |(_, session), change| of_confirmed(session.user, change),
+            (hash, session, self.inside.audit_key.clone()),
+            |connection, (hash, session, key)| {
+                async move {
+                    let change = changes::change_password(connection, hash, session).await?;
+                    forget_if_confirmed(connection, key, &change).await?;
+                    Ok(change)
+                }
+                .boxed()
+            },
+            |(_, session, _), change| of_confirmed(session.user, change),
         );
         Ok(work.await?)
     }
@@ -170,11 +216,40 @@ impl UserRepo for PostgresStore {
     ) -> Result<ConfirmedChange, PortError> {
         let work = self.make(
             attempt,
-            (id, credentials_epoch),
-            |connection, (id, epoch)| changes::close_account(connection, *id, *epoch).boxed(),
-            |(id, _), change| of_confirmed(*id, change),
+            (id, credentials_epoch, self.inside.audit_key.clone()),
+            |connection, (id, epoch, key)| {
+                async move {
+                    let change = changes::close_account(connection, *id, *epoch).await?;
+                    forget_if_confirmed(connection, key, &change).await?;
+                    Ok(change)
+                }
+                .boxed()
+            },
+            |(id, ..), change| of_confirmed(*id, change),
         );
         Ok(work.await?)
+    }
+}
+
+async fn forget_if_changed(
+    connection: &mut AsyncPgConnection,
+    key: &AuditKey,
+    change: &Change,
+) -> Result<(), StoreError> {
+    match change {
+        Change::Done(account) => throttles::forget(connection, &[key.counted(account.user.name.key())]).await,
+        Change::UnknownUser => Ok(()),
+    }
+}
+
+async fn forget_if_confirmed(
+    connection: &mut AsyncPgConnection,
+    key: &AuditKey,
+    change: &ConfirmedChange,
+) -> Result<(), StoreError> {
+    match change {
+        ConfirmedChange::Done(user) => throttles::forget(connection, &[key.counted(user.name.key())]).await,
+        ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Ok(()),
     }
 }
 
@@ -203,6 +278,12 @@ pub(crate) struct Row {
     disabled_at: Option<PgTimestamp>,
     created_at: PgTimestamp,
     updated_at: PgTimestamp,
+}
+
+impl Row {
+    fn is_of(&self, id: UserId) -> bool {
+        self.id == id.0
+    }
 }
 
 impl From<Account> for Row {

@@ -12,10 +12,12 @@ use domain::{
 };
 use jiff::Timestamp;
 
-use super::{Row, packed};
+use super::Row;
 use crate::error::StoreError;
 use crate::schema::{known_networks, sessions, users};
+use crate::throttles::changes as throttles;
 use crate::users::Row as UserRow;
+use crate::values::packed;
 
 /// What is changed of a session; the rest stays.
 #[derive(AsChangeset, Default)]
@@ -32,6 +34,16 @@ struct Changes {
 }
 
 pub(super) fn open(connection: &mut SqliteConnection, new: &NewSession) -> Result<Opening, StoreError> {
+    let opening = open_uncounted(connection, new)?;
+    match (&opening, &new.compared) {
+        (_, None) => {}
+        (Opening::Done(_), Some(compared)) => throttles::succeed(connection, compared)?,
+        (_, Some(compared)) => throttles::fail(connection, compared)?,
+    }
+    Ok(opening)
+}
+
+fn open_uncounted(connection: &mut SqliteConnection, new: &NewSession) -> Result<Opening, StoreError> {
     // Where others may write meanwhile, this row is to be locked: a change of the account that is not
     // committed yet ends only the sessions that it sees.
     let account: Option<UserRow> =

@@ -18,6 +18,7 @@ use crate::SqliteStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::sessions;
+use crate::values::{packed, unpacked};
 
 #[async_trait]
 impl SessionRepo for SqliteStore {
@@ -188,17 +189,6 @@ impl TryFrom<Row> for Session {
 
 fn broken(id: &impl Display, column: &'static str, found: &impl Display) -> BrokenRow {
     BrokenRow { table: "sessions", column, id: id.to_string(), found: found.to_string() }
-}
-
-/// Several times as one column. There are few, and none is ever sought.
-fn packed(times: &[Timestamp]) -> Vec<u8> {
-    times.iter().flat_map(|time| time.as_microsecond().to_be_bytes()).collect()
-}
-
-fn unpacked(packed: &[u8]) -> Option<Vec<Timestamp>> {
-    let (times, rest) = packed.as_chunks();
-    let time = |bytes: &[u8; 8]| Timestamp::from_microsecond(i64::from_be_bytes(*bytes)).ok();
-    if rest.is_empty() { times.iter().map(time).collect() } else { None }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(super) fn find(reader: &mut SqliteConnection, id: UserId) -> Result<Option<A
     account(users::table.find(id.0).select(Row::as_select()).get_result(reader))
 }
 
-pub(super) fn find_by_name(
+pub(crate) fn find_by_name(
     reader: &mut SqliteConnection,
     name: &UsernameKey,
 ) -> Result<Option<Account>, StoreError> {

@@ -8,20 +8,30 @@ use async_trait::async_trait;
 use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{
-    Account, Attempt, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
+    Account, Attempt, AuditKey, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
 };
 use jiff::Timestamp;
 
 use crate::SqliteStore;
 use crate::audit;
 use crate::editions::Concerns;
-use crate::error::BrokenRow;
+use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
+use crate::throttles::changes as throttles;
+
+pub(crate) use self::lookups::find_by_name;
 
 #[async_trait]
 impl UserRepo for SqliteStore {
     async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError> {
-        let insert = move |connection: &mut SqliteConnection| changes::insert(connection, &user);
+        let counted = self.inside.audit_key.counted(user.name.key());
+        let insert = move |connection: &mut SqliteConnection| {
+            let insertion = changes::insert(connection, &user)?;
+            if let Insertion::Done(_) = insertion {
+                throttles::forget(connection, counted)?;
+            }
+            Ok(insertion)
+        };
         Ok(self.make(attempt, Concerns::Nobody, insert).await?)
     }
 
@@ -54,6 +64,9 @@ impl UserRepo for SqliteStore {
         let import = move |connection: &mut SqliteConnection| {
             let import = |user: &ImportedUser| {
                 let done = changes::import(connection, user)?;
+                if let Importation::Done(_) = done {
+                    throttles::forget(connection, key.counted(user.name.key()))?;
+                }
                 audit::record(connection, &key, user.part_of(&attempt), &done)?;
                 Ok(done)
             };
@@ -74,9 +87,14 @@ impl UserRepo for SqliteStore {
         hash: PasswordHash,
         attempt: Attempt,
     ) -> Result<Change, PortError> {
-        let at = attempt.at;
-        let set =
-            move |connection: &mut SqliteConnection| changes::set_password(connection, &name, &hash, at);
+        let (at, counted) = (attempt.at, self.inside.audit_key.counted(&name));
+        let set = move |connection: &mut SqliteConnection| {
+            let change = changes::set_password(connection, &name, &hash, at)?;
+            if let Change::Done(_) = change {
+                throttles::forget(connection, counted)?;
+            }
+            Ok(change)
+        };
         Ok(self.make(attempt, Concerns::Everybody, set).await?)
     }
 
@@ -93,13 +111,28 @@ impl UserRepo for SqliteStore {
     }
 
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
-        let delete = move |connection: &mut SqliteConnection| changes::delete(connection, &name);
+        let counted = self.inside.audit_key.counted(&name);
+        let delete = move |connection: &mut SqliteConnection| {
+            let change = changes::delete(connection, &name)?;
+            if let Change::Done(_) = change {
+                throttles::forget(connection, counted)?;
+            }
+            Ok(change)
+        };
         Ok(self.make(attempt, Concerns::Everybody, delete).await?)
     }
 
     async fn rename(&self, id: UserId, name: Username, attempt: Attempt) -> Result<Renaming, PortError> {
-        let at = attempt.at;
-        let rename = move |connection: &mut SqliteConnection| changes::rename(connection, id, &name, at);
+        let (at, key) = (attempt.at, self.inside.audit_key.clone());
+        let rename = move |connection: &mut SqliteConnection| {
+            let before = lookups::find(connection, id)?;
+            let renaming = changes::rename(connection, id, &name, at)?;
+            if let (Some(account), Renaming::Done(user)) = (&before, &renaming) {
+                let [old, new] = [&account.user, user].map(|user| key.counted(user.name.key()));
+                throttles::pass_on(connection, old, new)?;
+            }
+            Ok(renaming)
+        };
         Ok(self.make(attempt, Concerns::User(id), rename).await?)
     }
 
@@ -110,8 +143,12 @@ impl UserRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<ConfirmedChange, PortError> {
         let concerns = Concerns::User(session.user);
-        let change =
-            move |connection: &mut SqliteConnection| changes::change_password(connection, &hash, &session);
+        let key = self.inside.audit_key.clone();
+        let change = move |connection: &mut SqliteConnection| {
+            let change = changes::change_password(connection, &hash, &session)?;
+            forget_if_done(connection, &key, &change)?;
+            Ok(change)
+        };
         Ok(self.make(attempt, concerns, change).await?)
     }
 
@@ -121,10 +158,24 @@ impl UserRepo for SqliteStore {
         credentials_epoch: i64,
         attempt: Attempt,
     ) -> Result<ConfirmedChange, PortError> {
+        let key = self.inside.audit_key.clone();
         let close = move |connection: &mut SqliteConnection| {
-            changes::close_account(connection, id, credentials_epoch)
+            let change = changes::close_account(connection, id, credentials_epoch)?;
+            forget_if_done(connection, &key, &change)?;
+            Ok(change)
         };
         Ok(self.make(attempt, Concerns::User(id), close).await?)
+    }
+}
+
+fn forget_if_done(
+    connection: &mut SqliteConnection,
+    key: &AuditKey,
+    change: &ConfirmedChange,
+) -> Result<(), StoreError> {
+    match change {
+        ConfirmedChange::Done(user) => throttles::forget(connection, key.counted(user.name.key())),
+        ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Ok(()),
     }
 }
 

@@ -1,0 +1,562 @@
+//! Being admitted to have a password compared, and giving the place back. Every use case that compares one asks here.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use thiserror::Error;
+
+use super::attempt::UnderWay;
+use super::line::{InLine, Lines};
+use super::{Auth, Refusal};
+use crate::ports::{
+    Admittance, Compared, Finisher, HasherError, Place, PortError, Ports, Requester, Throttle, Timer,
+};
+use crate::steady::Steady;
+use crate::{Counter, LoginName, ThrottleRules};
+
+/// How long somebody waits for what comes of those before them. Hashing, for which they may have to wait as well, and the
+/// store have the rest of the ten seconds that a request has.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How often the first in line asks again. Of what is decided in this process it hears at once; others tell nobody.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// When it is worth another try if nothing was decided in time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Too many wrong passwords were tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("too many wrong passwords were tried")]
+pub struct Throttled {
+    /// When it is worth another try.
+    pub retry_after: Duration,
+}
+
+/// What attempts are counted with.
+#[derive(Clone)]
+pub(super) struct Throttling {
+    rules: ThrottleRules,
+    throttle: Arc<dyn Throttle>,
+    timer: Arc<dyn Timer>,
+    finisher: Arc<dyn Finisher>,
+    now: Steady,
+    lines: Lines,
+}
+
+/// An attempt that was admitted. If nothing comes of it, its place is given back when it is dropped.
+pub(super) struct Admitted(Option<Held>);
+
+struct Held {
+    place: Place,
+    throttling: Throttling,
+}
+
+/// Why an attempt was not admitted.
+pub(super) enum NotAdmitted {
+    Throttled(Throttled),
+    Hasher(HasherError),
+    Port(PortError),
+}
+
+impl Auth {
+    /// Waits until an attempt of this name may have its password compared, if it may.
+    pub(super) async fn take_place(
+        &self,
+        name: LoginName,
+        requester: Requester,
+    ) -> Result<Admitted, NotAdmitted> {
+        let Some(throttling) = &self.throttling else { return Ok(Admitted::uncounted()) };
+        let network = match requester {
+            Requester::Client(network) => Some(network),
+            Requester::Bulk => None,
+        };
+        let counter = throttling.throttle.counter(name, network, throttling.now.now()).await?;
+        let mut line = throttling.lines.enter(counter);
+        if line.is_first()
+            && let Some(admitted) = self.ask(throttling, counter).await?
+        {
+            return Ok(admitted);
+        }
+        let waited = pin!(self.wait(throttling, counter, &mut line));
+        match select(waited, throttling.timer.sleep(PATIENCE)).await {
+            Either::Left((admitted, _)) => admitted,
+            Either::Right(_) => Err(HasherError::Overloaded { retry_after: RETRY }.into()),
+        }
+    }
+
+    async fn wait(
+        &self,
+        throttling: &Throttling,
+        counter: Counter,
+        line: &mut InLine,
+    ) -> Result<Admitted, NotAdmitted> {
+        line.come_first().await;
+        loop {
+            let decided = line.decided();
+            if let Some(admitted) = self.ask(throttling, counter).await? {
+                return Ok(admitted);
+            }
+            select(decided, throttling.timer.sleep(ASK_EVERY)).await;
+        }
+    }
+
+    /// Answers nothing as long as nothing is decided. A place that nobody waits for any more is given back.
+    async fn ask(&self, throttling: &Throttling, counter: Counter) -> Result<Option<Admitted>, NotAdmitted> {
+        let throttling = throttling.clone();
+        let asked = self.finish(async move {
+            let now = throttling.now.now();
+            Ok(match throttling.throttle.admit(counter, now, throttling.rules).await? {
+                Admittance::Admitted(place) => Some(Admitted(Some(Held { place, throttling }))),
+                Admittance::Undecided => None,
+                Admittance::Refused { retry_after } => {
+                    return Err(NotAdmitted::Throttled(Throttled { retry_after }));
+                }
+            })
+        });
+        asked.await?
+    }
+
+    /// Ends an attempt by a refusal, and counts that.
+    pub(super) async fn refuse(
+        &self,
+        attempt: UnderWay,
+        admitted: Admitted,
+        refusal: Refusal,
+    ) -> Result<(), PortError> {
+        let Some((compared, throttle)) = admitted.compared().zip(admitted.throttle()) else {
+            return attempt.refuse(refusal.as_str()).await;
+        };
+        let fail = async move |attempt| {
+            let failed = throttle.fail(compared, refusal, attempt).await;
+            admitted.settle(&failed);
+            failed
+        };
+        self.finish(attempt.make(fail)).await??;
+        Ok(())
+    }
+}
+
+impl Throttling {
+    pub(super) fn new(rules: ThrottleRules, ports: &Ports) -> Self {
+        Self {
+            rules,
+            throttle: ports.throttle.clone(),
+            timer: ports.timer.clone(),
+            finisher: ports.finisher.clone(),
+            now: Steady::new(ports.clock.clone()),
+            lines: Lines::default(),
+        }
+    }
+}
+
+impl Admitted {
+    /// Where nothing is counted.
+    pub(super) fn uncounted() -> Self {
+        Self(None)
+    }
+
+    /// The attempt, now that its password was compared.
+    pub(super) fn compared(&self) -> Option<Compared> {
+        self.0.as_ref().map(|held| Compared { place: held.place, at: held.throttling.now.now() })
+    }
+
+    /// It failed or succeeded, if the store could keep that.
+    pub(super) fn settle<T>(self, done: &Result<T, PortError>) {
+        self.settle_if(done, |_| true);
+    }
+
+    /// The store has it no more, if this is so of what it has done.
+    pub(super) fn settle_if<T>(mut self, done: &Result<T, PortError>, so: impl FnOnce(&T) -> bool) {
+        if done.as_ref().is_ok_and(so)
+            && let Some(held) = self.0.take()
+        {
+            held.throttling.lines.tell(held.place.counter);
+        }
+    }
+
+    fn throttle(&self) -> Option<Arc<dyn Throttle>> {
+        self.0.as_ref().map(|held| held.throttling.throttle.clone())
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let Some(Held { place, throttling }) = self.0.take() else { return };
+        let finisher = throttling.finisher.clone();
+        finisher.finish(Box::pin(async move {
+            // What cannot be given back is lost in a while.
+            _ = throttling.throttle.give_back(place).await;
+            throttling.lines.tell(place.counter);
+        }));
+    }
+}
+
+impl From<HasherError> for NotAdmitted {
+    fn from(error: HasherError) -> Self {
+        Self::Hasher(error)
+    }
+}
+
+impl From<PortError> for NotAdmitted {
+    fn from(error: PortError) -> Self {
+        Self::Port(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::future::pending;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ports::{
+        Change, MockHasher, MockSessionRepo, MockThrottle, MockTimer, MockUserRepo, Opening, Verification,
+    };
+    use crate::testing::{
+        self, Events, ann, auth_that_counts, broken, origin, password, ports, session, token_ports,
+    };
+    use crate::{
+        Action, Attempt, ChangePasswordError, ClientNetwork, ConfirmError, CountedName, Holder, LogInError,
+        Outcome, Subject, Tries, UsernameKey, Verdict, Whence,
+    };
+
+    /// Counts in memory what a store counts on disk.
+    #[derive(Default)]
+    struct Counting(Mutex<HashMap<Counter, Tries>>);
+
+    impl Counting {
+        fn change(&self, place: Place, change: impl FnOnce(&Tries) -> Tries) {
+            let mut counters = self.0.lock().unwrap();
+            let tries = counters.get_mut(&place.counter).unwrap();
+            *tries = change(tries);
+        }
+
+        fn failures(&self) -> u32 {
+            self.0.lock().unwrap().values().map(|tries| tries.failures).sum()
+        }
+
+        fn undecided(&self) -> usize {
+            self.0.lock().unwrap().values().map(|tries| tries.undecided.len()).sum()
+        }
+    }
+
+    #[async_trait]
+    impl Throttle for Counting {
+        async fn counter(
+            &self,
+            _: LoginName,
+            _: Option<ClientNetwork>,
+            _: Timestamp,
+        ) -> Result<Counter, PortError> {
+            Ok(COUNTER)
+        }
+
+        async fn admit(
+            &self,
+            counter: Counter,
+            at: Timestamp,
+            rules: ThrottleRules,
+        ) -> Result<Admittance, PortError> {
+            let mut counters = self.0.lock().unwrap();
+            let tries = counters.entry(counter).or_insert_with(|| Tries::none(at));
+            let (after, verdict) = tries.admit(at, rules);
+            *tries = after;
+            Ok(match verdict {
+                Verdict::Go => Admittance::Admitted(Place { counter, taken_at: at }),
+                Verdict::Wait => Admittance::Undecided,
+                Verdict::Refuse { retry_after } => Admittance::Refused { retry_after },
+            })
+        }
+
+        async fn fail(&self, compared: Compared, refusal: Refusal, _: Attempt) -> Result<Refusal, PortError> {
+            self.change(compared.place, |tries| tries.failed(compared.place.taken_at, compared.at));
+            Ok(refusal)
+        }
+
+        async fn give_back(&self, place: Place) -> Result<(), PortError> {
+            self.change(place, |tries| tries.given_back(place.taken_at));
+            Ok(())
+        }
+
+        async fn unlock(&self, _: UsernameKey, _: Attempt) -> Result<Change, PortError> {
+            Err(broken())
+        }
+
+        async fn tries(&self, _: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError> {
+            Err(broken())
+        }
+
+        async fn newest_strays_end(&self, _: u32) -> Result<Option<Timestamp>, PortError> {
+            Err(broken())
+        }
+
+        async fn remove_strays(&self, _: Timestamp, _: u32) -> Result<usize, PortError> {
+            Err(broken())
+        }
+    }
+
+    const COUNTER: Counter =
+        Counter { name: CountedName([1; 16]), whence: Whence::Elsewhere, is_somebodys: true };
+
+    /// Time that passes at once for those who wait so long, and never for others.
+    fn timer(over: Option<Duration>) -> Arc<MockTimer> {
+        let mut timer = MockTimer::new();
+        timer.expect_sleep().returning(move |time| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            if Some(time) == over { Box::pin(tokio::task::yield_now()) } else { Box::pin(pending()) }
+        });
+        Arc::new(timer)
+    }
+
+    fn one_that_counts(over: Option<Duration>) -> (Auth, Arc<Counting>) {
+        let throttle = Arc::new(Counting::default());
+        let ports = Ports {
+            throttle: throttle.clone(),
+            timer: timer(over),
+            audit_stream: testing::audit_stream().0,
+            ..ports()
+        };
+        (auth_that_counts(ports), throttle)
+    }
+
+    async fn take_place(auth: &Auth) -> Result<Admitted, NotAdmitted> {
+        auth.take_place(LoginName::from_typed("ann"), origin().requester()).await
+    }
+
+    async fn let_others_work() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn twenty_who_come_at_once_are_all_admitted_one_after_the_other_and_five_at_a_time() {
+        let (auth, throttle) = one_that_counts(None);
+
+        let admitted = join_all((0..20).map(|_| async {
+            let admitted = take_place(&auth).await.ok().unwrap();
+            assert!(throttle.undecided() <= 5);
+            let_others_work().await;
+            let place = admitted.compared().unwrap().place;
+            throttle.change(place, |tries| tries.succeeded(place.taken_at));
+            admitted.settle(&Ok(()));
+        }));
+
+        assert_eq!(admitted.await.len(), 20);
+        assert_eq!(throttle.undecided(), 0);
+    }
+
+    #[tokio::test]
+    async fn of_three_hundred_wrong_ones_five_are_compared_and_the_others_hear_of_the_delay() {
+        let (auth, throttle) = one_that_counts(None);
+
+        let told = join_all((0..300).map(|_| async {
+            match take_place(&auth).await {
+                Ok(admitted) => {
+                    let_others_work().await;
+                    let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
+                    auth.refuse(attempt, admitted, Refusal::WrongPassword).await.unwrap();
+                    None
+                }
+                Err(NotAdmitted::Throttled(throttled)) => Some(throttled.retry_after),
+                Err(NotAdmitted::Hasher(_) | NotAdmitted::Port(_)) => {
+                    panic!("neither admitted nor told when")
+                }
+            }
+        }));
+        let told = told.await;
+        assert_eq!(throttle.failures(), 5);
+        assert_eq!(told.iter().filter(|told| **told == Some(Duration::from_secs(1))).count(), 295);
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_gives_their_place_back_also_while_they_wait_for_it() {
+        let (auth, throttle) = one_that_counts(None);
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(take_place(&auth).await.ok().unwrap());
+        }
+        let mut waiting = Box::pin(take_place(&auth));
+        assert!((&mut waiting).now_or_never().is_none());
+        let mut behind = Box::pin(take_place(&auth));
+        assert!((&mut behind).now_or_never().is_none());
+
+        drop(waiting);
+        held.pop();
+        let_others_work().await;
+
+        assert!(behind.await.is_ok());
+        drop(held);
+        let_others_work().await;
+        assert_eq!(throttle.undecided(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_another_instance_decided_is_learned_by_asking_again() {
+        let (auth, throttle) = one_that_counts(Some(ASK_EVERY));
+        let now = auth.throttling.as_ref().unwrap().now.now();
+        throttle.0.lock().unwrap().insert(COUNTER, Tries { undecided: vec![now; 5], ..Tries::none(now) });
+        let place = Place { counter: COUNTER, taken_at: now };
+
+        let (admitted, ()) = futures_util::future::join(take_place(&auth), async {
+            let_others_work().await;
+            throttle.change(place, |tries| tries.given_back(now));
+        })
+        .await;
+
+        assert!(admitted.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_waited_long_enough_is_told_that_there_are_too_many() {
+        let (auth, throttle) = one_that_counts(Some(PATIENCE));
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(take_place(&auth).await.ok().unwrap());
+        }
+
+        let refused = take_place(&auth).await;
+
+        assert!(matches!(refused, Err(NotAdmitted::Hasher(HasherError::Overloaded { .. }))));
+        assert_eq!(throttle.undecided(), 5);
+    }
+
+    fn throttle_that_answers(admittance: fn() -> Result<Admittance, PortError>) -> MockThrottle {
+        let mut throttle = MockThrottle::new();
+        throttle.expect_counter().returning(|_, _, _| Ok(COUNTER));
+        throttle.expect_admit().returning(move |_, _, _| admittance());
+        throttle
+    }
+
+    fn admitting() -> MockThrottle {
+        throttle_that_answers(|| {
+            Ok(Admittance::Admitted(Place { counter: COUNTER, taken_at: testing::noon() }))
+        })
+    }
+
+    /// Whose account is there, and whose hasher is not touched unless it is another one.
+    fn with_account(throttle: MockThrottle, hasher: MockHasher) -> (Auth, Events) {
+        let mut users = MockUserRepo::new();
+        users.expect_find().returning(|_| Ok(Some(ann())));
+        users.expect_find_by_name().returning(|_| Ok(Some(ann())));
+        let (audit_stream, events) = testing::audit_stream();
+        let (tokens, refresh_tokens) = token_ports();
+        let mut sessions = MockSessionRepo::new();
+        sessions
+            .expect_open()
+            .withf(|new, _| new.compared.is_some_and(|compared| compared.place.counter == COUNTER))
+            .returning(|_, _| Ok(Opening::Done(ann().user)));
+        let auth = auth_that_counts(Ports {
+            users: Arc::new(users),
+            sessions: Arc::new(sessions),
+            throttle: Arc::new(throttle),
+            timer: timer(None),
+            hasher: Arc::new(hasher),
+            audit_stream,
+            tokens,
+            refresh_tokens,
+            ..ports()
+        });
+        (auth, events)
+    }
+
+    #[tokio::test]
+    async fn wherever_a_password_is_asked_for_it_is_not_looked_at_when_too_many_were_wrong() {
+        let retry_after = Duration::from_secs(8);
+        let throttled =
+            || throttle_that_answers(|| Ok(Admittance::Refused { retry_after: Duration::from_secs(8) }));
+        let (auth, events) = with_account(throttled(), MockHasher::new());
+        let holder = Holder { user: ann().user, session: session().id };
+
+        let name = LoginName::from_typed("ann");
+        let logged_in = auth.log_in(origin(), name, password("right")).await;
+        let (old, new) = (password("right"), password("kq7wzmv1"));
+        let changed = auth.change_password(origin(), &holder, old, new).await;
+        let closed = auth.close_account(origin(), &holder, password("right")).await;
+
+        let throttled = Throttled { retry_after };
+        assert!(matches!(logged_in, Err(LogInError::Throttled(it)) if it == throttled));
+        assert!(matches!(
+            changed,
+            Err(ChangePasswordError::Confirm(ConfirmError::Throttled(it))) if it == throttled
+        ));
+        assert!(matches!(closed, Err(ConfirmError::Throttled(it)) if it == throttled));
+        let outcomes: Vec<_> = events.taken().into_iter().map(|(_, outcome, _)| outcome).collect();
+        assert_eq!(outcomes, [Outcome::Refused("throttled"); 3]);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_counted_wherever_it_is_asked_for() {
+        let mut throttle = admitting();
+        throttle.expect_fail().times(3).returning(|_, refusal, _| Ok(refusal));
+        let mut hasher = MockHasher::new();
+        hasher.expect_verify().returning(|_, _, _| Ok(Verification::Mismatch));
+        let (auth, events) = with_account(throttle, hasher);
+        let holder = Holder { user: ann().user, session: session().id };
+
+        let name = LoginName::from_typed("ann");
+        assert!(auth.log_in(origin(), name, password("wrong")).await.is_err());
+        let (old, new) = (password("wrong"), password("kq7wzmv1"));
+        assert!(auth.change_password(origin(), &holder, old, new).await.is_err());
+        assert!(auth.close_account(origin(), &holder, password("wrong")).await.is_err());
+
+        let outcomes: Vec<_> = events.taken().into_iter().map(|(_, outcome, _)| outcome).collect();
+        assert_eq!(outcomes, [Outcome::Refused("wrong_password"); 3]);
+    }
+
+    #[tokio::test]
+    async fn a_success_is_kept_by_what_opens_the_session() {
+        let mut hasher = MockHasher::new();
+        hasher.expect_verify().returning(|_, _, _| Ok(Verification::Match));
+        let (auth, _) = with_account(admitting(), hasher);
+
+        assert!(auth.log_in(origin(), LoginName::from_typed("ann"), password("right")).await.is_ok());
+        // Nothing is given back: the mock would panic.
+        let_others_work().await;
+    }
+
+    #[tokio::test]
+    async fn a_place_is_given_back_when_the_hasher_has_none() {
+        let mut throttle = admitting();
+        throttle.expect_give_back().withf(|place| place.counter == COUNTER).once().returning(|_| Ok(()));
+        let mut hasher = MockHasher::new();
+        hasher
+            .expect_verify()
+            .returning(|_, _, _| Err(HasherError::Overloaded { retry_after: Duration::from_secs(1) }));
+        let (auth, events) = with_account(throttle, hasher);
+
+        let refused = auth.log_in(origin(), LoginName::from_typed("ann"), password("right")).await;
+
+        assert!(matches!(refused, Err(LogInError::Hasher(_))));
+        let_others_work().await;
+        assert_eq!(events.taken()[0].1, Outcome::Refused("overloaded"));
+    }
+
+    #[tokio::test]
+    async fn where_nothing_can_be_counted_nothing_is_compared_and_nothing_is_told() {
+        let (auth, events) = with_account(throttle_that_answers(|| Err(broken())), MockHasher::new());
+
+        let refused = auth.log_in(origin(), LoginName::from_typed("ann"), password("right")).await;
+
+        assert!(matches!(refused, Err(LogInError::Port(_))));
+        assert_eq!(events.taken()[0].1, Outcome::Failed);
+
+        let mut throttle = admitting();
+        throttle.expect_fail().once().returning(|_, _, _| Err(broken()));
+        throttle.expect_give_back().once().returning(|_| Err(broken()));
+        let mut hasher = MockHasher::new();
+        hasher.expect_verify().returning(|_, _, _| Ok(Verification::Mismatch));
+        let (auth, _) = with_account(throttle, hasher);
+        let refused = auth.log_in(origin(), LoginName::from_typed("ann"), password("wrong")).await;
+        assert!(matches!(refused, Err(LogInError::Port(_))));
+        let_others_work().await;
+    }
+}

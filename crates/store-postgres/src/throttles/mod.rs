@@ -1,0 +1,164 @@
+//! What is counted of names, as rows: what is looked up, what is changed, and what a row must be.
+
+pub(crate) mod changes;
+mod lookups;
+
+use async_trait::async_trait;
+use diesel::data_types::PgTimestamp;
+use diesel::{AsChangeset, Insertable, Queryable, Selectable};
+use domain::ports::{Admittance, Change, Compared, Place, PortError, Throttle};
+use domain::{
+    Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
+};
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+
+use crate::PostgresStore;
+use crate::editions::Concerns;
+use crate::error::BrokenRow;
+use crate::schema::throttles;
+use crate::values::{self, timestamptz};
+
+#[async_trait]
+impl Throttle for PostgresStore {
+    async fn counter(
+        &self,
+        name: LoginName,
+        network: Option<ClientNetwork>,
+        at: Timestamp,
+    ) -> Result<Counter, PortError> {
+        let counted = self.inside.audit_key.counted_as_typed(&name);
+        let LoginName::Possible(name) = name else {
+            return Ok(Counter { name: counted, whence: Whence::Elsewhere, is_somebodys: false });
+        };
+        let query = self.read((counted, name, network, at), |connection, (counted, name, network, at)| {
+            lookups::counter(connection, *counted, name.key(), *network, *at).boxed()
+        });
+        Ok(query.await?)
+    }
+
+    async fn admit(
+        &self,
+        counter: Counter,
+        at: Timestamp,
+        rules: ThrottleRules,
+    ) -> Result<Admittance, PortError> {
+        let work = self.write(
+            (counter, at, rules),
+            |connection, (counter, at, rules)| changes::admit(connection, *counter, *at, *rules).boxed(),
+            |_, _| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+
+    async fn fail(
+        &self,
+        compared: Compared,
+        refusal: Refusal,
+        attempt: Attempt,
+    ) -> Result<Refusal, PortError> {
+        let work = self.make(
+            attempt,
+            (compared, refusal),
+            |connection, (compared, refusal)| {
+                async move {
+                    changes::fail(connection, compared).await?;
+                    Ok(*refusal)
+                }
+                .boxed()
+            },
+            |_, _| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+
+    async fn give_back(&self, place: Place) -> Result<(), PortError> {
+        let work = self.write(
+            place,
+            |connection, place| changes::give_back(connection, place).boxed(),
+            |_, ()| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+
+    async fn unlock(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let counted = self.inside.audit_key.counted(&name);
+        let work = self.make(
+            attempt,
+            (name, counted),
+            |connection, (name, counted)| changes::unlock(connection, name, *counted).boxed(),
+            |_, _| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+
+    async fn tries(&self, name: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError> {
+        let counted = self.inside.audit_key.counted(&name);
+        Ok(self.read(counted, |connection, counted| lookups::tries(connection, *counted).boxed()).await?)
+    }
+
+    async fn newest_strays_end(&self, most: u32) -> Result<Option<Timestamp>, PortError> {
+        let query = self.read(most, |connection, most| lookups::newest_strays_end(connection, *most).boxed());
+        Ok(query.await?)
+    }
+
+    async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
+        let work = self.write(
+            (at, limit),
+            |connection, (at, limit)| changes::remove_strays(connection, *at, *limit).boxed(),
+            |_, _| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+}
+
+#[derive(AsChangeset, Insertable, Queryable, Selectable)]
+#[diesel(table_name = throttles, primary_key(name, whence))]
+struct Row {
+    name: Vec<u8>,
+    whence: Vec<u8>,
+    failures: i64,
+    failed_at: PgTimestamp,
+    undecided: Vec<PgTimestamp>,
+    is_stray: bool,
+}
+
+impl Row {
+    fn new(counter: &Counter, tries: &Tries) -> Self {
+        Self {
+            name: counter.name.0.to_vec(),
+            whence: counter.whence.to_bytes(),
+            failures: tries.failures.into(),
+            failed_at: timestamptz(tries.failed_at),
+            undecided: tries.undecided.iter().copied().map(timestamptz).collect(),
+            is_stray: !counter.is_somebodys,
+        }
+    }
+}
+
+impl TryFrom<Row> for (Whence, Tries) {
+    type Error = BrokenRow;
+
+    fn try_from(row: Row) -> Result<Self, BrokenRow> {
+        let broken = |column, found: String| BrokenRow {
+            table: "throttles",
+            column,
+            id: format!("({:02x?}, {:02x?})", row.name, row.whence),
+            found,
+        };
+        let time = |column, stored| values::time(stored).ok_or_else(|| broken(column, values::shown(stored)));
+        let whence = Whence::from_bytes(&row.whence)
+            .ok_or_else(|| broken("whence", format!("{} bytes", row.whence.len())))?;
+        let tries = Tries {
+            failures: u32::try_from(row.failures)
+                .map_err(|_| broken("failures", row.failures.to_string()))?,
+            failed_at: time("failed_at", row.failed_at)?,
+            undecided: row
+                .undecided
+                .iter()
+                .map(|stored| time("undecided", *stored))
+                .collect::<Result<_, BrokenRow>>()?,
+        };
+        Ok((whence, tries))
+    }
+}

@@ -1,0 +1,59 @@
+//! What a reader is asked.
+
+use diesel::prelude::*;
+use domain::{ClientNetwork, CountedName, Counter, KNOWN_NETWORK_TTL, Tries, UsernameKey, Whence};
+use jiff::Timestamp;
+
+use super::Row;
+use crate::error::{BrokenRow, StoreError};
+use crate::schema::{known_networks, throttles, users};
+
+/// One question whether somebody has the name or not, so that the time it takes tells nothing.
+pub(super) fn counter(
+    reader: &mut SqliteConnection,
+    counted: CountedName,
+    name: &UsernameKey,
+    network: Option<ClientNetwork>,
+    at: Timestamp,
+) -> Result<Counter, StoreError> {
+    // None is known by this text.
+    let text = network.map(|network| network.first_address().to_string()).unwrap_or_default();
+    let known = known_networks::user_id.eq(users::id).and(known_networks::network.eq(text));
+    let found: Option<Option<i64>> = users::table
+        .left_join(known_networks::table.on(known))
+        .filter(users::username_key.eq(name.as_str()))
+        .select(known_networks::last_login_at.nullable())
+        .get_result(reader)
+        .optional()?;
+    let stale = at.saturating_sub(KNOWN_NETWORK_TTL).unwrap_or(Timestamp::MIN).as_microsecond();
+    let is_known = found.flatten().is_some_and(|last_login_at| last_login_at > stale);
+    let whence = network.filter(|_| is_known).map_or(Whence::Elsewhere, Whence::Known);
+    Ok(Counter { name: counted, whence, is_somebodys: found.is_some() })
+}
+
+pub(super) fn tries(
+    reader: &mut SqliteConnection,
+    counted: CountedName,
+) -> Result<Vec<(Whence, Tries)>, StoreError> {
+    let rows: Vec<Row> = throttles::table
+        .filter(throttles::name.eq(counted.0.as_slice()))
+        .order(throttles::whence)
+        .select(Row::as_select())
+        .load(reader)?;
+    Ok(rows.into_iter().map(TryInto::try_into).collect::<Result<_, BrokenRow>>()?)
+}
+
+pub(super) fn newest_strays_end(
+    reader: &mut SqliteConnection,
+    most: u32,
+) -> Result<Option<Timestamp>, StoreError> {
+    let failed_at: Option<i64> = throttles::table
+        .filter(throttles::is_stray.eq(true))
+        .order(throttles::failed_at.desc())
+        .offset(most.into())
+        .select(throttles::failed_at)
+        .first(reader)
+        .optional()?;
+    // What cannot be a time is no reason to forget others.
+    Ok(failed_at.and_then(|at| Timestamp::from_microsecond(at).ok()))
+}

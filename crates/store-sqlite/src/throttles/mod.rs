@@ -1,0 +1,129 @@
+//! What is counted of names, as rows: what is looked up by a reader, what is changed by the writer, and what a row must be.
+
+pub(crate) mod changes;
+mod lookups;
+
+use async_trait::async_trait;
+use diesel::{AsChangeset, Insertable, Queryable, Selectable, SqliteConnection};
+use domain::ports::{Admittance, Change, Compared, Place, PortError, Throttle};
+use domain::{
+    Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
+};
+use jiff::Timestamp;
+
+use crate::SqliteStore;
+use crate::editions::Concerns;
+use crate::error::BrokenRow;
+use crate::schema::throttles;
+use crate::values::{packed, unpacked};
+
+#[async_trait]
+impl Throttle for SqliteStore {
+    async fn counter(
+        &self,
+        name: LoginName,
+        network: Option<ClientNetwork>,
+        at: Timestamp,
+    ) -> Result<Counter, PortError> {
+        let counted = self.inside.audit_key.counted_as_typed(&name);
+        let LoginName::Possible(name) = name else {
+            return Ok(Counter { name: counted, whence: Whence::Elsewhere, is_somebodys: false });
+        };
+        Ok(self.read(move |reader| lookups::counter(reader, counted, name.key(), network, at)).await?)
+    }
+
+    async fn admit(
+        &self,
+        counter: Counter,
+        at: Timestamp,
+        rules: ThrottleRules,
+    ) -> Result<Admittance, PortError> {
+        let admit = move |connection: &mut SqliteConnection| changes::admit(connection, counter, at, rules);
+        Ok(self.write(Concerns::Nobody, admit).await?)
+    }
+
+    async fn fail(
+        &self,
+        compared: Compared,
+        refusal: Refusal,
+        attempt: Attempt,
+    ) -> Result<Refusal, PortError> {
+        let fail = move |connection: &mut SqliteConnection| {
+            changes::fail(connection, &compared)?;
+            Ok(refusal)
+        };
+        Ok(self.make(attempt, Concerns::Nobody, fail).await?)
+    }
+
+    async fn give_back(&self, place: Place) -> Result<(), PortError> {
+        Ok(self.write(Concerns::Nobody, move |connection| changes::give_back(connection, &place)).await?)
+    }
+
+    async fn unlock(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
+        let counted = self.inside.audit_key.counted(&name);
+        let unlock = move |connection: &mut SqliteConnection| changes::unlock(connection, &name, counted);
+        Ok(self.make(attempt, Concerns::Nobody, unlock).await?)
+    }
+
+    async fn tries(&self, name: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError> {
+        let counted = self.inside.audit_key.counted(&name);
+        Ok(self.read(move |reader| lookups::tries(reader, counted)).await?)
+    }
+
+    async fn newest_strays_end(&self, most: u32) -> Result<Option<Timestamp>, PortError> {
+        Ok(self.read(move |reader| lookups::newest_strays_end(reader, most)).await?)
+    }
+
+    async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
+        let remove = move |connection: &mut SqliteConnection| changes::remove_strays(connection, at, limit);
+        Ok(self.write(Concerns::Nobody, remove).await?)
+    }
+}
+
+#[derive(AsChangeset, Insertable, Queryable, Selectable)]
+#[diesel(table_name = throttles, primary_key(name, whence))]
+struct Row {
+    name: Vec<u8>,
+    whence: Vec<u8>,
+    failures: i64,
+    failed_at: i64,
+    undecided: Vec<u8>,
+    is_stray: bool,
+}
+
+impl Row {
+    fn new(counter: &Counter, tries: &Tries) -> Self {
+        Self {
+            name: counter.name.0.to_vec(),
+            whence: counter.whence.to_bytes(),
+            failures: tries.failures.into(),
+            failed_at: tries.failed_at.as_microsecond(),
+            undecided: packed(&tries.undecided),
+            is_stray: !counter.is_somebodys,
+        }
+    }
+}
+
+impl TryFrom<Row> for (Whence, Tries) {
+    type Error = BrokenRow;
+
+    fn try_from(row: Row) -> Result<Self, BrokenRow> {
+        let broken = |column, found: String| BrokenRow {
+            table: "throttles",
+            column,
+            id: format!("({:02x?}, {:02x?})", row.name, row.whence),
+            found,
+        };
+        let whence = Whence::from_bytes(&row.whence)
+            .ok_or_else(|| broken("whence", format!("{} bytes", row.whence.len())))?;
+        let tries = Tries {
+            failures: u32::try_from(row.failures)
+                .map_err(|_| broken("failures", row.failures.to_string()))?,
+            failed_at: Timestamp::from_microsecond(row.failed_at)
+                .map_err(|_| broken("failed_at", row.failed_at.to_string()))?,
+            undecided: unpacked(&row.undecided)
+                .ok_or_else(|| broken("undecided", format!("{} bytes", row.undecided.len())))?,
+        };
+        Ok((whence, tries))
+    }
+}
