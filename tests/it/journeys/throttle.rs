@@ -17,7 +17,11 @@ async fn a_name_that_nobody_has_is_throttled_like_one_that_somebody_has() {
     let client = Client::of(&server);
     client.sign_up("ann", PASSWORD).await;
 
-    let one_round = || join_all(["ann", "eve", "no name"].map(|name| client.log_in(name, "a wrong guess")));
+    // Each from an address of its own, which is told alike how much is left to it.
+    let guessers = [("ann", 1), ("eve", 2), ("no name", 3)]
+        .map(|(name, last)| (name, Client::at(&server, [127, 0, 1, last])));
+    let one_round =
+        || join_all(guessers.each_ref().map(|(name, client)| client.log_in(name, "a wrong guess")));
 
     for _ in 0..5 {
         let round: Vec<_> = one_round().await.iter().map(told).collect();

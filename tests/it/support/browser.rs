@@ -58,7 +58,8 @@ impl Browser {
         None
     }
 
-    async fn launch() -> Self {
+    /// Starts what drives the browser, and returns in which line it says that it does and what more it says.
+    fn drive() -> Option<(Child, String, impl Iterator<Item = String>)> {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -66,7 +67,16 @@ impl Browser {
             .spawn()
             .unwrap();
         let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let started = said.find(|line| line.contains("started successfully on port")).unwrap();
+        let started = said.find(|line| line.contains("started successfully on port"));
+        if started.is_none() {
+            driver.wait().unwrap();
+        }
+        Some((driver, started?, said))
+    }
+
+    async fn launch() -> Self {
+        // It takes a port that is free for IPv4 and ends where somebody has it for IPv6.
+        let (driver, started, said) = (0..5).find_map(|_| Self::drive()).expect("a driver that starts");
         let port: String = started.chars().filter(char::is_ascii_digit).collect();
         // Whoever drives the browser talks all the while; a closed pipe would end it.
         std::thread::spawn(move || said.for_each(drop));
