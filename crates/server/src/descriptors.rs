@@ -34,7 +34,7 @@ pub(crate) fn limits(workers: usize) -> api::Limits {
         }
     }
     let connections = connections(descriptors, workers);
-    api::Limits { connections, per_network: connections.div_ceil(NETWORKS), proxies: Vec::new() }
+    api::Limits { connections, per_network: connections.div_ceil(NETWORKS) }
 }
 
 /// How many connections there may be of so many descriptors, if they are bounded. An eighth more may be open for a

@@ -30,6 +30,7 @@ pub(crate) use self::exchange::{Deadlines, Exchange, InFlight, Overdue};
 pub use self::seats::Limits;
 use self::seats::{Seat, Seats, Standing};
 use self::wire::Wire;
+use crate::live::Live;
 
 /// What a client is told whose head did not come in time; nothing more can be said to it.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -42,6 +43,7 @@ const STRIDE: usize = 32 * 1024;
 pub(crate) struct Lobby {
     seats: Arc<Seats>,
     tls: Option<Arc<ServerConfig>>,
+    live: Live,
 }
 
 /// A client's connection.
@@ -63,14 +65,15 @@ pub(crate) struct Connection<S> {
 pub(crate) type ClientConnection = Connection<Wire>;
 
 impl Lobby {
-    pub(crate) fn new(limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
-        Self { seats: Seats::new(limits), tls }
+    pub(crate) fn new(limits: Limits, tls: Option<Arc<ServerConfig>>, live: Live) -> Self {
+        Self { seats: Seats::new(limits), tls, live }
     }
 
     /// What came by this socket as a connection, and who it is with; an error if there is no room for it.
     pub(crate) fn admit(&self, stream: TcpStream) -> io::Result<(ClientConnection, SocketAddr)> {
         let peer = stream.peer_addr()?;
-        let seat = self.seats.take(peer.ip()).ok_or(io::ErrorKind::QuotaExceeded)?;
+        let seat = self.seats.take(peer.ip(), &self.live.current().trusted_proxies);
+        let seat = seat.ok_or(io::ErrorKind::QuotaExceeded)?;
         let wire = Wire::new(stream, self.tls.as_ref());
         Ok((Connection::new(wire, seat, Deadlines::IN_FORCE), peer))
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use domain::ClientNetwork;
 use futures_util::task::AtomicWaker;
-use ipnet::IpNet;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::now;
+use crate::client_address::TrustedProxies;
 
 /// Of a full house, and of a network's full share, one part in so many goes at once, because it costs a look at all of
 /// them to find the one that goes first.
@@ -23,14 +23,12 @@ const AT_ONCE: usize = 32;
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// How many connections there may be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// In all.
     pub connections: usize,
     /// Of one client network.
     pub per_network: usize,
-    /// Proxies, whose connections are those of many clients and count only in all.
-    pub proxies: Vec<IpNet>,
 }
 
 /// The connections there are.
@@ -88,12 +86,12 @@ impl Seats {
         Arc::new(Self { limits, opened: now(), taken: Mutex::default() })
     }
 
-    /// A seat for whoever connects from there. Where there is none, others go who are only waiting; where nobody
+    /// A seat for whoever connects from there. The connections of a proxy are those of many clients, and count only in
+    /// all. Where there is none, others go who are only waiting; where nobody
     /// is, there is none.
-    pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Seat> {
+    pub(super) fn take(self: &Arc<Self>, peer: IpAddr, proxies: &TrustedProxies) -> Option<Seat> {
         let peer = peer.to_canonical();
-        let is_proxy = self.limits.proxies.iter().any(|network| network.contains(&peer));
-        let network = (!is_proxy).then(|| ClientNetwork::of(peer));
+        let network = (!proxies.contain(peer)).then(|| ClientNetwork::of(peer));
 
         let mut taken = self.taken();
         let share = self.limits.per_network;

@@ -14,17 +14,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
+use crate::client_address::TrustedProxies;
 use crate::edge::see_through;
 
 const SECOND: Duration = Duration::from_secs(1);
 const GET: &[u8] = b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n";
 
 fn nobody_else() -> Limits {
-    Limits { connections: 8, per_network: 8, proxies: Vec::new() }
+    Limits { connections: 8, per_network: 8 }
 }
 
 fn seat() -> Seat {
-    Seats::new(nobody_else()).take("192.0.2.1".parse().unwrap()).unwrap()
+    Seats::new(nobody_else()).take("192.0.2.1".parse().unwrap(), &TrustedProxies::default()).unwrap()
 }
 
 async fn echo(body: web::Bytes) -> HttpResponse {
@@ -302,8 +303,8 @@ async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
 async fn who_waits_makes_room_and_who_is_served_does_not() {
     LocalSet::new()
         .run_until(async {
-            let seats = Seats::new(Limits { connections: 3, per_network: 3, proxies: Vec::new() });
-            let take = |n: u8| seats.take([192, 0, 2, n].into());
+            let seats = Seats::new(Limits { connections: 3, per_network: 3 });
+            let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
             let (mut silent, silent_served) = connect_by(take(1).unwrap(), 4096);
             let (mut idle, idle_served) = connect_by(take(2).unwrap(), 4096);
             let (mut busy, busy_served) = connect_by(take(3).unwrap(), 4096);
@@ -338,14 +339,15 @@ async fn who_waits_makes_room_and_who_is_served_does_not() {
 async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
     LocalSet::new()
         .run_until(async {
-            let seats = Seats::new(Limits { connections: 1, per_network: 1, proxies: Vec::new() });
-            let (mut client, _served) = connect_by(seats.take([192, 0, 2, 1].into()).unwrap(), 4096);
+            let seats = Seats::new(Limits { connections: 1, per_network: 1 });
+            let (mut client, _served) =
+                connect_by(seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap(), 4096);
             client.write_all(GET).await.unwrap();
             answer(&mut client).await;
 
             // The connection has not seen this yet when another one takes its seat.
             client.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-            let _other = seats.take([192, 0, 2, 2].into()).unwrap();
+            let _other = seats.take([192, 0, 2, 2].into(), &TrustedProxies::default()).unwrap();
 
             let (took, rest) = seconds(rest(&mut client)).await;
             assert!(rest.starts_with("HTTP/1.1 503 "), "{rest}");
@@ -356,9 +358,9 @@ async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
-    let proxies = vec!["198.51.100.0/24".parse().unwrap()];
-    let seats = Seats::new(Limits { connections: 8, per_network: 2, proxies });
-    let take = |address: &str| seats.take(address.parse().unwrap()).unwrap();
+    let proxies = TrustedProxies::new(["198.51.100.0/24".parse().unwrap()]);
+    let seats = Seats::new(Limits { connections: 8, per_network: 2 });
+    let take = |address: &str| seats.take(address.parse().unwrap(), &proxies).unwrap();
     let waker = Waker::noop();
 
     let (first, second) = (take("2001:db8::1"), take("2001:db8::2"));
@@ -373,9 +375,9 @@ async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
 
 #[tokio::test(start_paused = true)]
 async fn seats_that_are_given_up_are_free() {
-    let seats = Seats::new(Limits { connections: 2, per_network: 1, proxies: Vec::new() });
+    let seats = Seats::new(Limits { connections: 2, per_network: 1 });
     for _ in 0..1000 {
-        let seat = seats.take("192.0.2.1".parse().unwrap()).unwrap();
+        let seat = seats.take("192.0.2.1".parse().unwrap(), &TrustedProxies::default()).unwrap();
         assert!(!seat.standing().is_to_go(Waker::noop()));
     }
     assert!(seats.is_empty());
@@ -406,7 +408,7 @@ async fn a_body_that_panics_ends_its_connection_and_no_other_and_leaves_its_seat
     LocalSet::new()
         .run_until(async {
             let seats = Seats::new(nobody_else());
-            let take = || seats.take([192, 0, 2, 1].into()).unwrap();
+            let take = || seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap();
             let (mut other, other_served) = connect_by(take(), 4096);
             let (mut client, served) = connect_by(take(), 4096);
             client.write_all(b"GET /half HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
