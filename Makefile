@@ -1,6 +1,10 @@
 # `make` alone prints what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate migrate-down migrate-status migration test bench check fmt lint deny docs users clean
+.PHONY: help run migrate migrate-down migrate-status migration test bench check fmt lint deny docs users \
+	docker-env docker-up docker-test docker-down clean
+
+# The plugin, or the program that it was before.
+DOCKER_COMPOSE ?= $(shell docker compose version > /dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 AUTH_API := cargo run --quiet --locked --package server --bin auth-api --
 
@@ -55,6 +59,18 @@ docs: ## Build the documentation of the code, and refuse broken links
 
 users: ## List the users
 	@$(AUTH_API) users list
+
+docker-env: ## Make .env with fresh secrets, unless there is one
+	@docker/make-env
+
+docker-up: docker-env ## Build the image and serve on http://localhost:8000, in the background
+	$(DOCKER_COMPOSE) up --build --detach
+
+docker-test: ## Run every test in a container
+	$(DOCKER_COMPOSE) run --rm test
+
+docker-down: ## Stop what docker-up started; data/ stays
+	$(DOCKER_COMPOSE) down
 
 clean: ## Remove what was built; data/ stays
 	cargo clean

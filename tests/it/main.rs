@@ -8,6 +8,7 @@
 
 mod architecture;
 mod common_passwords;
+mod containers;
 mod journeys;
 #[cfg(postgres)]
 mod postgres_adapter;

@@ -14,11 +14,12 @@ use actix_web::rt::System;
 use api::{Observer, Traffic};
 use domain::ports::Clock;
 use rustls::ServerConfig;
+use sd_notify::NotifyState;
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, Loaded};
 use crate::descriptors;
@@ -159,6 +160,7 @@ async fn run(
     let docs = config.docs.then(|| format!("{address}/docs"));
     let ops_address = ops_address.map(|address| format!("http://{address}"));
     info!(address, docs, ops = ops_address, "listening");
+    tell_supervisor(NotifyState::Ready);
 
     let handle = server.handle();
     let clock = application.clock.clone();
@@ -168,6 +170,7 @@ async fn run(
         _ = asked_to_stop.await;
         let since = clock.monotonic();
         info!("stopping");
+        tell_supervisor(NotifyState::Stopping);
         drop(handle.stop(true));
         _ = begun.send(());
         since
@@ -188,6 +191,13 @@ async fn run(
         ops.await.map_err(io::Error::other)??;
     }
     stopping.await.map_err(io::Error::other)
+}
+
+/// Tells systemd, if that started this process and wants to know, as `sd_notify(3)` has it.
+fn tell_supervisor(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot tell the supervisor");
+    }
 }
 
 /// Tells those of errors and of requests who are configured to be told.
