@@ -184,6 +184,9 @@ pub trait SessionRepo: Send + Sync {
     /// The live sessions of this user, the newest first.
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError>;
 
+    /// How many live sessions there are of all users together.
+    async fn count_live(&self, at: Timestamp) -> Result<u64, PortError>;
+
     /// The networks from which this user has logged in, the last one first.
     async fn known_networks(&self, owner: UserId) -> Result<Vec<KnownNetwork>, PortError>;
 

@@ -217,6 +217,7 @@ fn sight(application: &Application, traffic: Arc<Traffic>) -> sight::Server {
         auth: application.auth.clone(),
         traffic,
         attempts: application.attempts.clone(),
+        live_sessions: application.live_sessions.clone(),
         hasher: application.hasher.clone(),
         store: application.store.clone(),
         since: sight::Start::now(&*application.clock),

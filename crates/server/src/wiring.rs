@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use crate::audit_lines::{self, AuditLines};
 use crate::config::{self, Config, Location, Secret};
 use crate::secrets::{SecretError, Secrets};
-use crate::sight::CountedAttempts;
+use crate::sight::{CountedAttempts, LastCount};
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy, SystemTimer};
 
@@ -40,6 +40,9 @@ const KEEP_COUNTS_EVERY: Duration = Duration::from_secs(10);
 
 /// How often what is over is removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+
+/// How often live sessions are counted, which takes a look at all of them.
+const COUNT_EVERY: Duration = Duration::from_mins(1);
 
 /// What the adapters are put up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,7 @@ pub(crate) struct Application {
     pub(crate) hasher: Arc<BcryptHasher>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) attempts: Arc<CountedAttempts>,
+    pub(crate) live_sessions: Arc<LastCount>,
     tasks: TaskTracker,
     /// What a server does without being asked.
     housekeeping: Vec<JoinHandle<()>>,
@@ -224,13 +228,30 @@ impl Application {
                 .then_some(ThrottleRules { most_failures: config.limits.failures }),
         };
         let auth = Auth::new(ports, rules);
+        let live_sessions = Arc::<LastCount>::default();
         let housekeeping = match purpose {
             Purpose::Serve => {
-                vec![runtime.spawn(sweep(auth.clone())), runtime.spawn(keep_counts(auth.clone()))]
+                vec![
+                    runtime.spawn(sweep(auth.clone())),
+                    runtime.spawn(keep_counts(auth.clone())),
+                    runtime.spawn(count_sessions(auth.clone(), live_sessions.clone())),
+                ]
             }
             Purpose::Command(_) => Vec::new(),
         };
-        Ok(Self { auth, tokens, clock, entropy, runtime, hasher, store, attempts, tasks, housekeeping })
+        Ok(Self {
+            auth,
+            tokens,
+            clock,
+            entropy,
+            runtime,
+            hasher,
+            store,
+            attempts,
+            live_sessions,
+            tasks,
+            housekeeping,
+        })
     }
 
     /// Takes everything down once nobody asks for anything any more: lets the store finish within `patience`
@@ -353,6 +374,17 @@ async fn sweep(auth: Auth) {
             Err(error) => warn!(cause = cause(&error), "cannot remove old events from the audit log"),
         }
         tokio::time::sleep(SWEEP_EVERY).await;
+    }
+}
+
+async fn count_sessions(auth: Auth, counted: Arc<LastCount>) {
+    loop {
+        let count = auth.count_live_sessions().await;
+        if let Err(error) = &count {
+            warn!(cause = cause(error), "cannot count the live sessions");
+        }
+        counted.set(count.ok());
+        tokio::time::sleep(COUNT_EVERY).await;
     }
 }
 

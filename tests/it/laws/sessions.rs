@@ -476,6 +476,20 @@ async fn what_is_over_is_removed_in_bounded_batches_and_what_lives_is_not() {
 }
 
 #[tokio::test]
+async fn of_all_sessions_those_are_counted_that_are_live() {
+    let store = super::fresh();
+    let (ann, bob) = (logged_in(&*store, "ann", 1001).await, logged_in(&*store, "bob", 1002).await);
+    open(&*store, login(ann.id, 1003, DAY)).await;
+    let count = async |day: i64| store.count_live(time(day * DAY)).await.unwrap();
+
+    assert_eq!(count(1).await, 3);
+    assert_eq!(count(14).await, 1, "the others were not used for so long");
+    assert_eq!(count(15).await, 0);
+    store.end_all(bob.id, None, EndCause::Revoked, tried(time(1))).await.unwrap();
+    assert_eq!(count(1).await, 2);
+}
+
+#[tokio::test]
 async fn whatever_changes_a_session_or_its_account_makes_another_edition_before_it_is_answered() {
     let store = super::fresh();
     let ann = logged_in(&*store, "ann", 1001).await;

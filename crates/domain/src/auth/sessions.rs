@@ -10,6 +10,11 @@ impl Auth {
         self.ports.sessions.live_sessions(holder.user.id, self.ports.clock.now()).await
     }
 
+    /// How many sessions are live, of everybody.
+    pub async fn count_live_sessions(&self) -> Result<u64, PortError> {
+        self.ports.sessions.count_live(self.ports.clock.now()).await
+    }
+
     /// Ends one of the holder's sessions, which may be the one they speak in. Somebody else's is none of theirs.
     pub async fn end_session(
         &self,

@@ -8,7 +8,7 @@ mod attempts;
 mod exposition;
 mod process;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{Health, Part, Sight, Traffic};
@@ -32,11 +32,26 @@ pub(crate) struct Server {
     pub(crate) auth: Auth,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) attempts: Arc<CountedAttempts>,
+    pub(crate) live_sessions: Arc<LastCount>,
     pub(crate) hasher: Arc<BcryptHasher>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     /// When it started.
     pub(crate) since: Start,
+}
+
+/// How many there were of something when they were last counted, if they could be.
+#[derive(Default)]
+pub(crate) struct LastCount(Mutex<Option<u64>>);
+
+impl LastCount {
+    pub(crate) fn set(&self, count: Option<u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = count;
+    }
+
+    fn value(&self) -> Option<u64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A moment, by both clocks.
@@ -59,6 +74,7 @@ impl Sight for Server {
         self.about_itself(&mut exposition);
         self.about_requests(&mut exposition);
         self.about_attempts(&mut exposition);
+        self.about_sessions(&mut exposition);
         self.about_hashing(&mut exposition);
         self.about_the_database(&mut exposition);
         exposition.into_text()
@@ -183,6 +199,16 @@ impl Server {
         )
         .sample(&[("when", "at_once")], load.turned_away)
         .sample(&[("when", "after_waiting")], load.given_up);
+    }
+
+    fn about_sessions(&self, to: &mut Exposition) {
+        if let Some(count) = self.live_sessions.value() {
+            to.gauge(
+                "auth_api_sessions_live",
+                "How many sessions were live when they were last counted, each minute.",
+            )
+            .sample(&[], count);
+        }
     }
 
     fn about_the_database(&self, to: &mut Exposition) {

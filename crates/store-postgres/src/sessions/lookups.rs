@@ -45,6 +45,16 @@ pub(super) async fn live_sessions(
     Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
 }
 
+pub(super) async fn count_live(connection: &mut AsyncPgConnection, at: Timestamp) -> Result<u64, StoreError> {
+    let count: i64 = sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(timestamptz(at)))
+        .count()
+        .get_result(connection)
+        .await?;
+    Ok(count.unsigned_abs())
+}
+
 pub(super) async fn known_networks(
     connection: &mut AsyncPgConnection,
     owner: UserId,

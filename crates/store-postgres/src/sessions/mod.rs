@@ -119,6 +119,10 @@ impl SessionRepo for PostgresStore {
             .await?)
     }
 
+    async fn count_live(&self, at: Timestamp) -> Result<u64, PortError> {
+        Ok(self.read(at, |connection, at| lookups::count_live(connection, *at).boxed()).await?)
+    }
+
     async fn known_networks(&self, owner: UserId) -> Result<Vec<KnownNetwork>, PortError> {
         Ok(self.read(owner, |connection, owner| lookups::known_networks(connection, *owner).boxed()).await?)
     }

@@ -39,6 +39,15 @@ pub(super) fn live_sessions(
     Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
 }
 
+pub(super) fn count_live(reader: &mut SqliteConnection, at: Timestamp) -> Result<u64, StoreError> {
+    let count: i64 = sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(at.as_microsecond()))
+        .count()
+        .get_result(reader)?;
+    Ok(count.unsigned_abs())
+}
+
 pub(super) fn known_networks(
     reader: &mut SqliteConnection,
     owner: UserId,

@@ -77,6 +77,10 @@ impl SessionRepo for SqliteStore {
         Ok(self.read(move |reader| lookups::live_sessions(reader, owner, at)).await?)
     }
 
+    async fn count_live(&self, at: Timestamp) -> Result<u64, PortError> {
+        Ok(self.read(move |reader| lookups::count_live(reader, at)).await?)
+    }
+
     async fn known_networks(&self, owner: UserId) -> Result<Vec<KnownNetwork>, PortError> {
         Ok(self.read(move |reader| lookups::known_networks(reader, owner)).await?)
     }
