@@ -134,6 +134,23 @@ impl Tries {
         tries
     }
 
+    /// When it goes on under another name. Those that are under way end under the one they began with, so they count as
+    /// failures here: or whoever changes their name again and again would never have failed.
+    #[must_use]
+    pub fn passed_on(&self) -> Self {
+        let under_way = u32::try_from(self.undecided.len()).unwrap_or(u32::MAX);
+        Self {
+            failures: self.failures.saturating_add(under_way),
+            failed_at: self
+                .undecided
+                .iter()
+                .copied()
+                .max()
+                .map_or(self.failed_at, |at| at.max(self.failed_at)),
+            undecided: Vec::new(),
+        }
+    }
+
     /// When it admits again, unless it does now or time does not matter.
     pub fn delayed_until(&self, rules: ThrottleRules) -> Option<Timestamp> {
         (self.failures < rules.most_failures)

@@ -266,6 +266,26 @@ async fn what_was_counted_goes_with_whoever_takes_another_name() {
 }
 
 #[tokio::test]
+async fn whoever_changes_names_while_passwords_are_compared_has_tried_them() {
+    let store = super::fresh();
+    let ann = sign_up(&*store, "ann").await;
+    let mut places = Vec::new();
+    for _ in 0..5 {
+        places.push(admitted(&*store, elsewhere(&*store, "ann").await, 0).await);
+    }
+
+    store.rename(ann.id, name("bob"), tried(time(0))).await.unwrap();
+    for place in places {
+        fail(&*store, place, 0).await;
+    }
+    store.rename(ann.id, name("ann"), tried(time(0))).await.unwrap();
+
+    let counted = store.tries(key("ann")).await.unwrap();
+    assert_eq!((counted.len(), counted[0].1.failures), (1, 5));
+    assert_eq!(ask(&*store, elsewhere(&*store, "ann").await, 0).await, refused(1));
+}
+
+#[tokio::test]
 async fn the_oldest_of_too_many_names_that_nobody_has_are_forgotten_and_no_account_is() {
     let store = super::fresh();
     sign_up(&*store, "ann").await;

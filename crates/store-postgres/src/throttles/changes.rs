@@ -92,10 +92,18 @@ pub(crate) async fn pass_on(
 ) -> Result<(), StoreError> {
     if old != new {
         forget(connection, &[new]).await?;
-        diesel::update(throttles::table.filter(throttles::name.eq(old.0.as_slice())))
-            .set(throttles::name.eq(new.0.as_slice()))
-            .execute(connection)
+        let rows: Vec<Row> = diesel::delete(throttles::table.filter(throttles::name.eq(old.0.as_slice())))
+            .returning(Row::as_returning())
+            .get_results(connection)
             .await?;
+        for row in rows {
+            let (whence, tries) = <(Whence, Tries)>::try_from(row)?;
+            let counter = Counter { name: new, whence, is_somebodys: true };
+            diesel::insert_into(throttles::table)
+                .values(&Row::new(&counter, &tries.passed_on()))
+                .execute(connection)
+                .await?;
+        }
     }
     Ok(())
 }

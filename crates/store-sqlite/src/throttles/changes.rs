@@ -70,9 +70,15 @@ pub(crate) fn pass_on(
 ) -> Result<(), StoreError> {
     if old != new {
         forget(connection, new)?;
-        diesel::update(throttles::table.filter(throttles::name.eq(old.0.as_slice())))
-            .set(throttles::name.eq(new.0.as_slice()))
-            .execute(connection)?;
+        let rows: Vec<Row> = throttles::table
+            .filter(throttles::name.eq(old.0.as_slice()))
+            .select(Row::as_select())
+            .load(connection)?;
+        forget(connection, old)?;
+        for row in rows {
+            let (whence, tries) = <(Whence, Tries)>::try_from(row)?;
+            keep(connection, &Counter { name: new, whence, is_somebodys: true }, &tries.passed_on())?;
+        }
     }
     Ok(())
 }
