@@ -172,7 +172,8 @@ impl RequestLine {
             let trace = Trace::new(api.entropy.draw());
             (trace, given_id.is_none().then(|| trace.id.to_string()))
         };
-        let route = request.match_pattern();
+        // By the path as the router reads it, and not as it came: `/api/%6cogin` is `/api/login`.
+        let route = request.resource_map().match_pattern(request.match_info().as_str());
         let counters = request.app_data::<Counters>();
         Self {
             request_id: given_id.or(own_id).unwrap_or_else(|| hex(api.entropy.draw())),

@@ -45,6 +45,25 @@ async fn a_network_may_try_so_many_logins_and_others_do_not_notice() {
 }
 
 #[tokio::test]
+async fn a_path_that_is_spelt_otherwise_is_counted_as_what_it_is() {
+    let server = server(&[("LOGINS", "3"), ("SIGNUPS", "1"), ("REFRESHES", "1")]);
+    let client = Client::of(&server);
+    let body = json!({ "username": "ann", "password": PASSWORD });
+
+    assert_eq!(client.post("/api/%73ignup", &body).await.status, 201);
+    assert_limited(&client.post("/%61pi/signup", &body).await, "signup", 60);
+    let mut statuses = Vec::new();
+    for path in ["/api/%6cogin", "/%61pi/login", "/api/login", "/api/lo%67in"] {
+        statuses.push(client.post(path, &body).await.status.as_u16());
+    }
+
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    let line =
+        server.log().wait_for("a request", |line| line["status"] == 429 && line["route"] == "/api/login");
+    assert_eq!(line["code"], "too_many_requests");
+}
+
+#[tokio::test]
 async fn whoever_waits_for_as_long_as_they_are_told_gets_in() {
     let server = server(&[("LOGINS", "60")]);
     let client = Client::of(&server);
@@ -126,8 +145,11 @@ async fn whoever_has_a_token_is_counted_by_session_and_whoever_makes_one_up_by_n
             assert_limited(&client.send(request).await, "anonymous", 20);
         }
     }
-    let leaving = client.request("POST", "/api/logout").header("Authorization", format!("Bearer {second}"));
-    assert_limited(&client.send(leaving).await, "anonymous", 20);
+    let leaving =
+        || client.request("POST", "/api/logout").header("Authorization", format!("Bearer {second}"));
+    for leaving in [leaving(), leaving().header("X-Session-Transport", "cookie")] {
+        assert_limited(&client.send(leaving).await, "anonymous", 20);
+    }
 
     assert_eq!(client.me(&second).await.status, 200);
 }

@@ -58,13 +58,14 @@ impl FromRequest for Shown {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let headers = request.headers();
+        // Whatever is shown, and before it ends anything: also a token whose session is over can be shown again and again.
+        if let Some(Err(problem)) = Tab::of(request).map(|tab| tab.charge_stranger()) {
+            return Box::pin(async { Err(problem) });
+        }
         // Whoever asks for the cookie to be taken away wants its session to end, though there is another token too.
         if headers.contains_key(AUTHORIZATION) && !headers.contains_key(SESSION_TRANSPORT) {
-            // Also with a token whose session is over, which can be shown again and again.
-            let counted = Tab::of(request).map_or(Ok(()), |tab| tab.charge_stranger());
-            let token = counted
-                .and_then(|()| Ok(Self(Farewell::AccessToken(bearer_token(headers)?.to_owned().into()))));
-            return Box::pin(async { token });
+            let token = bearer_token(headers).map(|token| token.to_owned().into());
+            return Box::pin(async { Ok(Self(Farewell::AccessToken(token?))) });
         }
         if !headers.contains_key(CONTENT_TYPE) && !headers.contains_key(SESSION_TRANSPORT) {
             return Box::pin(async { Err(Problem::new(Code::MissingToken)) });
