@@ -94,6 +94,8 @@ fn filter(level: Level, audience: Audience) -> Targets {
     Targets::new()
         .with_default(others)
         .with_targets(OURS.map(|name| (name, ours)))
+        // These complain of what clients send, of which anybody could have them write as much as they like.
+        .with_targets([("actix_http", LevelFilter::OFF), ("rustls", others.min(LevelFilter::ERROR))])
         .with_target(audit_lines::TARGET, audit)
 }
 

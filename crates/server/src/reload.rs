@@ -48,7 +48,10 @@ impl Reload {
                 let done = self.read_again();
                 (self, done)
             });
-            let Ok((reload, done)) = read.await else { return };
+            let Ok((reload, done)) = read.await else {
+                error!("cannot read the configuration again until the next start");
+                return;
+            };
             self = reload;
             match done {
                 Ok(()) => {}

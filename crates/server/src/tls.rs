@@ -124,7 +124,8 @@ impl InForce {
                 (glance, is_changed.then(|| this.read_again(now)))
             });
             let Ok((glance, outcome)) = looked.await else { continue };
-            seen = Some(glance);
+            // What could not be used may be usable at the next look, with nothing changed that a glance sees.
+            seen = (!matches!(outcome, Some(Err(_)))).then_some(glance);
             match outcome {
                 None => {}
                 Some(Ok(is_another)) => {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, PASSWORD};
+use crate::support::client::{Client, PASSWORD, exchange};
 
 #[tokio::test]
 async fn each_request_and_each_authentication_event_is_one_line() {
@@ -130,4 +130,17 @@ async fn a_harmless_request_id_is_kept_and_any_other_replaced() {
         let replaced = ask(id).await;
         assert_eq!(replaced.header("X-Request-Id").len(), 32, "{id}");
     }
+}
+
+#[tokio::test]
+async fn what_is_no_request_has_no_line_however_much_of_it_comes() {
+    let server = super::deployment().serve();
+    for _ in 0..3 {
+        exchange(&server, b"GET / HTTP/1.1\r\nHost: x\r\nbad h\x01: x\r\n\r\n");
+    }
+    Client::of(&server).get("/health/live").await;
+
+    server.log().wait_for("the request", |line| line["route"] == "/health/live");
+    let lines = server.log().lines();
+    assert!(lines.iter().all(|line| line.contains("\"INFO\"")), "{lines:#?}");
 }
