@@ -81,7 +81,12 @@ pub(crate) async fn edge(
     // The request cannot be cloned before it is routed, so after a panic, a deadline or an error outside of a
     // handler there is none to answer; the error itself carries the answer then.
     let unrouted = |problem: Problem| {
-        let response = line.finish(problem.render(line.context(&api)), Some(&problem));
+        let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
+        if problem.code() == Code::RequestTimeout {
+            // What still comes of the body is not read, so where the next request begins is not known.
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            exchange.end_with_this();
+        }
         InternalError::from_response("answered at the edge", response).into()
     };
     let served = match see_through(&exchange, next.call(request)).await {

@@ -10,6 +10,10 @@ use crate::support::server::{Deployment, Server};
 
 const REQUEST: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
+/// The head of a login whose body is to come in chunks.
+const CHUNKED: &str = "POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                       Transfer-Encoding: chunked\r\n\r\n";
+
 /// How long it takes until the other side hangs up on whoever goes on sending these bytes, one every five seconds,
 /// and what it says.
 #[expect(clippy::disallowed_methods, reason = "what is cut is cut by time that passes")]
@@ -33,12 +37,12 @@ fn assert_cut(took: Duration) {
 }
 
 #[test]
-fn the_head_of_a_second_request_and_half_a_handshake_are_cut_and_others_notice_nothing() {
+fn the_head_of_a_second_request_half_a_handshake_and_half_a_body_are_cut_and_others_notice_nothing() {
     let server = Server::start();
     let pair = Pair::of("localhost");
     let encrypted = pair.put_into(Deployment::new()).serve();
 
-    let (second, handshake) = std::thread::scope(|scope| {
+    let (second, handshake, body) = std::thread::scope(|scope| {
         let second = scope.spawn(|| {
             let mut stream = TcpStream::connect(server.address()).unwrap();
             stream.write_all(REQUEST.as_bytes()).unwrap();
@@ -50,13 +54,21 @@ fn the_head_of_a_second_request_and_half_a_handshake_are_cut_and_others_notice_n
             // The beginning of a record that would hold a greeting of 512 bytes.
             drip(&mut stream, &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc])
         });
+        let body = scope.spawn(|| {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            stream.write_all(CHUNKED.as_bytes()).unwrap();
+            drip(&mut stream, b"1\r\n{\r\n1\r\n")
+        });
         let meanwhile = speak(&encrypted, &pair.client(), REQUEST).unwrap();
         assert!(meanwhile.answer.starts_with("HTTP/1.1 200 "), "{}", meanwhile.answer);
-        (second.join().unwrap(), handshake.join().unwrap())
+        (second.join().unwrap(), handshake.join().unwrap(), body.join().unwrap())
     });
 
     assert_cut(second.0);
     assert!(second.1.starts_with("HTTP/1.1 408 "), "{}", second.1);
+    assert_cut(body.0);
+    assert_eq!(body.1.matches("HTTP/1.1 ").count(), 1, "{}", body.1);
+    assert!(body.1.contains("connection: close"), "{}", body.1);
     assert_cut(handshake.0);
     assert!(!handshake.1.contains("HTTP"), "{}", handshake.1);
 }

@@ -82,6 +82,8 @@ pub(crate) struct Exchange {
     stage: Cell<Stage>,
     since: Cell<Instant>,
     input: Cell<Input>,
+    /// Whether nothing comes after the answer that is being made.
+    is_last: Cell<bool>,
     standing: Arc<Standing>,
 }
 
@@ -117,6 +119,7 @@ impl Exchange {
             stage: Cell::new(Stage::Silent),
             since: Cell::new(now()),
             input: Cell::new(input),
+            is_last: Cell::new(false),
             standing,
         };
         exchange.enter(Stage::Silent);
@@ -142,6 +145,11 @@ impl Exchange {
         let is_here = body == Some(0) || input.is_complete();
         self.enter(if is_here { Stage::Handling } else { Stage::Body });
         InFlight(self.clone())
+    }
+
+    /// Says that nothing comes after the answer to this request: where another one would begin is not known.
+    pub(crate) fn end_with_this(&self) {
+        self.is_last.set(true);
     }
 
     /// Does this work for the request that has begun, as long as its deadlines allow. The timer of the connection
@@ -210,7 +218,11 @@ impl Exchange {
         let is_end = self.stage.get() == Stage::Sending;
         if is_end {
             let input = self.input.get();
-            self.enter(if input.has_more() { Stage::Head } else { Stage::Idle });
+            self.enter(match input.has_more() {
+                _ if self.is_last.get() => Stage::Closing,
+                true => Stage::Head,
+                false => Stage::Idle,
+            });
         }
         is_end
     }
