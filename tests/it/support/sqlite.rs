@@ -99,6 +99,8 @@ pub(crate) fn tamper_with(folder: &Path, sql: &str) {
 
 fn tamper(path: &Path, sql: &str) {
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    // A server has something to write at its start.
+    connection.batch_execute("PRAGMA busy_timeout = 10000").unwrap();
     connection.batch_execute(sql).unwrap();
 }
 
