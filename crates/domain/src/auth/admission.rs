@@ -14,7 +14,7 @@ use crate::ports::{
     Admittance, Compared, Finisher, HasherError, Place, PortError, Ports, Requester, Throttle, Timer,
 };
 use crate::steady::Steady;
-use crate::{Counter, LoginName, ThrottleRules};
+use crate::{LoginName, ThrottleRules};
 
 /// How long somebody waits for what comes of those before them. Hashing, for which they may have to wait as well, and the
 /// store have the rest of the ten seconds that a request has.
@@ -75,27 +75,22 @@ impl Auth {
         let counter = throttling.throttle.counter(name, network, throttling.now.now()).await?;
         let mut line = throttling.lines.enter(counter);
         if line.is_first()
-            && let Some(admitted) = self.ask(throttling, counter).await?
+            && let Some(admitted) = self.ask(throttling, &line).await?
         {
             return Ok(admitted);
         }
-        let waited = pin!(self.wait(throttling, counter, &mut line));
+        let waited = pin!(self.wait(throttling, &mut line));
         match select(waited, throttling.timer.sleep(PATIENCE)).await {
             Either::Left((admitted, _)) => admitted,
             Either::Right(_) => Err(HasherError::Overloaded { retry_after: RETRY }.into()),
         }
     }
 
-    async fn wait(
-        &self,
-        throttling: &Throttling,
-        counter: Counter,
-        line: &mut InLine,
-    ) -> Result<Admitted, NotAdmitted> {
-        line.come_first().await;
+    async fn wait(&self, throttling: &Throttling, line: &mut InLine) -> Result<Admitted, NotAdmitted> {
+        line.come_first().await?;
         loop {
             let decided = line.decided();
-            if let Some(admitted) = self.ask(throttling, counter).await? {
+            if let Some(admitted) = self.ask(throttling, line).await? {
                 return Ok(admitted);
             }
             select(decided, throttling.timer.sleep(ASK_EVERY)).await;
@@ -103,8 +98,8 @@ impl Auth {
     }
 
     /// Answers nothing as long as nothing is decided. A place that nobody waits for any more is given back.
-    async fn ask(&self, throttling: &Throttling, counter: Counter) -> Result<Option<Admitted>, NotAdmitted> {
-        let throttling = throttling.clone();
+    async fn ask(&self, throttling: &Throttling, line: &InLine) -> Result<Option<Admitted>, NotAdmitted> {
+        let (throttling, counter) = (throttling.clone(), line.counter());
         let asked = self.finish(async move {
             let now = throttling.now.now();
             Ok(match throttling.throttle.admit(counter, now, throttling.rules).await? {
@@ -115,7 +110,12 @@ impl Auth {
                 }
             })
         });
-        asked.await?
+        let asked = asked.await?;
+        if let Err(NotAdmitted::Throttled(throttled)) = asked {
+            // Or each would ask in its turn to hear the same, and the last of many be out of patience before that.
+            line.refuse_others(throttled);
+        }
+        asked
     }
 
     /// Ends an attempt by a refusal, and counts that.
@@ -193,6 +193,12 @@ impl Drop for Admitted {
     }
 }
 
+impl From<Throttled> for NotAdmitted {
+    fn from(throttled: Throttled) -> Self {
+        Self::Throttled(throttled)
+    }
+}
+
 impl From<HasherError> for NotAdmitted {
     fn from(error: HasherError) -> Self {
         Self::Hasher(error)
@@ -211,6 +217,7 @@ mod tests {
     use std::future::pending;
     use std::pin::Pin;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
     use futures_util::FutureExt;
@@ -225,13 +232,13 @@ mod tests {
         self, Events, ann, auth_that_counts, broken, origin, password, ports, session, token_ports,
     };
     use crate::{
-        Action, Attempt, ChangePasswordError, ClientNetwork, ConfirmError, CountedName, Holder, LogInError,
-        Outcome, Subject, Tries, UsernameKey, Verdict, Whence,
+        Action, Attempt, ChangePasswordError, ClientNetwork, ConfirmError, CountedName, Counter, Holder,
+        LogInError, Outcome, Subject, Tries, UsernameKey, Verdict, Whence,
     };
 
     /// Counts in memory what a store counts on disk.
     #[derive(Default)]
-    struct Counting(Mutex<HashMap<Counter, Tries>>);
+    struct Counting(Mutex<HashMap<Counter, Tries>>, AtomicUsize);
 
     impl Counting {
         fn change(&self, place: Place, change: impl FnOnce(&Tries) -> Tries) {
@@ -242,6 +249,11 @@ mod tests {
 
         fn failures(&self) -> u32 {
             self.0.lock().unwrap().values().map(|tries| tries.failures).sum()
+        }
+
+        /// How often it was asked for a place.
+        fn asked(&self) -> usize {
+            self.1.load(Ordering::SeqCst)
         }
 
         fn undecided(&self) -> usize {
@@ -266,6 +278,7 @@ mod tests {
             at: Timestamp,
             rules: ThrottleRules,
         ) -> Result<Admittance, PortError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
             let mut counters = self.0.lock().unwrap();
             let tries = counters.entry(counter).or_insert_with(|| Tries::none(at));
             let (after, verdict) = tries.admit(at, rules);
@@ -375,6 +388,8 @@ mod tests {
         let told = told.await;
         assert_eq!(throttle.failures(), 5);
         assert_eq!(told.iter().filter(|told| **told == Some(Duration::from_secs(1))).count(), 295);
+        // Once each that went, and the first in line when it came and whenever one of them was decided.
+        assert!(throttle.asked() <= 11, "{}", throttle.asked());
     }
 
     #[tokio::test]

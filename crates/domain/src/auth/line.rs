@@ -1,5 +1,6 @@
 //! Attempts that one counter decides about stand in line, and only the first of them asks the store: of three hundred
 //! who come at once, two hundred and ninety-nine would keep it from everybody else, and learn nothing by it.
+//! When the first is refused, so are those behind it: the same counter tells the same to all of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use event_listener::{Event, EventListener};
 use futures_channel::oneshot;
 
+use super::Throttled;
 use crate::Counter;
 
 /// The lines there are.
@@ -16,31 +18,40 @@ pub(super) struct Lines(Arc<Mutex<HashMap<Counter, Line>>>);
 /// Those behind the first, and what the first hears of.
 #[derive(Default)]
 struct Line {
-    behind: VecDeque<oneshot::Sender<()>>,
+    behind: VecDeque<oneshot::Sender<Call>>,
     decided: Arc<Event>,
 }
+
+/// What one behind hears from the first: that it is their turn, or what the first was told.
+type Call = Result<(), Throttled>;
 
 /// A place in a line. Whoever leaves it lets the next one in front.
 pub(super) struct InLine {
     counter: Counter,
-    /// Gone once it is one's turn.
-    turn: Option<oneshot::Receiver<()>>,
+    place: Place,
     decided: Arc<Event>,
     lines: Lines,
+}
+
+enum Place {
+    First,
+    Behind(oneshot::Receiver<Call>),
+    /// No more, since it was refused.
+    None,
 }
 
 impl Lines {
     pub(super) fn enter(&self, counter: Counter) -> InLine {
         let mut lines = self.lock();
-        let (line, turn) = match lines.get_mut(&counter) {
+        let (line, place) = match lines.get_mut(&counter) {
             Some(line) => {
-                let (call, turn) = oneshot::channel();
-                line.behind.push_back(call);
-                (line, Some(turn))
+                let (caller, call) = oneshot::channel();
+                line.behind.push_back(caller);
+                (line, Place::Behind(call))
             }
-            None => (lines.entry(counter).or_default(), None),
+            None => (lines.entry(counter).or_default(), Place::First),
         };
-        InLine { counter, turn, decided: line.decided.clone(), lines: self.clone() }
+        InLine { counter, place, decided: line.decided.clone(), lines: self.clone() }
     }
 
     /// Tells the first in line, if there is one, that something was decided.
@@ -57,17 +68,32 @@ impl Lines {
 }
 
 impl InLine {
-    /// Whether nobody is before it.
-    pub(super) fn is_first(&self) -> bool {
-        self.turn.is_none()
+    pub(super) fn counter(&self) -> Counter {
+        self.counter
     }
 
-    /// Resolves when nobody is before it any more.
-    pub(super) async fn come_first(&mut self) {
-        if let Some(turn) = &mut self.turn {
+    /// Whether nobody is before it.
+    pub(super) fn is_first(&self) -> bool {
+        matches!(self.place, Place::First)
+    }
+
+    /// Resolves when nobody is before it any more, or when the first was refused.
+    pub(super) async fn come_first(&mut self) -> Result<(), Throttled> {
+        if let Place::Behind(call) = &mut self.place {
             // Whoever is before it calls before they are gone.
-            _ = turn.await;
-            self.turn = None;
+            let call = call.await.unwrap_or(Ok(()));
+            self.place = if call.is_ok() { Place::First } else { Place::None };
+            return call;
+        }
+        Ok(())
+    }
+
+    /// Tells all who are behind the first what it was told. Who comes later has to ask.
+    pub(super) fn refuse_others(&self, throttled: Throttled) {
+        if let Some(line) = self.lines.lock().get_mut(&self.counter) {
+            for other in line.behind.drain(..) {
+                _ = other.send(Err(throttled));
+            }
         }
     }
 
@@ -80,16 +106,20 @@ impl InLine {
 impl Drop for InLine {
     fn drop(&mut self) {
         let mut lines = self.lines.lock();
-        if let Some(turn) = &mut self.turn {
-            turn.close();
-            // Called, and gone before they heard of it: they were the first.
-            if !matches!(turn.try_recv(), Ok(Some(()))) {
-                return;
+        match &mut self.place {
+            Place::First => {}
+            Place::None => return,
+            Place::Behind(call) => {
+                call.close();
+                // Called, and gone before they heard of it: they were the first.
+                if !matches!(call.try_recv(), Ok(Some(Ok(())))) {
+                    return;
+                }
             }
         }
         let Some(line) = lines.get_mut(&self.counter) else { return };
         while let Some(next) = line.behind.pop_front() {
-            if next.send(()).is_ok() {
+            if next.send(Ok(())).is_ok() {
                 return;
             }
         }
@@ -99,6 +129,8 @@ impl Drop for InLine {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt;
 
     use super::*;
@@ -136,6 +168,29 @@ mod tests {
         drop(second);
 
         assert!(third.come_first().now_or_never().is_some());
+    }
+
+    #[test]
+    fn those_behind_one_who_is_refused_hear_it_at_once_and_who_comes_later_does_not() {
+        let throttled = Throttled { retry_after: Duration::from_secs(8) };
+        let lines = Lines::default();
+        let [first, mut second, third, mut fourth] = [(); 4].map(|()| lines.enter(counter(1)));
+        let mut elsewhere = [(); 2].map(|()| lines.enter(counter(2)));
+
+        first.refuse_others(throttled);
+        let mut later = lines.enter(counter(1));
+
+        drop(third);
+        assert_eq!(second.come_first().now_or_never(), Some(Err(throttled)));
+        assert_eq!(fourth.come_first().now_or_never(), Some(Err(throttled)));
+        assert!(elsewhere[1].come_first().now_or_never().is_none());
+        // They are out of the line, in which one is left behind the first.
+        drop((second, fourth));
+        assert!(later.come_first().now_or_never().is_none());
+        drop(first);
+        assert_eq!(later.come_first().now_or_never(), Some(Ok(())));
+        drop((later, elsewhere));
+        assert_eq!(lines.0.lock().unwrap().len(), 0);
     }
 
     #[test]
