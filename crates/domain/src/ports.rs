@@ -209,6 +209,8 @@ pub trait Throttle: Send + Sync {
     ) -> Result<Counter, PortError>;
 
     /// Does what [`Tries::admit`] decides about an attempt. Of many who ask at once, as many are admitted as may be.
+    /// The counter is one of an account from then on if its owner has the name still; what was looked up before a name
+    /// changed hands makes it none, and neither does what comes of an attempt.
     async fn admit(
         &self,
         counter: Counter,

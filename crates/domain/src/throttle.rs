@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ClientNetwork;
+use crate::{ClientNetwork, UserId};
 
 /// How many wrong passwords in a row cost nothing.
 pub const FREE_FAILURES: u32 = 5;
@@ -60,8 +60,8 @@ pub struct Counter {
     pub name: CountedName,
     /// From where.
     pub whence: Whence,
-    /// Whether somebody had the name when it was tried.
-    pub is_somebodys: bool,
+    /// Who had the name when that was looked up. They may have another by now, or be gone.
+    pub owner: Option<UserId>,
 }
 
 /// What a counter holds.

@@ -9,7 +9,7 @@ use domain::{
     Action, ClientNetwork, Counter, LoginName, Nonce, PasswordHash, RESERVATION_TTL, Refusal, SessionId,
     Subject, ThrottleRules, User, UserId, Username, UsernameKey, Whence,
 };
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use jiff::Timestamp;
 
 use crate::support::attempts::{tried, tried_to};
@@ -21,7 +21,7 @@ const DAY: i64 = 24 * HOUR;
 #[tokio::test]
 async fn all_spellings_of_a_name_are_counted_together_and_other_names_apart() {
     let store = super::fresh();
-    sign_up(&*store, "ann").await;
+    let ann = sign_up(&*store, "ann").await;
 
     for (one, other, together) in [
         ("Ann", "ＡＮＮ", true),
@@ -33,8 +33,8 @@ async fn all_spellings_of_a_name_are_counted_together_and_other_names_apart() {
         let [one_counter, other_counter] = [elsewhere(&*store, one).await, elsewhere(&*store, other).await];
         assert_eq!(one_counter.name == other_counter.name, together, "{one} and {other}");
     }
-    assert!(elsewhere(&*store, "ann").await.is_somebodys);
-    assert!(!elsewhere(&*store, "eve").await.is_somebodys);
+    assert_eq!(elsewhere(&*store, "ann").await.owner, Some(ann.id));
+    assert_eq!(elsewhere(&*store, "eve").await.owner, None);
 }
 
 #[tokio::test]
@@ -283,6 +283,91 @@ async fn whoever_changes_names_while_passwords_are_compared_has_tried_them() {
     let counted = store.tries(key("ann")).await.unwrap();
     assert_eq!((counted.len(), counted[0].1.failures), (1, 5));
     assert_eq!(ask(&*store, elsewhere(&*store, "ann").await, 0).await, refused(1));
+}
+
+#[tokio::test]
+async fn what_comes_of_an_attempt_when_nobody_has_its_name_any_more_is_removed_like_that_of_any_such_name() {
+    let store = super::fresh();
+    let home = Some(ClientNetwork::LOCALHOST);
+    for (number, way) in (0..).zip(["deleted", "closed", "renamed"]) {
+        let user = sign_up(&*store, way).await;
+        let place = admitted(&*store, elsewhere(&*store, way).await, 0).await;
+        open(&*store, login(&user, number, place, 0)).await;
+        let counters = [elsewhere(&*store, way).await, counter(&*store, way, home, 0).await];
+        assert_ne!(counters[0], counters[1]);
+        let under_way = [admitted(&*store, counters[0], 0).await, admitted(&*store, counters[1], 0).await];
+
+        match way {
+            "deleted" => _ = store.delete(key(way), tried(time(0))).await.unwrap(),
+            "closed" => _ = store.close_account(user.id, 0, tried(time(0))).await.unwrap(),
+            _ => _ = store.rename(user.id, name("other"), tried(time(0))).await.unwrap(),
+        }
+
+        assert_eq!(store.tries(key(way)).await.unwrap(), [], "{way}");
+        // One that has its place by then, and one that only knows by what it is counted.
+        for place in under_way {
+            fail(&*store, place, 0).await;
+        }
+        for counter in counters {
+            admitted(&*store, counter, 0).await;
+        }
+        assert_eq!(store.tries(key(way)).await.unwrap().len(), 2, "{way}");
+    }
+
+    // Up to as many as were asked for.
+    assert_eq!(store.remove_strays(time(DAY), 5).await.unwrap(), 5);
+    assert_eq!(store.remove_strays(time(DAY), 5).await.unwrap(), 1);
+    for way in ["deleted", "closed", "renamed"] {
+        assert_eq!(store.tries(key(way)).await.unwrap(), [], "{way}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_at_the_moment_in_which_a_name_becomes_nobodys_is_counted_as_one_of_a_name_that_is() {
+    let store = super::fresh();
+    let other = store.another();
+    let names: Vec<_> = (0..40).map(|number| format!("user{number}")).collect();
+    for name in &names {
+        sign_up(&*store, name).await;
+    }
+
+    join_all(names.iter().map(async |name| {
+        let counter = elsewhere(&*store, name).await;
+        let (deleted, place) =
+            join(store.delete(key(name), tried(time(0))), admitted(&*other, counter, 0)).await;
+        assert!(matches!(deleted.unwrap(), Change::Done(_)));
+        fail(&*other, place, 0).await;
+    }))
+    .await;
+
+    assert_eq!(store.remove_strays(time(DAY), 99).await.unwrap(), 40);
+    for name in &names {
+        assert_eq!(store.tries(key(name)).await.unwrap(), [], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_failed_for_an_account_stays_whatever_began_when_its_name_was_nobodys() {
+    let store = super::fresh();
+    let stale = [elsewhere(&*store, "ann").await, elsewhere(&*store, "bob").await];
+    let under_way = [admitted(&*store, stale[0], 0).await, admitted(&*store, stale[1], 0).await];
+    sign_up(&*store, "ann").await;
+    let mia = sign_up(&*store, "mia").await;
+    fail(&*store, admitted(&*store, elsewhere(&*store, "mia").await, 0).await, 0).await;
+    store.rename(mia.id, name("bob"), tried(time(0))).await.unwrap();
+
+    // Of one account some are heard of, and it is refused before it was ever admitted; of the other one is.
+    fail(&*store, under_way[0], 0).await;
+    for _ in 0..4 {
+        fail(&*store, admitted(&*store, stale[0], 0).await, 0).await;
+    }
+    assert_eq!(ask(&*store, elsewhere(&*store, "ann").await, 0).await, refused(1));
+    fail(&*store, under_way[1], 0).await;
+    fail(&*store, admitted(&*store, stale[1], 0).await, 0).await;
+
+    assert_eq!(store.remove_strays(time(DAY), 9).await.unwrap(), 0);
+    let [ann, bob] = ["ann", "bob"].map(|name| store.tries(key(name)));
+    assert_eq!((ann.await.unwrap()[0].1.failures, bob.await.unwrap()[0].1.failures), (5, 3));
 }
 
 #[tokio::test]

@@ -233,7 +233,7 @@ mod tests {
     };
     use crate::{
         Action, Attempt, ChangePasswordError, ClientNetwork, ConfirmError, CountedName, Counter, Holder,
-        LogInError, Outcome, Subject, Tries, UsernameKey, Verdict, Whence,
+        LogInError, Outcome, Subject, Tries, UserId, UsernameKey, Verdict, Whence,
     };
 
     /// Counts in memory what a store counts on disk.
@@ -318,7 +318,7 @@ mod tests {
     }
 
     const COUNTER: Counter =
-        Counter { name: CountedName([1; 16]), whence: Whence::Elsewhere, is_somebodys: true };
+        Counter { name: CountedName([1; 16]), whence: Whence::Elsewhere, owner: Some(UserId(1)) };
 
     /// Time that passes at once for those who wait so long, and never for others.
     fn timer(over: Option<Duration>) -> Arc<MockTimer> {

@@ -137,7 +137,7 @@ mod tests {
     use crate::{CountedName, Whence};
 
     fn counter(name: u8) -> Counter {
-        Counter { name: CountedName([name; 16]), whence: Whence::Elsewhere, is_somebodys: true }
+        Counter { name: CountedName([name; 16]), whence: Whence::Elsewhere, owner: None }
     }
 
     #[test]

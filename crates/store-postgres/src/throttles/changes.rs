@@ -1,29 +1,38 @@
 //! What is changed, each in a transaction that the caller opened. Every decision rests on a row that is locked. Whoever
-//! also changes the account has locked its row of `users` before; who only counts locks one row of these and no other.
+//! also changes the account has locked its row of `users` before; who only counts locks one row of these, and that of
+//! `users` only where they need not wait for it.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::ports::{Admittance, Change, Compared, Place};
-use domain::{CountedName, Counter, ThrottleRules, Tries, UsernameKey, Verdict, Whence};
+use domain::{Account, AuditKey, CountedName, Counter, ThrottleRules, Tries, UsernameKey, Verdict, Whence};
 use jiff::Timestamp;
 
 use super::Row;
-use crate::error::StoreError;
+use crate::error::{BrokenRow, StoreError};
 use crate::schema::{throttles, users};
 use crate::users::Row as UserRow;
 use crate::values::timestamptz;
 
 pub(super) async fn admit(
     connection: &mut AsyncPgConnection,
+    key: &AuditKey,
     counter: Counter,
     at: Timestamp,
     rules: ThrottleRules,
 ) -> Result<Admittance, StoreError> {
     let before = match find(connection, &counter).await? {
-        Some(tries) => tries,
-        None => begin(connection, &counter, at).await?,
+        Some(found) => found,
+        None => {
+            // Whoever has the name, so that the time it takes tells nothing.
+            let is_stray = !is_owners(connection, key, &counter).await?;
+            begin(connection, &counter, at, is_stray).await?
+        }
     };
-    let (after, verdict) = before.admit(at, rules);
+    let is_stray =
+        before.is_stray && (counter.owner.is_none() || !is_owners(connection, key, &counter).await?);
+    let (after, verdict) = before.tries.admit(at, rules);
+    let after = Found { tries: after, is_stray };
     if before != after {
         keep(connection, &counter, &after).await?;
     }
@@ -37,10 +46,11 @@ pub(super) async fn admit(
 pub(crate) async fn fail(connection: &mut AsyncPgConnection, compared: &Compared) -> Result<(), StoreError> {
     let Compared { place, at } = compared;
     let before = match find(connection, &place.counter).await? {
-        Some(tries) => tries,
-        None => begin(connection, &place.counter, *at).await?,
+        Some(found) => found,
+        // What was forgotten meanwhile may have been so because nobody has the name any more.
+        None => begin(connection, &place.counter, *at, true).await?,
     };
-    keep(connection, &place.counter, &before.failed(place.taken_at, *at)).await
+    keep(connection, &place.counter, &before.with(before.tries.failed(place.taken_at, *at))).await
 }
 
 pub(crate) async fn succeed(
@@ -49,12 +59,12 @@ pub(crate) async fn succeed(
 ) -> Result<(), StoreError> {
     let Place { counter, taken_at } = compared.place;
     let Some(before) = find(connection, &counter).await? else { return Ok(()) };
-    keep(connection, &counter, &before.succeeded(taken_at)).await
+    keep(connection, &counter, &before.with(before.tries.succeeded(taken_at))).await
 }
 
 pub(super) async fn give_back(connection: &mut AsyncPgConnection, place: &Place) -> Result<(), StoreError> {
     let Some(before) = find(connection, &place.counter).await? else { return Ok(()) };
-    keep(connection, &place.counter, &before.given_back(place.taken_at)).await
+    keep(connection, &place.counter, &before.with(before.tries.given_back(place.taken_at))).await
 }
 
 pub(super) async fn unlock(
@@ -98,9 +108,9 @@ pub(crate) async fn pass_on(
             .await?;
         for row in rows {
             let (whence, tries) = <(Whence, Tries)>::try_from(row)?;
-            let counter = Counter { name: new, whence, is_somebodys: true };
+            let counter = Counter { name: new, whence, owner: None };
             diesel::insert_into(throttles::table)
-                .values(&Row::new(&counter, &tries.passed_on()))
+                .values(&Row::new(&counter, &tries.passed_on(), false))
                 .execute(connection)
                 .await?;
         }
@@ -114,23 +124,49 @@ pub(super) async fn remove_strays(
     limit: u32,
 ) -> Result<usize, StoreError> {
     // Whoever is about to change one keeps it.
-    let old: Vec<Vec<u8>> = throttles::table
+    let old: Vec<(Vec<u8>, Vec<u8>)> = throttles::table
         .filter(throttles::is_stray.eq(true))
         .filter(throttles::failed_at.le(timestamptz(at)))
         .order(throttles::failed_at)
         .limit(limit.into())
         .for_update()
         .skip_locked()
-        .select(throttles::name)
+        .select((throttles::name, throttles::whence))
         .load(connection)
         .await?;
-    // Of a name that nobody has there is one row.
-    let removed = throttles::name.eq_any(old).and(throttles::is_stray.eq(true));
+    // A key is both together, for a name has the same length always; by the name alone it is looked up.
+    let keys: Vec<_> = old.iter().map(|(name, whence)| [name.as_slice(), whence].concat()).collect();
+    let names = old.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let removed = throttles::name.eq_any(names).and(throttles::name.concat(throttles::whence).eq_any(keys));
     Ok(diesel::delete(throttles::table.filter(removed)).execute(connection).await?)
 }
 
+/// A row that is there.
+#[derive(PartialEq)]
+struct Found {
+    tries: Tries,
+    is_stray: bool,
+}
+
+impl Found {
+    /// Another number of tries by the same name.
+    fn with(&self, tries: Tries) -> Self {
+        Self { tries, ..*self }
+    }
+}
+
+impl TryFrom<Row> for Found {
+    type Error = BrokenRow;
+
+    fn try_from(row: Row) -> Result<Self, BrokenRow> {
+        let is_stray = row.is_stray;
+        let (_, tries) = row.try_into()?;
+        Ok(Self { tries, is_stray })
+    }
+}
+
 /// What a counter holds, which nobody else changes until the transaction ends.
-async fn find(connection: &mut AsyncPgConnection, counter: &Counter) -> Result<Option<Tries>, StoreError> {
+async fn find(connection: &mut AsyncPgConnection, counter: &Counter) -> Result<Option<Found>, StoreError> {
     let row: Option<Row> = throttles::table
         .find((counter.name.0.as_slice(), counter.whence.to_bytes()))
         .for_update()
@@ -138,7 +174,7 @@ async fn find(connection: &mut AsyncPgConnection, counter: &Counter) -> Result<O
         .get_result(connection)
         .await
         .optional()?;
-    Ok(row.map(tries).transpose()?)
+    Ok(row.map(TryInto::try_into).transpose()?)
 }
 
 /// The same of one that was not there. It is there now: what is not there cannot be locked, and of many who find nothing
@@ -147,33 +183,54 @@ async fn begin(
     connection: &mut AsyncPgConnection,
     counter: &Counter,
     at: Timestamp,
-) -> Result<Tries, StoreError> {
+    is_stray: bool,
+) -> Result<Found, StoreError> {
     let row: Row = diesel::insert_into(throttles::table)
-        .values(Row::new(counter, &Tries::none(at)))
+        .values(Row::new(counter, &Tries::none(at), is_stray))
         .on_conflict((throttles::name, throttles::whence))
         .do_update()
-        .set(throttles::is_stray.eq(!counter.is_somebodys))
+        // Changes nothing: whoever does nothing is not given the row.
+        .set(throttles::name.eq(counter.name.0.as_slice()))
         .returning(Row::as_returning())
         .get_result(connection)
         .await?;
-    Ok(tries(row)?)
+    Ok(row.try_into()?)
+}
+
+/// Whether whoever had the name when that was looked up has it still, and will have it until the transaction ends. Only
+/// they make a counter one of an account: whatever takes the name from them forgets it, and so no row is left that nobody
+/// has the name of and that no sweep removes.
+async fn is_owners(
+    connection: &mut AsyncPgConnection,
+    key: &AuditKey,
+    counter: &Counter,
+) -> Result<bool, StoreError> {
+    // Who is being deleted or renamed at the moment is not waited for: that may be waiting for this counter.
+    let account: Option<UserRow> = users::table
+        // Nobody is number 0; asking for them takes as long.
+        .find(counter.owner.map_or(0, |owner| owner.0))
+        .for_key_share()
+        .skip_locked()
+        .select(UserRow::as_select())
+        .get_result(connection)
+        .await
+        .optional()?;
+    let account = account.map(Account::try_from).transpose()?;
+    Ok(account.is_some_and(|account| key.counted(account.user.name.key()) == counter.name))
 }
 
 /// Keeps what a counter holds; nothing takes no row.
 async fn keep(
     connection: &mut AsyncPgConnection,
     counter: &Counter,
-    tries: &Tries,
+    found: &Found,
 ) -> Result<(), StoreError> {
     let row = throttles::table.find((counter.name.0.as_slice(), counter.whence.to_bytes()));
-    if tries.is_nothing() {
+    if found.tries.is_nothing() {
         diesel::delete(row).execute(connection).await?;
     } else {
-        diesel::update(row).set(Row::new(counter, tries)).execute(connection).await?;
+        let found = Row::new(counter, &found.tries, found.is_stray);
+        diesel::update(row).set(found).execute(connection).await?;
     }
     Ok(())
-}
-
-fn tries(row: Row) -> Result<Tries, crate::error::BrokenRow> {
-    <(Whence, Tries)>::try_from(row).map(|(_, tries)| tries)
 }

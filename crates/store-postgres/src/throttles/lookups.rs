@@ -3,7 +3,7 @@
 use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use domain::{ClientNetwork, CountedName, Counter, KNOWN_NETWORK_TTL, Tries, UsernameKey, Whence};
+use domain::{ClientNetwork, CountedName, Counter, KNOWN_NETWORK_TTL, Tries, UserId, UsernameKey, Whence};
 use jiff::Timestamp;
 
 use super::Row;
@@ -22,18 +22,18 @@ pub(super) async fn counter(
     // None is known by NULL.
     let address = network.map(|network| inet(network.first_address()));
     let known = known_networks::user_id.eq(users::id).and(known_networks::network.nullable().eq(address));
-    let found: Option<Option<PgTimestamp>> = users::table
+    let found: Option<(i64, Option<PgTimestamp>)> = users::table
         .left_join(known_networks::table.on(known))
         .filter(users::username_key.eq(name.as_str()))
-        .select(known_networks::last_login_at.nullable())
+        .select((users::id, known_networks::last_login_at.nullable()))
         .get_result(connection)
         .await
         .optional()?;
     let stale = at.saturating_sub(KNOWN_NETWORK_TTL).unwrap_or(Timestamp::MIN);
-    let last_login_at = found.flatten().and_then(values::time);
+    let last_login_at = found.and_then(|(_, last)| last).and_then(values::time);
     let is_known = last_login_at.is_some_and(|last_login_at| last_login_at > stale);
     let whence = network.filter(|_| is_known).map_or(Whence::Elsewhere, Whence::Known);
-    Ok(Counter { name: counted, whence, is_somebodys: found.is_some() })
+    Ok(Counter { name: counted, whence, owner: found.map(|(id, _)| UserId(id)) })
 }
 
 pub(super) async fn tries(

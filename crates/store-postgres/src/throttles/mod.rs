@@ -29,7 +29,7 @@ impl Throttle for PostgresStore {
     ) -> Result<Counter, PortError> {
         let counted = self.inside.audit_key.counted_as_typed(&name);
         let LoginName::Possible(name) = name else {
-            return Ok(Counter { name: counted, whence: Whence::Elsewhere, is_somebodys: false });
+            return Ok(Counter { name: counted, whence: Whence::Elsewhere, owner: None });
         };
         let query = self.read((counted, name, network, at), |connection, (counted, name, network, at)| {
             lookups::counter(connection, *counted, name.key(), *network, *at).boxed()
@@ -44,8 +44,10 @@ impl Throttle for PostgresStore {
         rules: ThrottleRules,
     ) -> Result<Admittance, PortError> {
         let work = self.write(
-            (counter, at, rules),
-            |connection, (counter, at, rules)| changes::admit(connection, *counter, *at, *rules).boxed(),
+            (self.inside.audit_key.clone(), counter, at, rules),
+            |connection, (key, counter, at, rules)| {
+                changes::admit(connection, key, *counter, *at, *rules).boxed()
+            },
             |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -124,14 +126,14 @@ struct Row {
 }
 
 impl Row {
-    fn new(counter: &Counter, tries: &Tries) -> Self {
+    fn new(counter: &Counter, tries: &Tries, is_stray: bool) -> Self {
         Self {
             name: counter.name.0.to_vec(),
             whence: counter.whence.to_bytes(),
             failures: tries.failures.into(),
             failed_at: timestamptz(tries.failed_at),
             undecided: tries.undecided.iter().copied().map(timestamptz).collect(),
-            is_stray: !counter.is_somebodys,
+            is_stray,
         }
     }
 }

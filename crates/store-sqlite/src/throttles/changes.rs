@@ -3,23 +3,35 @@
 
 use diesel::prelude::*;
 use domain::ports::{Admittance, Change, Compared, Place};
-use domain::{CountedName, Counter, ThrottleRules, Tries, UsernameKey, Verdict, Whence};
+use domain::{AuditKey, CountedName, Counter, ThrottleRules, Tries, UserId, UsernameKey, Verdict, Whence};
 use jiff::Timestamp;
 
 use super::Row;
 use crate::error::StoreError;
 use crate::schema::throttles;
-use crate::users::find_by_name;
+use crate::users::{find as find_user, find_by_name};
 
 pub(super) fn admit(
     connection: &mut SqliteConnection,
+    key: &AuditKey,
     counter: Counter,
     at: Timestamp,
     rules: ThrottleRules,
 ) -> Result<Admittance, StoreError> {
     let before = find(connection, &counter)?;
-    let (after, verdict) = before.clone().unwrap_or_else(|| Tries::none(at)).admit(at, rules);
-    if before.is_some_and(|before| before != after) || verdict == Verdict::Go {
+    let is_stray = match &before {
+        // Whoever has the name, so that the time it takes tells nothing.
+        None => !is_owners(connection, key, &counter)?,
+        Some(before) => {
+            before.is_stray && (counter.owner.is_none() || !is_owners(connection, key, &counter)?)
+        }
+    };
+    let (after, verdict) = match &before {
+        Some(before) => before.tries.admit(at, rules),
+        None => Tries::none(at).admit(at, rules),
+    };
+    let after = Found { tries: after, is_stray };
+    if verdict == Verdict::Go || before.is_some_and(|before| before != after) {
         keep(connection, &counter, &after)?;
     }
     Ok(match verdict {
@@ -31,19 +43,21 @@ pub(super) fn admit(
 
 pub(crate) fn fail(connection: &mut SqliteConnection, compared: &Compared) -> Result<(), StoreError> {
     let Compared { place, at } = compared;
-    let before = find(connection, &place.counter)?.unwrap_or_else(|| Tries::none(*at));
-    keep(connection, &place.counter, &before.failed(place.taken_at, *at))
+    // What was forgotten meanwhile may have been so because nobody has the name any more.
+    let before = find(connection, &place.counter)?
+        .unwrap_or_else(|| Found { tries: Tries::none(*at), is_stray: true });
+    keep(connection, &place.counter, &before.with(before.tries.failed(place.taken_at, *at)))
 }
 
 pub(crate) fn succeed(connection: &mut SqliteConnection, compared: &Compared) -> Result<(), StoreError> {
     let Place { counter, taken_at } = compared.place;
     let Some(before) = find(connection, &counter)? else { return Ok(()) };
-    keep(connection, &counter, &before.succeeded(taken_at))
+    keep(connection, &counter, &before.with(before.tries.succeeded(taken_at)))
 }
 
 pub(super) fn give_back(connection: &mut SqliteConnection, place: &Place) -> Result<(), StoreError> {
     let Some(before) = find(connection, &place.counter)? else { return Ok(()) };
-    keep(connection, &place.counter, &before.given_back(place.taken_at))
+    keep(connection, &place.counter, &before.with(before.tries.given_back(place.taken_at)))
 }
 
 pub(super) fn unlock(
@@ -77,7 +91,8 @@ pub(crate) fn pass_on(
         forget(connection, old)?;
         for row in rows {
             let (whence, tries) = <(Whence, Tries)>::try_from(row)?;
-            keep(connection, &Counter { name: new, whence, is_somebodys: true }, &tries.passed_on())?;
+            let counter = Counter { name: new, whence, owner: None };
+            keep(connection, &counter, &Found { tries: tries.passed_on(), is_stray: false })?;
         }
     }
     Ok(())
@@ -101,24 +116,52 @@ pub(super) fn remove_strays(
     Ok(old.len())
 }
 
-fn find(connection: &mut SqliteConnection, counter: &Counter) -> Result<Option<Tries>, StoreError> {
+/// A row that is there.
+#[derive(PartialEq)]
+struct Found {
+    tries: Tries,
+    is_stray: bool,
+}
+
+impl Found {
+    /// Another number of tries by the same name.
+    fn with(&self, tries: Tries) -> Self {
+        Self { tries, ..*self }
+    }
+}
+
+fn find(connection: &mut SqliteConnection, counter: &Counter) -> Result<Option<Found>, StoreError> {
     let row: Option<Row> = throttles::table
         .find((counter.name.0.as_slice(), counter.whence.to_bytes()))
         .select(Row::as_select())
         .get_result(connection)
         .optional()?;
-    let tries = row.map(|row| <(Whence, Tries)>::try_from(row).map(|(_, tries)| tries));
-    Ok(tries.transpose()?)
+    let Some(row) = row else { return Ok(None) };
+    let is_stray = row.is_stray;
+    let (_, tries) = row.try_into()?;
+    Ok(Some(Found { tries, is_stray }))
+}
+
+/// Whether whoever had the name when that was looked up has it still. Only they make a counter one of an account: whatever
+/// takes the name from them forgets it, and so no row is left that nobody has the name of and that no sweep removes.
+fn is_owners(
+    connection: &mut SqliteConnection,
+    key: &AuditKey,
+    counter: &Counter,
+) -> Result<bool, StoreError> {
+    // Nobody is number 0; asking for them takes as long.
+    let account = find_user(connection, counter.owner.unwrap_or(UserId(0)))?;
+    Ok(account.is_some_and(|account| key.counted(account.user.name.key()) == counter.name))
 }
 
 /// Keeps what a counter holds; nothing takes no row.
-fn keep(connection: &mut SqliteConnection, counter: &Counter, tries: &Tries) -> Result<(), StoreError> {
-    if tries.is_nothing() {
+fn keep(connection: &mut SqliteConnection, counter: &Counter, found: &Found) -> Result<(), StoreError> {
+    if found.tries.is_nothing() {
         let row = throttles::table.find((counter.name.0.as_slice(), counter.whence.to_bytes()));
         diesel::delete(row).execute(connection)?;
         return Ok(());
     }
-    let row = Row::new(counter, tries);
+    let row = Row::new(counter, &found.tries, found.is_stray);
     diesel::insert_into(throttles::table)
         .values(&row)
         .on_conflict((throttles::name, throttles::whence))

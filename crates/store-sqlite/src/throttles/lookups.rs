@@ -1,7 +1,7 @@
 //! What a reader is asked.
 
 use diesel::prelude::*;
-use domain::{ClientNetwork, CountedName, Counter, KNOWN_NETWORK_TTL, Tries, UsernameKey, Whence};
+use domain::{ClientNetwork, CountedName, Counter, KNOWN_NETWORK_TTL, Tries, UserId, UsernameKey, Whence};
 use jiff::Timestamp;
 
 use super::Row;
@@ -19,16 +19,16 @@ pub(super) fn counter(
     // None is known by this text.
     let text = network.map(|network| network.first_address().to_string()).unwrap_or_default();
     let known = known_networks::user_id.eq(users::id).and(known_networks::network.eq(text));
-    let found: Option<Option<i64>> = users::table
+    let found: Option<(i64, Option<i64>)> = users::table
         .left_join(known_networks::table.on(known))
         .filter(users::username_key.eq(name.as_str()))
-        .select(known_networks::last_login_at.nullable())
+        .select((users::id, known_networks::last_login_at.nullable()))
         .get_result(reader)
         .optional()?;
     let stale = at.saturating_sub(KNOWN_NETWORK_TTL).unwrap_or(Timestamp::MIN).as_microsecond();
-    let is_known = found.flatten().is_some_and(|last_login_at| last_login_at > stale);
+    let is_known = found.and_then(|(_, last)| last).is_some_and(|last_login_at| last_login_at > stale);
     let whence = network.filter(|_| is_known).map_or(Whence::Elsewhere, Whence::Known);
-    Ok(Counter { name: counted, whence, is_somebodys: found.is_some() })
+    Ok(Counter { name: counted, whence, owner: found.map(|(id, _)| UserId(id)) })
 }
 
 pub(super) fn tries(

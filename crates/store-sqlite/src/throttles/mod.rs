@@ -27,7 +27,7 @@ impl Throttle for SqliteStore {
     ) -> Result<Counter, PortError> {
         let counted = self.inside.audit_key.counted_as_typed(&name);
         let LoginName::Possible(name) = name else {
-            return Ok(Counter { name: counted, whence: Whence::Elsewhere, is_somebodys: false });
+            return Ok(Counter { name: counted, whence: Whence::Elsewhere, owner: None });
         };
         Ok(self.read(move |reader| lookups::counter(reader, counted, name.key(), network, at)).await?)
     }
@@ -38,7 +38,9 @@ impl Throttle for SqliteStore {
         at: Timestamp,
         rules: ThrottleRules,
     ) -> Result<Admittance, PortError> {
-        let admit = move |connection: &mut SqliteConnection| changes::admit(connection, counter, at, rules);
+        let key = self.inside.audit_key.clone();
+        let admit =
+            move |connection: &mut SqliteConnection| changes::admit(connection, &key, counter, at, rules);
         Ok(self.write(Concerns::Nobody, admit).await?)
     }
 
@@ -92,14 +94,14 @@ struct Row {
 }
 
 impl Row {
-    fn new(counter: &Counter, tries: &Tries) -> Self {
+    fn new(counter: &Counter, tries: &Tries, is_stray: bool) -> Self {
         Self {
             name: counter.name.0.to_vec(),
             whence: counter.whence.to_bytes(),
             failures: tries.failures.into(),
             failed_at: tries.failed_at.as_microsecond(),
             undecided: packed(&tries.undecided),
-            is_stray: !counter.is_somebodys,
+            is_stray,
         }
     }
 }

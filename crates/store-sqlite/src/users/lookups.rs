@@ -7,7 +7,7 @@ use super::Row;
 use crate::error::StoreError;
 use crate::schema::{sqlite_sequence, users};
 
-pub(super) fn find(reader: &mut SqliteConnection, id: UserId) -> Result<Option<Account>, StoreError> {
+pub(crate) fn find(reader: &mut SqliteConnection, id: UserId) -> Result<Option<Account>, StoreError> {
     account(users::table.find(id.0).select(Row::as_select()).get_result(reader))
 }
 

@@ -19,7 +19,7 @@ use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
 use crate::throttles::changes as throttles;
 
-pub(crate) use self::lookups::find_by_name;
+pub(crate) use self::lookups::{find, find_by_name};
 
 #[async_trait]
 impl UserRepo for SqliteStore {
