@@ -4,10 +4,11 @@
 //! compared at once than may fail, however many come at once; [`Tries::admit`] tells whether there is a place. It is
 //! pure, so that every store decides the same, and so that all that can happen is tried out below.
 //!
-//! Times here are steady, as [`Auth`](crate::Auth) tells them: what a clock is set to while a server runs changes none of them. They can
-//! still lie ahead of `now`, where another instance's clock is fast or a restart came after a clock was set back, and
-//! then a delay begins anew: it is never shorter for that. Clocks that differ by as much as a delay make one shorter, but
-//! never the number of failures greater, for that is counted.
+//! Times here are steady, as [`Auth`](crate::Auth) tells them: a clock that is set while a server runs changes none of
+//! them, until it has stayed so for longer than any delay lasts. They can still lie ahead of `now`, where another
+//! instance's clock is fast, or this one's was, and then a delay begins anew: it is never shorter for that, and nobody is
+//! kept out for longer than it lasts. Clocks that differ by as much as a delay make one shorter, but never the number of
+//! failures greater, for that is counted.
 
 use std::time::Duration;
 

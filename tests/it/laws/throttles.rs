@@ -137,6 +137,25 @@ async fn what_is_given_back_or_never_heard_of_again_makes_room() {
 }
 
 #[tokio::test]
+async fn a_counter_whose_times_lie_ahead_keeps_nobody_out_for_longer_than_its_delay() {
+    const YEAR: i64 = 365 * DAY;
+    let store = super::fresh();
+    let [failed, under_way] = [elsewhere(&*store, "ann").await, elsewhere(&*store, "eve").await];
+    for _ in 0..5 {
+        fail(&*store, admitted(&*store, failed, YEAR).await, YEAR).await;
+        admitted(&*store, under_way, YEAR).await;
+    }
+
+    // By a clock that is right.
+    assert_eq!(ask(&*store, failed, 0).await, refused(1));
+    assert_eq!(ask(&*store, under_way, 0).await, Admittance::Undecided);
+
+    admitted(&*store, failed, 1).await;
+    assert_eq!(ask(&*store, under_way, 14).await, Admittance::Undecided);
+    admitted(&*store, under_way, 15).await;
+}
+
+#[tokio::test]
 async fn nothing_is_kept_of_an_attempt_that_was_given_back() {
     let store = super::fresh();
     let counter = elsewhere(&*store, "nobody").await;
