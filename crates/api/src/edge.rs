@@ -209,6 +209,9 @@ impl RequestLine {
         if self.is_tls {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
         }
+        if let (Some(in_flight), Some(kind)) = (&self.in_flight, self.tab.beyond()) {
+            in_flight.beyond_quota(kind);
+        }
         let code = problem.map(|problem| problem.code().as_str());
         let cause = problem.and_then(Problem::cause);
         if cause.is_some() || response.status().is_server_error() && code == Some(Code::Internal.as_str()) {

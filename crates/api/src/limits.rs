@@ -61,7 +61,7 @@ pub struct Quotas {
 
 /// What is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     SignUp,
     LogIn,
     Refresh,
@@ -132,6 +132,9 @@ impl Quotas {
 }
 
 impl Kind {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::SignUp, Self::LogIn, Self::Refresh, Self::Anonymous, Self::Session];
+
     /// What those are counted for by network who come without a token that might hold.
     fn of(method: &Method, route: Option<&str>) -> Self {
         match route {
@@ -142,8 +145,8 @@ impl Kind {
         }
     }
 
-    /// Its name in the fields of an answer.
-    fn as_str(self) -> &'static str {
+    /// Its name in the fields of an answer, and where refusals are counted.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::SignUp => "signup",
             Self::LogIn => "login",
@@ -237,6 +240,14 @@ impl Tab {
         match standing {
             Standing::Beyond { wait, .. } => Err(Problem::too_many_requests(wait)),
             Standing::Within { .. } | Standing::NotCounted | Standing::Undecided => Ok(()),
+        }
+    }
+
+    /// What the request is beyond the quota of, if it is.
+    pub(crate) fn beyond(&self) -> Option<Kind> {
+        match self.standing.get() {
+            Standing::Beyond { kind, .. } => Some(kind),
+            Standing::Within { .. } | Standing::NotCounted | Standing::Undecided => None,
         }
     }
 

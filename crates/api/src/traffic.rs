@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use domain::{Distribution, Durations};
 
+use crate::limits::Kind;
+
 /// The methods that are told apart; the last stands for all others.
 pub(crate) const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "OTHER"];
@@ -46,6 +48,8 @@ const TIMES: [Duration; 14] = [
 pub struct Traffic {
     in_flight: AtomicUsize,
     routes: Mutex<BTreeMap<String, Arc<Route>>>,
+    /// One for each of [`Kind::ALL`].
+    beyond_quota: [AtomicU64; Kind::ALL.len()],
 }
 
 /// What was answered to requests of one method to one path.
@@ -105,6 +109,12 @@ impl Traffic {
         .collect()
     }
 
+    /// How many were refused because too many had come before, by what the quota is of.
+    pub fn beyond_quota(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.beyond_quota.iter().map(|count| count.load(Ordering::Relaxed));
+        Kind::ALL.into_iter().map(Kind::as_str).zip(counts)
+    }
+
     /// Nothing that holds this lock can leave the map half changed, so a poisoned one is as good.
     fn routes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Route>>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -141,6 +151,14 @@ impl InFlight {
         let answers = &self.route.0[method];
         answers.statuses[status].fetch_add(1, Ordering::Relaxed);
         answers.took.note(took);
+    }
+
+    /// It was refused because too many had come before.
+    pub(crate) fn beyond_quota(&self, of: Kind) {
+        let counts = Kind::ALL.into_iter().zip(&self.traffic.beyond_quota);
+        counts
+            .filter(|(kind, _)| *kind == of)
+            .for_each(|(_, count)| _ = count.fetch_add(1, Ordering::Relaxed));
     }
 }
 

@@ -77,6 +77,29 @@ async fn what_happens_is_counted() {
 }
 
 #[tokio::test]
+async fn who_has_sent_too_much_is_counted_by_what_the_quota_is_of() {
+    let limits = [("ENABLED", "true"), ("LOGINS", "1"), ("SESSION", "2")];
+    let deployment = limits.into_iter().fold(super::deployment(), |deployment, (name, value)| {
+        deployment.set(&format!("AUTH_LIMITS__{name}"), value)
+    });
+    let server = deployment.serve();
+    let client = Client::of(&server);
+    client.sign_up("ann", PASSWORD).await;
+    let token = client.log_in("ann", PASSWORD).await.token();
+    for _ in 0..3 {
+        assert_eq!(client.log_in("ann", "wrong").await.status, 429);
+    }
+    let answers = [client.me(&token).await, client.me(&token).await, client.me(&token).await];
+    assert_eq!(answers.map(|answer| answer.status.as_u16()), [200, 200, 429]);
+
+    let scrape = Scrape::of(&server).await;
+
+    let limited = |quota| scrape.value(&format!(r#"auth_api_http_limited_total{{quota="{quota}"}}"#));
+    assert_eq!(["login", "session"].map(limited), [3, 1]);
+    assert_eq!(["signup", "refresh", "anonymous"].map(limited), [0; 3]);
+}
+
+#[tokio::test]
 async fn a_request_that_waits_is_in_flight() {
     let server = super::deployment().serve();
     let mut stream = TcpStream::connect(server.address()).unwrap();

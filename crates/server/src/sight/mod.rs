@@ -160,6 +160,13 @@ impl Server {
                 requests.sample(&[("route", route), ("method", of.method), ("status", &status)], count);
             }
         }
+        let mut beyond = to.counter(
+            "auth_api_http_limited_total",
+            "Requests that were refused because too many had come before, by what the quota is of.",
+        );
+        for (quota, count) in self.traffic.beyond_quota() {
+            beyond.sample(&[("quota", quota)], count);
+        }
         let mut took = to.histogram(
             "auth_api_http_request_duration_seconds",
             "How long requests took until their answer was ready.",
