@@ -63,8 +63,8 @@ pub(crate) enum ServeError {
 /// Where people come in.
 struct Doors {
     public: TcpListener,
-    /// What the public one speaks TLS with, if it does.
-    tls: Option<Arc<ServerConfig>>,
+    /// What the public one speaks TLS with, if it does, and how.
+    tls: Option<(Arc<InForce>, Arc<ServerConfig>)>,
     operators: Option<TcpListener>,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     let ops_listener = config.ops.address.map(bind_for_operators).transpose()?;
 
     let traces = tell_others(config, &application).map_err(ServeError::Serve)?;
-    let tls = tls.map(|tls| tls.server_config()).transpose()?;
+    let tls = tls.map(|tls| tls.server_config().map(|config| (tls, config))).transpose()?;
 
     let doors = Doors { public: listener, tls, operators: ops_listener };
     let run = run(config, &application, live, traces.clone(), doors, asked_to_stop);
@@ -125,6 +125,7 @@ async fn run(
     Doors { public: listener, tls, operators: ops_listener }: Doors,
     asked_to_stop: oneshot::Receiver<()>,
 ) -> io::Result<Duration> {
+    let (certificate, tls) = tls.unzip();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let traffic = Arc::new(Traffic::default());
     let api = api::Api {
@@ -147,7 +148,7 @@ async fn run(
     info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
-        let sight = Arc::new(sight(application, traffic));
+        let sight = Arc::new(sight(application, traffic, certificate));
         let ops = api::Ops { sight, entropy: application.entropy.clone(), issuer };
         api::listen_to_operators(ops, listener)
     });
@@ -212,7 +213,11 @@ fn tell_others(config: &Config, application: &Application) -> io::Result<Option<
     Traces::start(endpoint, emitter, clock, entropy).map(Arc::new).map(Some)
 }
 
-fn sight(application: &Application, traffic: Arc<Traffic>) -> sight::Server {
+fn sight(
+    application: &Application,
+    traffic: Arc<Traffic>,
+    certificate: Option<Arc<InForce>>,
+) -> sight::Server {
     sight::Server {
         auth: application.auth.clone(),
         traffic,
@@ -220,6 +225,7 @@ fn sight(application: &Application, traffic: Arc<Traffic>) -> sight::Server {
         live_sessions: application.live_sessions.clone(),
         hasher: application.hasher.clone(),
         store: application.store.clone(),
+        certificate,
         since: sight::Start::now(&*application.clock),
         clock: application.clock.clone(),
     }

@@ -156,7 +156,8 @@ impl InForce {
         Ok(is_another)
     }
 
-    fn ends(&self) -> Timestamp {
+    /// When the certificate in force ends.
+    pub(crate) fn ends(&self) -> Timestamp {
         self.pair.read().unwrap_or_else(PoisonError::into_inner).ends
     }
 

@@ -37,7 +37,12 @@ async fn every_measurement_that_a_panel_or_an_alert_asks_for_is_there() {
     let ops = Client::of_operators(&server);
     let metrics = ops.get("/metrics").await;
     let lines = metrics.text().lines().filter(|line| !line.starts_with('#'));
-    let shown: BTreeSet<_> = lines.map(|line| line.split(['{', ' ']).next().unwrap()).collect();
+    let mut shown: BTreeSet<_> = lines.map(|line| line.split(['{', ' ']).next().unwrap()).collect();
+    // Of a certificate only whoever has one can tell.
+    let encrypted = super::tls::Pair::of("localhost").put_into(super::deployment()).serve();
+    let metrics_of_tls = Client::of_operators(&encrypted).get("/metrics").await;
+    let of_tls = metrics_of_tls.text().lines().filter_map(|line| line.split_once(' '));
+    shown.extend(of_tls.map(|(name, _)| name).filter(|name| name.starts_with("auth_api_tls_")));
 
     for path in [DASHBOARD, RULES] {
         let text = read(path);

@@ -186,6 +186,33 @@ fn a_certificate_that_is_replaced_is_served_without_a_restart_and_one_that_canno
 }
 
 #[test]
+fn when_the_certificate_that_is_served_ends_can_be_measured() {
+    let ends = |year| {
+        let pair = Pair::made("localhost", |parameters| parameters.not_after = date_time_ymd(year, 1, 2));
+        let second = date_time_ymd(year, 1, 2).unix_timestamp();
+        (pair, format!("\nauth_api_tls_certificate_expiry_timestamp_seconds {second}\n"))
+    };
+    let ((first, first_ends), (second, second_ends)) = (ends(2100), ends(2101));
+    let server = first.put_into(Deployment::new()).serve();
+    assert!(measurements(&server).contains(&first_ends), "{}", measurements(&server));
+
+    second.replace(server.deployment());
+    server.hang_up();
+    server.log().wait_for_all("the other certificate", 2, |line| line["message"] == "read the certificate");
+
+    assert!(measurements(&server).contains(&second_ends), "{}", measurements(&server));
+    assert!(!measurements(&Server::start()).contains("auth_api_tls_"));
+}
+
+fn measurements(server: &Server) -> String {
+    let mut stream = TcpStream::connect(server.ops_url().strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
 fn the_health_check_takes_the_servers_own_certificate_whatever_its_name_and_no_other() {
     let (pair, other) = (Pair::of("auth.example"), Pair::of("auth.example"));
     let server = pair.put_into(Deployment::new()).serve();

@@ -22,6 +22,7 @@ use serde_json::json;
 pub(crate) use self::attempts::CountedAttempts;
 use self::exposition::{Exposition, seconds};
 use self::process::Process;
+use crate::tls::InForce;
 use crate::wiring::{Store, StoreLoad};
 
 /// Our version, without which the figures of two releases cannot be told apart.
@@ -35,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) live_sessions: Arc<LastCount>,
     pub(crate) hasher: Arc<BcryptHasher>,
     pub(crate) store: Arc<dyn Store>,
+    /// What TLS is spoken with, where it is ours.
+    pub(crate) certificate: Option<Arc<InForce>>,
     pub(crate) clock: Arc<dyn Clock>,
     /// When it started.
     pub(crate) since: Start,
@@ -72,6 +75,7 @@ impl Sight for Server {
     async fn metrics(&self) -> String {
         let mut exposition = Exposition::default();
         self.about_itself(&mut exposition);
+        self.about_tls(&mut exposition);
         self.about_requests(&mut exposition);
         self.about_attempts(&mut exposition);
         self.about_sessions(&mut exposition);
@@ -142,6 +146,16 @@ impl Server {
         if let Some(time) = process.processor_time {
             to.counter("process_cpu_seconds_total", "How long the processors worked for it.")
                 .sample(&[], seconds(time));
+        }
+    }
+
+    fn about_tls(&self, to: &mut Exposition) {
+        if let Some(certificate) = &self.certificate {
+            to.gauge(
+                "auth_api_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate that is served ends, in seconds since 1970.",
+            )
+            .sample(&[], certificate.ends().as_second());
         }
     }
 
