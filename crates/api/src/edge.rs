@@ -212,6 +212,9 @@ impl RequestLine {
         if let (Some(in_flight), Some(kind)) = (&self.in_flight, self.tab.beyond()) {
             in_flight.beyond_quota(kind);
         }
+        if let (Some(in_flight), Some(lack)) = (&self.in_flight, problem.and_then(Problem::lack)) {
+            in_flight.unavailable(lack);
+        }
         let code = problem.map(|problem| problem.code().as_str());
         let cause = problem.and_then(Problem::cause);
         if cause.is_some() || response.status().is_server_error() && code == Some(Code::Internal.as_str()) {

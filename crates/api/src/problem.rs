@@ -32,7 +32,21 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     allow: Option<&'static str>,
     retry_after: Option<Duration>,
+    /// Whether the time for it was over.
+    is_overdue: bool,
     cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// What was lacking to answer a request, where an operator has to tell one from the other: clients are told to come back,
+/// whatever it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// The store did not answer, or cannot do what it is for.
+    Database,
+    /// It was not done in the time that a request has.
+    Time,
+    /// There was no room to hash a password, or no turn for another one of the same account.
+    Hashing,
 }
 
 /// The codes, which clients may rely on.
@@ -127,7 +141,7 @@ pub(crate) struct Context<'a> {
 
 impl Problem {
     pub(crate) fn new(code: Code) -> Self {
-        Self { code, errors: Vec::new(), allow: None, retry_after: None, cause: None }
+        Self { code, errors: Vec::new(), allow: None, retry_after: None, is_overdue: false, cause: None }
     }
 
     pub(crate) fn validation(errors: Vec<FieldError>) -> Self {
@@ -178,6 +192,16 @@ impl Problem {
         &self.errors
     }
 
+    /// What was lacking, if that is the problem.
+    pub(crate) fn lack(&self) -> Option<Lack> {
+        match self.code {
+            Code::Unavailable if self.is_overdue => Some(Lack::Time),
+            Code::Unavailable => Some(Lack::Database),
+            Code::Overloaded => Some(Lack::Hashing),
+            _ => None,
+        }
+    }
+
     /// What to write into the log, once, where the problem is answered.
     pub(crate) fn cause(&self) -> Option<String> {
         let mut cause: &dyn Error = self.cause.as_deref()?;
@@ -213,6 +237,19 @@ impl Problem {
             errors: &self.errors,
             request_id: context.request_id,
         })
+    }
+}
+
+impl Lack {
+    pub(crate) const ALL: [Self; 3] = [Self::Database, Self::Time, Self::Hashing];
+
+    /// What operators know it by.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Time => "time",
+            Self::Hashing => "hashing",
+        }
     }
 }
 
@@ -645,7 +682,10 @@ impl From<Overdue> for Problem {
     fn from(overdue: Overdue) -> Self {
         match overdue {
             Overdue::Body => Self::new(Code::RequestTimeout),
-            Overdue::Handler => PortError::Unavailable("it was not done in time".into()).into(),
+            Overdue::Handler => {
+                let late = PortError::Unavailable("it was not done in time".into());
+                Self { is_overdue: true, ..late.into() }
+            }
         }
     }
 }
@@ -716,6 +756,22 @@ mod tests {
         assert!(!body(&problem).await.to_string().contains("disk"));
         let response = problem.render(CONTEXT);
         assert_eq!(response.headers().get(RETRY_AFTER).unwrap(), "5");
+    }
+
+    #[test]
+    fn what_is_lacking_is_told_apart_where_the_answer_is_the_same() {
+        let late = Problem::from(Overdue::Handler);
+        let away = Problem::from(PortError::Unavailable("the disk is full".into()));
+        assert_eq!((late.code(), late.retry_after), (away.code(), away.retry_after));
+
+        assert_eq!([late.lack(), away.lack()], [Some(Lack::Time), Some(Lack::Database)]);
+        let busy = Problem::from(HasherError::Overloaded { retry_after: Duration::from_secs(1) });
+        assert_eq!(busy.lack(), Some(Lack::Hashing));
+        assert_eq!(Problem::from(PortError::Failed("broken".into())).lack(), None);
+        for code in Code::ALL {
+            let is_lack = Problem::new(code).lack().is_some();
+            assert_eq!(is_lack, code.status() == StatusCode::SERVICE_UNAVAILABLE, "{code:?}");
+        }
     }
 
     #[actix_web::test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 use domain::{Distribution, Durations};
 
 use crate::limits::Kind;
+use crate::problem::Lack;
 
 /// The methods that are told apart; the last stands for all others.
 pub(crate) const METHODS: [&str; 10] =
@@ -44,12 +45,11 @@ const TIMES: [Duration; 14] = [
 ];
 
 /// The requests to one server.
-#[derive(Default)]
 pub struct Traffic {
     in_flight: AtomicUsize,
     routes: Mutex<BTreeMap<String, Arc<Route>>>,
-    /// One for each of [`Kind::ALL`].
-    beyond_quota: [AtomicU64; Kind::ALL.len()],
+    beyond_quota: Tally<Kind, { Kind::ALL.len() }>,
+    unavailable: Tally<Lack, { Lack::ALL.len() }>,
 }
 
 /// What was answered to requests of one method to one path.
@@ -73,6 +73,9 @@ struct Answers {
     statuses: [AtomicU64; STATUSES.len() + 1],
     took: Durations,
 }
+
+/// How often each of a few things happened.
+struct Tally<T, const N: usize>([(T, AtomicU64); N]);
 
 /// What one worker knows of the counts.
 pub(crate) struct Counters {
@@ -111,8 +114,12 @@ impl Traffic {
 
     /// How many were refused because too many had come before, by what the quota is of.
     pub fn beyond_quota(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.beyond_quota.iter().map(|count| count.load(Ordering::Relaxed));
-        Kind::ALL.into_iter().map(Kind::as_str).zip(counts)
+        self.beyond_quota.counts().map(|(kind, count)| (kind.as_str(), count))
+    }
+
+    /// How many were answered 503, by what was lacking.
+    pub fn unavailable(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.unavailable.counts().map(|(lack, count)| (lack.as_str(), count))
     }
 
     /// Nothing that holds this lock can leave the map half changed, so a poisoned one is as good.
@@ -155,16 +162,45 @@ impl InFlight {
 
     /// It was refused because too many had come before.
     pub(crate) fn beyond_quota(&self, of: Kind) {
-        let counts = Kind::ALL.into_iter().zip(&self.traffic.beyond_quota);
-        counts
-            .filter(|(kind, _)| *kind == of)
-            .for_each(|(_, count)| _ = count.fetch_add(1, Ordering::Relaxed));
+        self.traffic.beyond_quota.note(of);
+    }
+
+    /// It was answered 503.
+    pub(crate) fn unavailable(&self, for_lack_of: Lack) {
+        self.traffic.unavailable.note(for_lack_of);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.traffic.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<T: Copy + PartialEq, const N: usize> Tally<T, N> {
+    fn of(things: [T; N]) -> Self {
+        Self(things.map(|thing| (thing, AtomicU64::default())))
+    }
+
+    fn note(&self, happened: T) {
+        for (_, count) in self.0.iter().filter(|(thing, _)| *thing == happened) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counts(&self) -> impl Iterator<Item = (T, u64)> {
+        self.0.iter().map(|(thing, count)| (*thing, count.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            in_flight: AtomicUsize::default(),
+            routes: Mutex::default(),
+            beyond_quota: Tally::of(Kind::ALL),
+            unavailable: Tally::of(Lack::ALL),
+        }
     }
 }
 

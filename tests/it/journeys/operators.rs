@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
@@ -97,6 +98,30 @@ async fn who_has_sent_too_much_is_counted_by_what_the_quota_is_of() {
     let limited = |quota| scrape.value(&format!(r#"auth_api_http_limited_total{{quota="{quota}"}}"#));
     assert_eq!(["login", "session"].map(limited), [3, 1]);
     assert_eq!(["signup", "refresh", "anonymous"].map(limited), [0; 3]);
+}
+
+#[tokio::test]
+async fn what_was_lacking_is_counted_apart() {
+    let deployment = super::deployment()
+        .set("AUTH_HASHING__WORKERS", "1")
+        .set("AUTH_HASHING__LANES", "1")
+        .set("AUTH_HASHING__QUEUE", "1");
+    let server = deployment.serve();
+    let client = Client::of(&server);
+    client.sign_up("ann", PASSWORD).await;
+    let logins = join_all((0..10).map(|_| client.log_in("ann", PASSWORD))).await;
+    let refused = logins.iter().filter(|answer| answer.status == 503).count() as u64;
+    assert!(refused > 0);
+    let lack = async |lack| {
+        Scrape::of(&server).await.value(&format!(r#"auth_api_http_unavailable_total{{lack="{lack}"}}"#))
+    };
+    assert_eq!([lack("hashing").await, lack("database").await, lack("time").await], [refused, 0, 0]);
+
+    let held = server.deployment().lock();
+    client.sign_up("eve", PASSWORD).await.assert_problem(503, "unavailable");
+    drop(held);
+
+    assert_eq!([lack("hashing").await, lack("database").await, lack("time").await], [refused, 1, 0]);
 }
 
 #[tokio::test]

@@ -181,6 +181,13 @@ impl Server {
         for (quota, count) in self.traffic.beyond_quota() {
             beyond.sample(&[("quota", quota)], count);
         }
+        let mut unavailable = to.counter(
+            "auth_api_http_unavailable_total",
+            "Requests that were answered 503, by what was lacking: the database, time, or room to hash.",
+        );
+        for (lack, count) in self.traffic.unavailable() {
+            unavailable.sample(&[("lack", lack)], count);
+        }
         let mut took = to.histogram(
             "auth_api_http_request_duration_seconds",
             "How long requests took until their answer was ready.",
