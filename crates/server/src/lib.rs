@@ -7,6 +7,7 @@
 //! Start reading at `cli`, which everything begins with; then `config`, `wiring` and `lifecycle`.
 
 mod audit_lines;
+mod causes;
 mod cli;
 mod clients;
 pub mod config;

@@ -197,7 +197,7 @@ async fn run(
 /// Tells systemd, if that started this process and wants to know, as `sd_notify(3)` has it.
 fn tell_supervisor(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "cannot tell the supervisor");
+        warn!(cause = %error, "cannot tell the supervisor");
     }
 }
 

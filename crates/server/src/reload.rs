@@ -12,6 +12,7 @@ use token_jwt::{JwtIssuer, KeyRing, SelfTestError};
 use tokio::signal::unix::Signal;
 use tracing::{Level, error, info, warn};
 
+use crate::causes;
 use crate::config::keys::Key;
 use crate::config::{Config, Loaded, Problem};
 use crate::logging;
@@ -57,10 +58,12 @@ impl Reload {
                 Ok(()) => {}
                 Err(Unchanged::Problems(problems)) => {
                     for problem in problems {
-                        error!(%problem, "the settings stay as they were");
+                        error!(cause = %problem, "the settings stay as they were");
                     }
                 }
-                Err(Unchanged::Keys(problem)) => error!(%problem, "the settings stay as they were"),
+                Err(Unchanged::Keys(failure)) => {
+                    error!(cause = causes::chain(&failure), "the settings stay as they were");
+                }
             }
         }
     }

@@ -1,6 +1,5 @@
 //! What signs tokens: the secret, keys that were given, or those of a folder, which is looked at while the server runs.
 
-use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use crate::causes;
 use crate::config::{Algorithm, Config, Environment, Secret};
 
 /// How often the folder is looked at.
@@ -178,10 +178,9 @@ fn read_again(folder: &KeyFolder, issuer: &JwtIssuer, is_asked: bool) -> Result<
 
 /// Says so, unless it was the last thing that was said.
 fn keys_stay(failure: &KeysStay, told: &mut Option<String>) {
-    let error = failure.to_string();
-    if told.as_ref() != Some(&error) {
-        let cause = failure.source().map(ToString::to_string);
-        error!(error, cause, "the signing keys stay as they were");
-        *told = Some(error);
+    let cause = causes::chain(failure);
+    if told.as_ref() != Some(&cause) {
+        error!(cause, "the signing keys stay as they were");
+        *told = Some(cause);
     }
 }

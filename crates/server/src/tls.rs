@@ -1,6 +1,5 @@
 //! What TLS is spoken with: a certificate and its key, in files that are looked at while the server runs.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -24,6 +23,7 @@ use tracing::{error, info, warn};
 use x509_cert::der::{Decode, Reader, SliceReader};
 use zeroize::Zeroizing;
 
+use crate::causes;
 use crate::config::{Tls, Warning};
 
 /// How often the files are looked at.
@@ -135,11 +135,10 @@ impl InForce {
                     }
                 }
                 Some(Err(failure)) => {
-                    let text = failure.to_string();
-                    if is_asked || told.as_ref() != Some(&text) {
-                        let cause = failure.source().map(ToString::to_string);
-                        error!(error = text, cause, "the certificate stays as it was");
-                        told = Some(text);
+                    let cause = causes::chain(&failure);
+                    if is_asked || told.as_ref() != Some(&cause) {
+                        error!(cause, "the certificate stays as it was");
+                        told = Some(cause);
                     }
                 }
             }

@@ -369,7 +369,7 @@ async fn sweep(auth: Auth) {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => info!(count, "removed what the audit log has kept for long enough"),
             Ok(Err(tampering)) => {
-                error!(%tampering, "the audit log does not hold, so nothing old is removed from it");
+                error!(cause = %tampering, "the audit log does not hold, so nothing old is removed from it");
             }
             Err(error) => warn!(cause = cause(&error), "cannot remove old events from the audit log"),
         }

@@ -155,10 +155,10 @@ async fn what_is_no_good_leaves_the_keys_as_they_are_and_is_named_in_the_log() {
     wait_for_keys(&server);
     let stays = |name: &str, why: &str| {
         server.log().wait_for(why, |line| {
-            let error = line["error"].as_str().unwrap_or_default();
+            let cause = line["cause"].as_str().unwrap_or_default();
             line["message"] == "the signing keys stay as they were"
-                && error.contains(name)
-                && error.contains(why)
+                && cause.contains(name)
+                && cause.contains(why)
         });
     };
 

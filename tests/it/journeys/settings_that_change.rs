@@ -89,7 +89,7 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_is_told_of_without_what_
         server.log().wait_for("an error", |line| {
             line["message"] == NOT_DONE
                 && line["level"] == "ERROR"
-                && line["problem"].as_str().is_some_and(|problem| problem.contains(names))
+                && line["cause"].as_str().is_some_and(|cause| cause.contains(names))
         });
         assert_eq!(client.log_in("ann", "x").await.status, 429, "{file}");
     }

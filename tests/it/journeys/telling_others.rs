@@ -158,6 +158,29 @@ async fn an_error_is_reported_with_what_leads_to_it() {
     }
 }
 
+#[test]
+fn what_cannot_be_read_again_is_reported_with_what_is_wrong_with_it() {
+    let receiver = Receiver::start();
+    let server = super::tls::Pair::of("localhost").put_into(reporting(&receiver)).serve();
+    server.deployment().write("cert.pem", "nothing");
+    server.log().wait_for("a refusal", |line| line["message"] == "the certificate stays as it was");
+    server.deployment().write("auth-api.toml", "[limits]\nlogouts = 4\n");
+    server.hang_up();
+    server.log().wait_for("another one", |line| line["message"] == "the settings stay as they were");
+
+    assert!(server.stop().success());
+
+    let events: Vec<_> = receiver.posts().iter().map(event).collect();
+    for (message, cause) in [
+        ("the certificate stays as it was", "has no certificate in PEM"),
+        ("the settings stay as they were", "limits.logouts"),
+    ] {
+        let told = events.iter().find(|event| event["message"] == message);
+        let told = told.unwrap_or_else(|| panic!("{message}: {events:#?}"));
+        assert!(told["extra"]["cause"].as_str().is_some_and(|text| text.contains(cause)), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn no_secret_that_a_client_sends_is_told_to_others() {
     let (collector, receiver) = (Receiver::start(), Receiver::start());

@@ -177,7 +177,7 @@ fn a_certificate_that_is_replaced_is_served_without_a_restart_and_one_that_canno
     bad.replace(server.deployment());
     let stays =
         server.log().wait_for("a refusal", |line| line["message"] == "the certificate stays as it was");
-    assert!(stays["error"].as_str().unwrap().contains("of another key"), "{stays}");
+    assert!(stays["cause"].as_str().unwrap().contains("of another key"), "{stays}");
     assert!(speak(&server, &second.client(), REQUEST).is_ok());
 
     first.replace(server.deployment());

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing::warn;
 
+use crate::causes;
 use crate::config::{Config, Loaded, Problem};
 use crate::lifecycle::{self, ServeError};
 use crate::logging::{self, Audience};
@@ -160,14 +161,7 @@ impl Failure {
 
     /// An error and all that it came from, on one line.
     fn from_error(exit: Exit, error: &dyn Error) -> Self {
-        let mut line = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            source = error.source();
-        }
-        Self::new(exit, line)
+        Self::new(exit, causes::chain(error))
     }
 }
 
