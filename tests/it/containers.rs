@@ -1,6 +1,10 @@
 //! What the files for containers leave to be forgotten: a setting, a package, an image's name.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use server::config::keys::KEYS;
 
@@ -32,6 +36,67 @@ fn every_setting_of_dotenv_reaches_the_container_by_its_name() {
         .filter(|name| !name.ends_with("_FILE") && !NOT_FROM_OUTSIDE.contains(name))
         .collect();
     assert_eq!(passed_on, expected);
+}
+
+#[test]
+fn migrate_gives_the_image_what_a_server_outside_of_it_left_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    for ours in ["auth.db", "auth.db-wal", "auth.db-shm", "token-secret", "refresh-key"] {
+        write(&format!("data/{ours}"), "");
+    }
+    write("data/keys/.lock", "");
+    write("data/keys/a b.pem", "");
+    for foreign in ["data/notes.txt", "data/keys/notes.txt", "data/else/where.db"] {
+        write(foreign, "");
+    }
+    // Only root may do what these stand for.
+    for stub in ["chown", "setpriv"] {
+        write(&format!("bin/{stub}"), &format!("#!/bin/sh\nprintf '%s\\n' \"{stub} $*\" >> calls\n"));
+        let stub = folder.path().join("bin").join(stub);
+        fs::set_permissions(stub, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    let done = migrate_in(folder.path());
+
+    assert!(done, "{:?}", fs::read_to_string(folder.path().join("calls")));
+    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
+    let (given, after): (Vec<_>, Vec<_>) = calls
+        .lines()
+        .map(|call| call.strip_prefix("chown --no-dereference 10001:10001 ").ok_or(call))
+        .partition(Result::is_ok);
+    let given: BTreeSet<&str> = given.into_iter().flatten().collect();
+    let expected = [
+        "data",
+        "data/auth.db",
+        "data/auth.db-shm",
+        "data/auth.db-wal",
+        "data/keys",
+        "data/keys/.lock",
+        "data/keys/a b.pem",
+        "data/refresh-key",
+        "data/token-secret",
+    ];
+    assert_eq!(given, BTreeSet::from(expected));
+    let setpriv = "setpriv --reuid 10001 --regid 10001 --clear-groups auth-api migrate up";
+    assert_eq!(after, [Err(setpriv)]);
+    assert!(DOCKERFILE.contains("USER 10001:10001"));
+}
+
+/// Runs what the service `migrate` runs, with the programs in `bin` before all others, and tells whether that went well.
+fn migrate_in(folder: &Path) -> bool {
+    let indented = COMPOSE.split_once("      - -euc\n      - |\n").unwrap().1;
+    let lines = indented.lines().map_while(|line| line.strip_prefix("        "));
+    // As Compose reads it.
+    let script = lines.collect::<Vec<_>>().join("\n").replace("$$", "$");
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-euc", &script, "migrate", "up"]).current_dir(folder);
+    let path = format!("{}:/usr/bin:/bin", folder.join("bin").display());
+    shell.env("PATH", path).status().unwrap().success()
 }
 
 #[test]
