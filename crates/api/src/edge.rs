@@ -95,20 +95,10 @@ pub(crate) async fn edge(
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
-    let own = response.error().and_then(|error| error.as_error::<Problem>());
-    // What the framework answers by itself, as it does where a path cannot be decoded.
-    let status = response.status();
-    let made_up =
-        (status.is_client_error() || status.is_server_error()).then(|| Problem::from_status(status));
     // Whoever brought a token or a secret that nothing asked for is a stranger like any other.
     let beyond = line.tab.charge_stranger().err();
-    let answer = match beyond.as_ref().or(own).or(made_up.as_ref()) {
-        Some(problem) => {
-            let rendered = problem.render(line.context(&api));
-            line.finish(rendered, Some(problem))
-        }
-        None => line.finish(response, None),
-    };
+    let answer =
+        render(response, beyond.as_ref(), line.context(&api), |answer, problem| line.finish(answer, problem));
     Ok(ServiceResponse::new(request, answer.map_body(|_, body| AnswerBody::new(body, in_flight))))
 }
 
@@ -117,11 +107,34 @@ pub(crate) async fn see_through<T>(
     exchange: &connection::Exchange,
     handling: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Problem> {
-    match exchange.bounded(AssertUnwindSafe(handling).catch_unwind()).await {
-        Ok(Ok(Ok(served))) => Ok(served),
-        Ok(Ok(Err(error))) => Err(Problem::from_status(error.as_response_error().status_code())),
-        Ok(Err(_)) => Err(Problem::new(Code::Internal)),
-        Err(overdue) => Err(overdue.into()),
+    exchange.bounded(survive(handling)).await?
+}
+
+/// What comes of handling a request, whether it panics or cannot be answered by a handler.
+pub(crate) async fn survive<T>(handling: impl Future<Output = Result<T, Error>>) -> Result<T, Problem> {
+    match AssertUnwindSafe(handling).catch_unwind().await {
+        Ok(Ok(served)) => Ok(served),
+        Ok(Err(error)) => Err(Problem::from_status(error.as_response_error().status_code())),
+        Err(_) => Err(Problem::new(Code::Internal)),
+    }
+}
+
+/// Renders the problem that an answer stands for, if it does, or this one in its place, and has `finish` put the last
+/// things on whatever goes out.
+pub(crate) fn render(
+    response: HttpResponse,
+    instead: Option<&Problem>,
+    context: Context<'_>,
+    finish: impl FnOnce(HttpResponse, Option<&Problem>) -> HttpResponse,
+) -> HttpResponse {
+    let own = response.error().and_then(|error| error.as_error::<Problem>());
+    // What the framework answers by itself, as it does where a path cannot be decoded.
+    let status = response.status();
+    let made_up =
+        (status.is_client_error() || status.is_server_error()).then(|| Problem::from_status(status));
+    match instead.or(own).or(made_up.as_ref()) {
+        Some(problem) => finish(problem.render(context), Some(problem)),
+        None => finish(response, None),
     }
 }
 

@@ -3,20 +3,19 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
+use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::middleware::{Next, from_fn};
-use actix_web::web::{self, Data};
+use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, Error, HttpResponse, HttpServer};
 use async_trait::async_trait;
 use domain::ports::Entropy;
-use futures_util::FutureExt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -97,14 +96,8 @@ struct PartView<'a> {
 /// and is stopped by its handle.
 pub fn listen_to_operators(ops: Ops, listener: TcpListener) -> io::Result<Server> {
     let ops = Data::new(ops);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(ops.clone())
-            .wrap(from_fn(around))
-            .service(get("/metrics", metrics))
-            .service(get("/health", health))
-            .default_service(web::to(async || Err::<HttpResponse, _>(Problem::new(Code::NotFound))))
-    });
+    let server =
+        HttpServer::new(move || App::new().app_data(ops.clone()).wrap(from_fn(around)).configure(routes));
     Ok(server
         .workers(1)
         .max_connections(MOST_CONNECTIONS)
@@ -114,6 +107,13 @@ pub fn listen_to_operators(ops: Ops, listener: TcpListener) -> io::Result<Server
         .disable_signals()
         .listen(listener)?
         .run())
+}
+
+fn routes(config: &mut ServiceConfig) {
+    config
+        .service(get("/metrics", metrics))
+        .service(get("/health", health))
+        .default_service(web::to(async || Err::<HttpResponse, _>(Problem::new(Code::NotFound))));
 }
 
 async fn metrics(ops: Data<Ops>) -> HttpResponse {
@@ -163,20 +163,77 @@ async fn around(
     let unrouted = |problem: Problem| {
         InternalError::from_response("answered at the edge", protected(problem.render(context))).into()
     };
-    let served = match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(Ok(served)) => served,
-        Ok(Err(error)) => {
-            return Err(unrouted(Problem::from_status(error.as_response_error().status_code())));
-        }
-        Err(_) => return Err(unrouted(Problem::new(Code::Internal))),
+    let served = match edge::survive(next.call(request)).await {
+        Ok(served) => served,
+        Err(problem) => return Err(unrouted(problem)),
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
-    let own = response.error().and_then(|error| error.as_error::<Problem>());
-    let made_up = response.status().is_client_error().then(|| Problem::from_status(response.status()));
-    let answer = match own.or(made_up.as_ref()) {
-        Some(problem) => problem.render(context),
-        None => response,
+    // Only to say that a part is not well does a handler answer by itself what looks like a problem.
+    let answer = if response.status() == StatusCode::SERVICE_UNAVAILABLE && response.error().is_none() {
+        protected(response)
+    } else {
+        edge::render(response, None, context, |answer, _| protected(answer))
     };
-    Ok(ServiceResponse::new(request, protected(answer)))
+    Ok(ServiceResponse::new(request, answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use actix_web::body::to_bytes;
+    use actix_web::test;
+
+    use super::*;
+
+    /// Panics when it is looked at for the first time, and is unwell.
+    #[derive(Default)]
+    struct Frail(AtomicBool);
+
+    #[async_trait]
+    impl Sight for Frail {
+        async fn metrics(&self) -> String {
+            assert!(self.0.swap(true, Ordering::Relaxed), "a handler panics, as it is meant to");
+            "well".to_owned()
+        }
+
+        async fn health(&self) -> Health {
+            let part = Part { name: "database", is_well: false, detail: Map::new() };
+            Health { version: "1", uptime_seconds: 7, parts: vec![part] }
+        }
+    }
+
+    struct Seven;
+
+    impl Entropy for Seven {
+        fn draw(&self) -> [u8; 16] {
+            [7; 16]
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_handler_that_panics_is_500_and_whoever_is_unwell_says_so_in_their_own_words() {
+        let issuer = "https://auth.example".to_owned();
+        let ops = Ops { sight: Arc::new(Frail::default()), entropy: Arc::new(Seven), issuer };
+        let app = App::new().app_data(Data::new(ops)).wrap(from_fn(around)).configure(routes);
+        let app = test::init_service(app).await;
+        let ask = async |path: &str| {
+            let request = test::TestRequest::get().uri(path).to_request();
+            let answer = match test::try_call_service(&app, request).await {
+                Ok(answer) => answer.into_parts().1,
+                Err(error) => error.error_response(),
+            };
+            assert_eq!(answer.headers().get("x-request-id").unwrap(), "07070707070707070707070707070707");
+            (answer.status().as_u16(), to_bytes(answer.into_body()).await.unwrap())
+        };
+
+        let (broken, well, unwell) = (ask("/metrics").await, ask("/metrics").await, ask("/health").await);
+
+        let problem: Value = serde_json::from_slice(&broken.1).unwrap();
+        assert_eq!((broken.0, &problem["code"]), (500, &Value::from("internal")));
+        assert_eq!(well, (200, "well".into()));
+        let health: Value = serde_json::from_slice(&unwell.1).unwrap();
+        assert_eq!((unwell.0, &health["status"]), (503, &Value::from("unavailable")));
+    }
 }
