@@ -70,6 +70,10 @@ impl Reload {
 
     fn read_again(&mut self) -> Result<(), Unchanged> {
         let now = Config::load(self.file.as_deref()).map_err(Unchanged::Problems)?;
+        let lost = now.lost_since(&self.loaded);
+        if !lost.is_empty() {
+            return Err(Unchanged::Problems(lost));
+        }
         now.warnings.iter().for_each(|warning| warn!("{warning}"));
         let changed = now.changed_since(&self.loaded);
         let is_at_once =

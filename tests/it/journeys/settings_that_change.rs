@@ -1,5 +1,7 @@
 //! What an operator changes while the server runs, by a file and a SIGHUP.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
@@ -95,6 +97,29 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_is_told_of_without_what_
     }
 
     assert!(server.log().lines().iter().all(|line| !line.contains("xcanaryx")));
+}
+
+#[tokio::test]
+async fn a_file_that_is_lost_does_not_mean_the_defaults() {
+    for (lost, text) in [(FILE, "[limits]\nlogins = 1\n"), (".env", "AUTH_LIMITS__LOGINS=1\n")] {
+        let deployment = Deployment::new().set("AUTH_LIMITS__ENABLED", "true");
+        let path = deployment.write(lost, text);
+        let server = deployment.serve();
+        let client = Client::of(&server);
+        assert_eq!(client.log_in("ann", "x").await.status, 401);
+
+        fs::remove_file(path).unwrap();
+        server.hang_up();
+
+        let said = server.log().wait_for("an error", |line| line["message"] == NOT_DONE);
+        assert!(said["cause"].as_str().unwrap().starts_with(lost), "{said}");
+        assert_eq!(client.log_in("ann", "x").await.status, 429);
+        // An empty one says that they are meant.
+        server.deployment().write(lost, "");
+        server.hang_up();
+        server.log().wait_for("an answer", |line| line["message"] == DONE);
+        assert_eq!(client.log_in("ann", "x").await.status, 401);
+    }
 }
 
 #[tokio::test]

@@ -293,6 +293,8 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
     /// Every key's text, secrets too.
     texts: Texts,
+    /// The files that need not be there and were.
+    found: Vec<&'static str>,
 }
 
 type Texts = BTreeMap<&'static str, (Zeroizing<String>, SetBy)>;
@@ -330,9 +332,9 @@ impl Config {
     fn from_sources(sources: Sources) -> Result<Loaded, Vec<Problem>> {
         let mut reading = Reading { sources };
         match (Self::read(&mut reading), reading.sources) {
-            (Some(config), Sources { texts, problems, warnings }) if problems.is_empty() => {
+            (Some(config), Sources { texts, problems, warnings, found }) if problems.is_empty() => {
                 let effective = KEYS.into_iter().map(|key| Effective::of(key, texts.get(key.name))).collect();
-                Ok(Loaded { config, effective, warnings, texts })
+                Ok(Loaded { config, effective, warnings, texts, found })
             }
             (_, sources) => Err(sources.problems),
         }
@@ -399,6 +401,14 @@ impl Loaded {
         KEYS.into_iter().filter(counts).filter(|key| text(self, key) != text(before, key)).collect()
     }
 
+    /// Files that are not there any more. Whoever loses one by mistake does not mean the defaults by it.
+    pub(crate) fn lost_since(&self, before: &Self) -> Vec<Problem> {
+        let lost = before.found.iter().filter(|file| !self.found.contains(file));
+        let what =
+            "was there before and is gone; leave an empty one if there is nothing to set, or start anew";
+        lost.map(|file| Problem::new(*file, what)).collect()
+    }
+
     /// Has these settings be as another configuration has them, as far as [`Self::changed_since`] goes.
     pub(crate) fn take(&mut self, keys: &[&Key], from: &Self) {
         for key in keys {
@@ -407,16 +417,18 @@ impl Loaded {
                 None => _ = self.texts.remove(key.name),
             }
         }
+        self.found.clone_from(&from.found);
     }
 }
 
 impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, effective, warnings, texts: _ } = self;
+        let Self { config, effective, warnings, found, texts: _ } = self;
         f.debug_struct("Loaded")
             .field("config", config)
             .field("effective", effective)
             .field("warnings", warnings)
+            .field("found", found)
             .finish_non_exhaustive()
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Sources {
     pub(super) texts: Texts,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Warning>,
+    /// The files that need not be there and are.
+    pub(super) found: Vec<&'static str>,
 }
 
 /// Who set a key.
@@ -99,7 +101,10 @@ impl Sources {
         let path = named.map_or_else(|| PathBuf::from(CONFIG_FILE), Path::to_path_buf);
         let shown = path.display().to_string();
         let (text, readable_by_others) = match read_file(&folder.join(&path)) {
-            Ok(read) => read,
+            Ok(read) => {
+                self.found.extend(named.is_none().then_some(CONFIG_FILE));
+                read
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
                 return (path, HashMap::new());
             }
@@ -139,7 +144,10 @@ impl Sources {
 
     fn dotenv(&mut self, path: &Path, foreign: &mut Vec<String>) -> HashMap<String, String> {
         let (text, readable_by_others) = match read_file(path) {
-            Ok(read) => read,
+            Ok(read) => {
+                self.found.push(DOTENV_FILE);
+                read
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return HashMap::new(),
             Err(error) => {
                 self.problems.push(Problem::new(DOTENV_FILE, format!("cannot be read: {error}")));
