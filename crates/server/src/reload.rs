@@ -90,9 +90,13 @@ impl Reload {
         // While the log still shows it, or when it shows it again.
         let (before, level) = (self.level, now.config.log.level);
         logging::change_level(before.max(level));
-        info!(changed = names(&at_once), "read the configuration again");
-        if !later.is_empty() {
-            warn!(changed = names(&later), "some settings take effect at the next start only");
+        if at_once.is_empty() && later.is_empty() {
+            info!("read the configuration again, and nothing is different");
+        } else {
+            info!(changed = names(&at_once), "read the configuration again");
+        }
+        if let Some(changed) = names(&later) {
+            warn!(changed, "some settings take effect at the next start only");
         }
         logging::change_level(level);
         self.level = level;
@@ -111,6 +115,6 @@ fn is_given_key(key: &Key) -> bool {
     key.name.starts_with("AUTH_TOKEN__PRIVATE_KEY")
 }
 
-fn names(keys: &[&Key]) -> String {
-    keys.iter().map(|key| key.name).collect::<Vec<_>>().join(" ")
+fn names(keys: &[&Key]) -> Option<String> {
+    (!keys.is_empty()).then(|| keys.iter().map(|key| key.name).collect::<Vec<_>>().join(" "))
 }

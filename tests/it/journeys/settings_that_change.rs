@@ -99,6 +99,17 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_is_told_of_without_what_
     assert!(server.log().lines().iter().all(|line| !line.contains("xcanaryx")));
 }
 
+#[test]
+fn where_nothing_changes_that_is_said_in_words() {
+    let file = "[limits]\nlogins = 1\n";
+    let server = server(file);
+
+    let same = change(&server, file, "read the configuration again, and nothing is different");
+    let later = change(&server, "[limits]\nlogins = 1\n[docs]\nenabled = false\n", DONE);
+
+    assert!(same.get("changed").is_none() && later.get("changed").is_none(), "{same} {later}");
+}
+
 #[tokio::test]
 async fn a_file_that_is_lost_does_not_mean_the_defaults() {
     for (lost, text) in [(FILE, "[limits]\nlogins = 1\n"), (".env", "AUTH_LIMITS__LOGINS=1\n")] {
