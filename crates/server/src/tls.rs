@@ -211,7 +211,7 @@ pub(crate) fn check(source: &Tls, now: Timestamp) -> Result<(), TlsError> {
 }
 
 /// The certificates of a file, the server's own first.
-pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = contents("AUTH_TLS__CERT_PATH", path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let chain = chain.ok().filter(|chain| !chain.is_empty());

@@ -213,18 +213,21 @@ fn measurements(server: &Server) -> String {
 }
 
 #[test]
-fn the_health_check_takes_the_servers_own_certificate_whatever_its_name_and_no_other() {
+fn the_health_check_takes_what_is_served_also_while_the_files_are_half_replaced() {
     let (pair, other) = (Pair::of("auth.example"), Pair::of("auth.example"));
     let server = pair.put_into(Deployment::new()).serve();
-    let checked =
-        |deployment: Deployment| deployment.set("AUTH_HTTP__ADDR", server.address()).run(&["healthcheck"]);
-
-    let ready = checked(server.deployment().clone());
-    let stranger = checked(other.put_into(Deployment::new()));
-
+    let asking = server.deployment().clone().set("AUTH_HTTP__ADDR", server.address());
+    let checked = || asking.run(&["healthcheck"]);
+    let ready = checked();
     assert_eq!((ready.code, ready.stdout.as_str()), (0, "ready\n"), "{ready:?}");
-    assert_eq!(stranger.code, 1, "{stranger:?}");
-    assert!(stranger.stderr.contains("another certificate"), "{stranger:?}");
+
+    server.deployment().write("cert.pem", &other.cert);
+    server.log().wait_for("a refusal", |line| line["message"] == "the certificate stays as it was");
+
+    let ready = checked();
+    assert_eq!((ready.code, ready.stdout.as_str()), (0, "ready\n"), "{ready:?}");
+    server.kill();
+    assert_eq!(checked().code, 1);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
 use super::{Exit, Failure, output};
-use crate::config::{Http, Tls};
+use crate::config::Http;
 use crate::tls;
 
 /// Longer than a server that works takes, shorter than containers usually wait for a check.
@@ -25,7 +25,7 @@ pub(super) fn run(http: &Http) -> Result<(), Failure> {
     let scheme = if http.tls.is_some() { "https" } else { "http" };
     let asked = match &http.tls {
         None => connect(address).and_then(|mut stream| ask(&mut stream, address)),
-        Some(tls) => connect(address).and_then(|stream| ask(&mut encrypt(stream, address, tls)?, address)),
+        Some(_) => connect(address).and_then(|stream| ask(&mut encrypt(stream, address)?, address)),
     };
     match asked {
         Ok(200) => output::line("ready"),
@@ -46,51 +46,38 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The certificate is of the name that clients know, and not of this address. So it is no authority that says who is
-/// there, but the file that the server has its certificate from.
-fn encrypt(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: &Tls,
-) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let chain = tls::certificates(&tls.cert_path).map_err(io::Error::other)?;
-    let expected = chain.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+/// Whoever listens there is believed, as without TLS: they get no secret, and all that they can say is whether they are
+/// ready. The certificate is of the name that clients know and not of this address, and the files that it was read from
+/// may have another one by now, which the server did not take because it is of no use: that is no reason to call a server
+/// unwell that serves, and to have somebody start it anew, which it then would not.
+fn encrypt(stream: TcpStream, address: SocketAddr) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let provider = tls::provider();
-    let only = Arc::new(OnlyThis { expected, provider: provider.clone() });
+    let any = Arc::new(AnyCertificate(provider.clone()));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(only)
+        .with_custom_certificate_verifier(any)
         .with_no_client_auth();
     let name = ServerName::IpAddress(address.ip().into());
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Takes one certificate for what it is, from whoever has its key, and no other.
+/// Takes any certificate, from whoever has its key.
 #[derive(Debug)]
-struct OnlyThis {
-    expected: CertificateDer<'static>,
-    provider: Arc<CryptoProvider>,
-}
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for OnlyThis {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
+        _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.expected {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::Error::General(
-                "it has another certificate than AUTH_TLS__CERT_PATH names".to_owned(),
-            ))
-        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -99,7 +86,7 @@ impl ServerCertVerifier for OnlyThis {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -108,11 +95,11 @@ impl ServerCertVerifier for OnlyThis {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
