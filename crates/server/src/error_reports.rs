@@ -130,10 +130,7 @@ impl Report {
             "level": "error",
             "logger": self.target,
             "release": concat!("auth-api@", env!("CARGO_PKG_VERSION")),
-            "environment": match environment {
-                Environment::Development => "development",
-                Environment::Production => "production",
-            },
+            "environment": environment.as_str(),
             "transaction": field("route"),
             "message": message,
             // The same fault in the same place is one issue, whatever its cause says of the moment.

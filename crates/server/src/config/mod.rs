@@ -77,6 +77,16 @@ pub enum Environment {
     Production,
 }
 
+impl Environment {
+    /// As `AUTH_ENV` names it, and as others are told of it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
 /// The listener.
 #[derive(Clone, Debug)]
 pub struct Http {

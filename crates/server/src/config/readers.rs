@@ -29,11 +29,9 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 pub(super) fn environment(text: &str) -> Result<Environment, Wrong> {
-    match text {
-        "development" => Ok(Environment::Development),
-        "production" => Ok(Environment::Production),
-        _ => wrong("must be development or production"),
-    }
+    let known = [Environment::Development, Environment::Production];
+    let named = known.into_iter().find(|environment| environment.as_str() == text);
+    named.map_or_else(|| wrong("must be development or production"), Ok)
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {

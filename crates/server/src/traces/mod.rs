@@ -98,15 +98,11 @@ impl Observer for Traces {
 impl Emitter {
     fn export(self, ended: Vec<Ended>) -> ExportTraceServiceRequest {
         let version = env!("CARGO_PKG_VERSION");
-        let environment = match self.environment {
-            Environment::Development => "development",
-            Environment::Production => "production",
-        };
         let resource = Resource {
             attributes: vec![
                 KeyValue::text("service.name", "auth-api"),
                 KeyValue::text("service.version", version),
-                KeyValue::text("deployment.environment.name", environment),
+                KeyValue::text("deployment.environment.name", self.environment.as_str()),
             ],
         };
         let scope = Scope { name: "auth-api".to_owned(), version: version.to_owned() };
