@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Stderr};
 use std::panic;
 use std::sync::{LazyLock, OnceLock};
 
+use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, error};
 use tracing_subscriber::Registry;
@@ -31,6 +32,9 @@ const USUAL_LENGTH: usize = 512;
 /// Our crates. Others speak up from a warning on, whatever the level.
 const OURS: [&str; 7] =
     ["api", "domain", "hasher_bcrypt", "server", "store_postgres", "store_sqlite", "token_jwt"];
+
+/// The target that `tracing-log` gives what crates say that know `log` only, before theirs is put in its place.
+const TAKEN_OVER: &str = "log";
 
 type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
 
@@ -141,6 +145,9 @@ where
     ) -> fmt::Result {
         let mut line = String::with_capacity(USUAL_LENGTH);
         self.format.format_event(context, Writer::new(&mut line), event)?;
+        if event.metadata().target() == TAKEN_OVER {
+            line = without_origin(line);
+        }
         let colour = match *event.metadata().level() {
             Level::ERROR if self.colours => Some("\x1b[31m"),
             Level::WARN if self.colours => Some("\x1b[33m"),
@@ -157,6 +164,14 @@ where
         writer.write_str(rest)?;
         writer.write_str(if colour.is_some() { "\x1b[0m\n" } else { "\n" })
     }
+}
+
+/// Leaves out of a line what `tracing-log` adds to one that it takes over: target and level once more, and where in the
+/// sources it is, which is a path of the machine that built this. The format for people leaves it out by itself.
+fn without_origin(line: String) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(&line) else { return line };
+    fields.retain(|name, _| !name.starts_with("log."));
+    Value::Object(fields).to_string()
 }
 
 fn first_not_plain(text: &str) -> Option<(usize, char)> {
@@ -231,6 +246,8 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use tracing::{info, warn};
 
     use super::testing::{json_lines, pretty_lines};
@@ -254,6 +271,26 @@ mod tests {
         assert!(pretty[0].chars().all(is_plain), "{:?}", pretty[0]);
         let warning = pretty[1].strip_prefix("\x1b[33m").unwrap().strip_suffix("\x1b[0m").unwrap();
         assert!(warning.chars().all(is_plain), "{warning:?}");
+    }
+
+    #[test]
+    fn what_others_say_by_log_has_a_line_like_all_others() {
+        let by_log = || {
+            let mut record = tracing_log::log::Record::builder();
+            record.level(tracing_log::log::Level::Warn).target("actix_server::worker");
+            record.module_path(Some("actix_server::worker")).file(Some("/registry/worker.rs")).line(Some(7));
+            tracing_log::format_trace(&record.args(format_args!("a \"worker\"\n died")).build()).unwrap();
+        };
+
+        let json = json_lines(by_log).remove(0);
+        let pretty = pretty_lines(by_log).remove(0);
+
+        let names: BTreeSet<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(names, BTreeSet::from(["level", "message", "target", "timestamp"]));
+        assert_eq!(json["message"], "a \"worker\"\n died");
+        assert_eq!((&json["level"], &json["target"]), (&"WARN".into(), &"actix_server::worker".into()));
+        assert!(pretty.contains("WARN actix_server::worker: a \"worker\""), "{pretty}");
+        assert!(!pretty.contains("log.") && !pretty.contains("registry"), "{pretty}");
     }
 
     #[test]
