@@ -1,4 +1,6 @@
 //! To which trace a request belongs (W3C Trace Context, level 2).
+//!
+//! `tracestate` is for whoever sends requests on behalf of this one, and nobody does.
 
 use std::fmt;
 
