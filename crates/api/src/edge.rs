@@ -53,11 +53,11 @@ pub(crate) struct RequestId(pub(crate) String);
 
 /// The middleware around everything.
 pub(crate) async fn edge(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<AnswerBody>, Error> {
     let exchange = connection::Exchange::of(&request);
-    let in_flight = exchange.begin(&request);
+    let in_flight = exchange.begin(&mut request);
     let Some(api) = request.app_data::<Data<Api>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };

@@ -67,6 +67,7 @@ fn the_head_of_a_second_request_half_a_handshake_and_half_a_body_are_cut_and_oth
     assert_cut(second.0);
     assert!(second.1.starts_with("HTTP/1.1 408 "), "{}", second.1);
     assert_cut(body.0);
+    assert!(body.1.starts_with("HTTP/1.1 408 "), "{}", body.1);
     assert_eq!(body.1.matches("HTTP/1.1 ").count(), 1, "{}", body.1);
     assert!(body.1.contains("connection: close"), "{}", body.1);
     assert_cut(handshake.0);

@@ -1,17 +1,19 @@
 //! What a connection is at, as its stream sees it and the requests on it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix_web::dev::ServiceRequest;
+use actix_web::HttpMessage;
+use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use tokio::time::Instant;
 
+use super::incoming::Incoming;
 use super::now;
 use super::seats::{Rank, Standing};
 
@@ -55,12 +57,14 @@ pub(super) enum Stage {
     Silent,
     /// The head of a request has begun to come.
     Head,
-    /// Its body is coming.
+    /// Its body is coming, or has come further than we have read.
     Body,
     /// All of the request is here, and its answer is not made yet, or not handed over.
     Handling,
     /// All of the answer is handed over, and not sent yet.
     Sending,
+    /// The answer is sent, and the rest of a body that nobody has read may still come.
+    Rest,
     /// The last answer is sent, and nothing has come since.
     Idle,
     /// We send no more than what we have, and read nothing.
@@ -82,30 +86,49 @@ pub(crate) struct Exchange {
     stage: Cell<Stage>,
     since: Cell<Instant>,
     input: Cell<Input>,
+    /// The body that comes, while somebody may read it.
+    body: RefCell<Weak<Incoming>>,
+    /// Whether a request was answered before all of it was here.
+    has_rest: Cell<bool>,
     /// Whether nothing comes after the answer that is being made.
     is_last: Cell<bool>,
     standing: Arc<Standing>,
 }
 
 /// How many bytes came, and what they are as far as is known. The parser alone knows where a request ends, and
-/// tells nobody; a wrong guess here chooses a wrong deadline, the shorter one for whoever writes a head unusually,
-/// and nothing else.
+/// tells nobody. This is for telling whether something came behind one: a wrong guess, which takes two requests that
+/// come at once or a body in chunks, chooses a wrong deadline for the next one, and nothing else.
 #[derive(Clone, Copy)]
 struct Input {
     read: u64,
     last: [u8; 4],
-    /// Where the head that came last, or that comes now, began.
-    head_began: u64,
-    /// Where the request that is being handled ends.
-    ends: End,
+    head: Head,
+    /// After how many bytes the request ends that is being answered, if that is known.
+    ends: Option<u64>,
 }
 
+/// The head of the next request.
 #[derive(Clone, Copy)]
-enum End {
-    /// After this many bytes.
-    At(u64),
-    /// With an empty line.
-    EmptyLine,
+enum Head {
+    /// Where it begins is not known.
+    Unknown,
+    /// It comes, and this is where it has come to.
+    Coming(Place),
+    /// It ends after this many bytes.
+    Ended(u64),
+}
+
+/// A place in a head.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Among empty lines before it, which do not count (RFC 9112, section 2.2).
+    Before,
+    /// In a line that is not empty.
+    Within,
+    /// Behind the end of one.
+    BehindLine,
+    /// And a carriage return further.
+    BehindReturn,
 }
 
 /// A request that is being answered, until this is dropped.
@@ -113,12 +136,14 @@ pub(crate) struct InFlight(Rc<Exchange>);
 
 impl Exchange {
     pub(super) fn new(deadlines: Deadlines, standing: Arc<Standing>) -> Self {
-        let input = Input { read: 0, last: *b"\r\n\r\n", head_began: 0, ends: End::EmptyLine };
+        let input = Input { read: 0, last: *b"\r\n\r\n", head: Head::Unknown, ends: None };
         let exchange = Self {
             deadlines,
             stage: Cell::new(Stage::Silent),
             since: Cell::new(now()),
             input: Cell::new(input),
+            body: RefCell::default(),
+            has_rest: Cell::new(false),
             is_last: Cell::new(false),
             standing,
         };
@@ -133,18 +158,28 @@ impl Exchange {
         request.request().conn_data::<Rc<Self>>().cloned().unwrap_or_else(own)
     }
 
-    /// Says that the head of this request has come.
-    pub(crate) fn begin(self: &Rc<Self>, request: &ServiceRequest) -> InFlight {
+    /// Says that the head of this request has come, and has its body tell when it has.
+    pub(crate) fn begin(self: &Rc<Self>, request: &mut ServiceRequest) -> InFlight {
         let mut input = self.input.get();
-        let body = body_of(request.headers());
-        input.ends = match body {
-            Some(length) if length > 0 => End::At(input.head_began + head_length(request) + length),
-            _ => End::EmptyLine,
-        };
+        input.begin(body_length(request.headers()));
         self.input.set(input);
-        let is_here = body == Some(0) || input.is_complete();
-        self.enter(if is_here { Stage::Handling } else { Stage::Body });
+        self.enter(match request.take_payload() {
+            Payload::None => Stage::Handling,
+            payload => {
+                let body = Rc::new(Incoming::new(payload, self.clone()));
+                *self.body.borrow_mut() = Rc::downgrade(&body);
+                request.set_payload(body.into_payload());
+                Stage::Body
+            }
+        });
         InFlight(self.clone())
+    }
+
+    /// Says that all of the body has come.
+    pub(super) fn body_is_here(&self) {
+        if self.stage.get() == Stage::Body {
+            self.enter(Stage::Handling);
+        }
     }
 
     /// Says that nothing comes after the answer to this request: where another one would begin is not known.
@@ -156,12 +191,22 @@ impl Exchange {
     /// sees to it that the task is woken when one has passed.
     pub(crate) async fn bounded<T>(&self, work: impl Future<Output = T>) -> Result<T, Overdue> {
         let mut work = pin!(work);
-        poll_fn(|context| match work.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending => match self.overdue() {
-                Some(overdue) => Poll::Ready(Err(overdue)),
-                None => Poll::Pending,
-            },
+        poll_fn(|context| {
+            let body = self.body.borrow().upgrade();
+            if let Some(body) = body {
+                body.look_ahead(context);
+            }
+            if self.stage.get() == Stage::Closing {
+                // It had to make room, and what the work made of the end of its input is not what has happened.
+                return Poll::Ready(Err(Overdue::Body));
+            }
+            match work.as_mut().poll(context) {
+                Poll::Ready(done) => Poll::Ready(Ok(done)),
+                Poll::Pending => match self.overdue() {
+                    Some(overdue) => Poll::Ready(Err(overdue)),
+                    None => Poll::Pending,
+                },
+            }
         })
         .await
     }
@@ -187,7 +232,7 @@ impl Exchange {
     pub(super) fn due(&self) -> Option<Instant> {
         let allowed = match self.stage.get() {
             Stage::Silent | Stage::Head => self.deadlines.head,
-            Stage::Body => self.deadlines.body,
+            Stage::Body | Stage::Rest => self.deadlines.body,
             Stage::Handling => self.deadlines.handler,
             Stage::Sending => return None,
             Stage::Idle => self.deadlines.idle,
@@ -199,17 +244,14 @@ impl Exchange {
     /// Says that these bytes came.
     pub(super) fn received(&self, bytes: &[u8]) {
         let mut input = self.input.get();
-        let began = input.read;
-        input.take(bytes);
-        let stage = self.stage.get();
-        if matches!(stage, Stage::Silent | Stage::Idle) {
-            input.head_began = began;
+        let begins = matches!(self.stage.get(), Stage::Silent | Stage::Idle);
+        if begins {
+            input.head = Head::Coming(Place::Before);
         }
+        input.take(bytes);
         self.input.set(input);
-        match stage {
-            Stage::Silent | Stage::Idle => self.enter(Stage::Head),
-            Stage::Body if input.is_complete() => self.enter(Stage::Handling),
-            _ => {}
+        if begins {
+            self.enter(Stage::Head);
         }
     }
 
@@ -217,9 +259,9 @@ impl Exchange {
     pub(super) fn sent(&self) -> bool {
         let is_end = self.stage.get() == Stage::Sending;
         if is_end {
-            let input = self.input.get();
-            self.enter(match input.has_more() {
+            self.enter(match self.input.get().has_more() {
                 _ if self.is_last.get() => Stage::Closing,
+                _ if self.has_rest.get() => Stage::Rest,
                 true => Stage::Head,
                 false => Stage::Idle,
             });
@@ -234,7 +276,7 @@ impl Exchange {
         let rank = match stage {
             Stage::Silent => Rank::Silent,
             Stage::Idle => Rank::Idle,
-            Stage::Head | Stage::Body => Rank::Slow,
+            Stage::Head | Stage::Body | Stage::Rest => Rank::Slow,
             Stage::Handling | Stage::Sending | Stage::Closing => Rank::Busy,
         };
         self.standing.set(rank, now);
@@ -243,13 +285,10 @@ impl Exchange {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut input = self.0.input.get();
-        if let End::At(end) = input.ends {
-            input.head_began = end;
-            self.0.input.set(input);
-        }
+        let stage = self.0.stage.get();
         // A request that is dropped because its connection is has nothing to send any more.
-        if self.0.stage.get() != Stage::Closing {
+        if stage != Stage::Closing {
+            self.0.has_rest.set(stage == Stage::Body);
             self.0.enter(Stage::Sending);
         }
     }
@@ -257,6 +296,9 @@ impl Drop for InFlight {
 
 impl Input {
     fn take(&mut self, bytes: &[u8]) {
+        if let Head::Coming(place) = self.head {
+            self.head = place.after(bytes, self.read);
+        }
         self.read += bytes.len() as u64;
         if let Some(last) = bytes.last_chunk() {
             self.last = *last;
@@ -266,42 +308,47 @@ impl Input {
         }
     }
 
+    /// The head that came has a body of this length, if that is known.
+    fn begin(&mut self, body: Option<u64>) {
+        self.ends = match self.head {
+            Head::Ended(end) => body.and_then(|body| end.checked_add(body)),
+            Head::Unknown | Head::Coming(_) => None,
+        };
+        self.head = Head::Unknown;
+    }
+
     /// With bare line feeds too, as the parser takes them.
     fn ends_with_empty_line(&self) -> bool {
         self.last == *b"\r\n\r\n" || self.last.ends_with(b"\n\n")
     }
 
-    /// Whether all of the request has come.
-    fn is_complete(&self) -> bool {
-        match self.ends {
-            End::At(end) => self.read >= end,
-            End::EmptyLine => self.ends_with_empty_line(),
-        }
-    }
-
     /// Whether something came after the request, and not the whole head of another one.
     fn has_more(&self) -> bool {
-        let is_more = match self.ends {
-            End::At(end) => self.read > end,
-            End::EmptyLine => true,
-        };
-        is_more && !self.ends_with_empty_line()
+        self.ends.is_none_or(|end| self.read > end) && !self.ends_with_empty_line()
+    }
+}
+
+impl Place {
+    /// What the head is after these bytes, before which so many came.
+    fn after(mut self, bytes: &[u8], before: u64) -> Head {
+        for (byte, count) in bytes.iter().zip(1..) {
+            self = match (self, byte) {
+                (Self::BehindLine | Self::BehindReturn, b'\n') => return Head::Ended(before + count),
+                (Self::Before, b'\r' | b'\n') => Self::Before,
+                (Self::BehindLine, b'\r') => Self::BehindReturn,
+                (Self::Within, b'\n') => Self::BehindLine,
+                _ => Self::Within,
+            };
+        }
+        Head::Coming(self)
     }
 }
 
 /// How long the body is that a head announces; nothing when it comes in chunks.
-fn body_of(headers: &HeaderMap) -> Option<u64> {
+fn body_length(headers: &HeaderMap) -> Option<u64> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return None;
     }
     let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
     Some(length.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0))
-}
-
-/// How long a head is as clients usually write it.
-fn head_length(request: &ServiceRequest) -> u64 {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let line = request.method().as_str().len() + target + " ".len() + " HTTP/1.1\r\n".len();
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    (line + fields.sum::<usize>() + "\r\n".len()) as u64
 }

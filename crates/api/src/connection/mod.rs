@@ -5,6 +5,7 @@
 //! tells it where a request has come to its end and where its answer does, and one timer holds every deadline.
 
 mod exchange;
+mod incoming;
 mod seats;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ use crate::edge::see_through;
 
 const SECOND: Duration = Duration::from_secs(1);
 const GET: &[u8] = b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n";
+/// The head of a request whose body is to come.
+const CHUNKED: &str = "POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
 
 fn nobody_else() -> Limits {
     Limits { connections: 8, per_network: 8 }
@@ -30,6 +32,10 @@ fn seat() -> Seat {
 
 async fn echo(body: web::Bytes) -> HttpResponse {
     HttpResponse::Ok().body(body)
+}
+
+async fn slow_echo(_: web::Bytes) -> &'static str {
+    slow().await
 }
 
 async fn slow() -> &'static str {
@@ -67,11 +73,11 @@ async fn half() -> HttpResponse {
 
 /// What the edge is to a connection, without the rest of it.
 async fn edge(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<AnswerBody>, actix_web::Error> {
     let exchange = Exchange::of(&request);
-    let in_flight = exchange.begin(&request);
+    let in_flight = exchange.begin(&mut request);
     let served = see_through(&exchange, next.call(request)).await?;
     Ok(served.map_body(|_, body| AnswerBody::new(body, in_flight)))
 }
@@ -89,6 +95,8 @@ fn connect_by(seat: Seat, room: usize) -> (DuplexStream, JoinHandle<()>) {
         .route("/untakable", web::get().to(untakable))
         .route("/half", web::get().to(half))
         .route("/echo", web::post().to(echo))
+        .route("/slow", web::post().to(slow_echo))
+        .route("/quick", web::post().to(|| async { "quick" }))
         .into_factory();
     let app = actix_service::ServiceFactoryExt::map_err(app, |error| error.error_response());
     let http = HttpService::build()
@@ -236,16 +244,62 @@ async fn a_body_that_comes_byte_by_byte_is_answered_after_fifteen_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_is_waited_for_however_its_head_is_written() {
+    let padded = format!("POST /echo HTTP/1.1\r\nhost:{}x\r\ncontent-length: 99\r\n\r\n", " ".repeat(200));
+    let bare = "\r\nPOST /echo HTTP/1.1\nhost:x\ncontent-length:99\n\n";
+    for head in [CHUNKED, &padded, bare] {
+        LocalSet::new()
+            .run_until(async {
+                let (mut client, _served) = connect();
+                client.write_all(head.as_bytes()).await.unwrap();
+
+                let mut status = [0; 12];
+                let (took, _) = seconds(client.read_exact(&mut status)).await;
+
+                assert_eq!((took, &status), (15, b"HTTP/1.1 408"), "{head}");
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_takes_too_long_is_answered_for_after_ten_seconds() {
+    for request in [
+        "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n",
+        "POST /slow HTTP/1.1\r\nhost:x\r\ncontent-length:5\r\n\r\nquick",
+        "POST /slow HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nquick\r\n0\r\n\r\n",
+        // A body that nobody asks for has come as well.
+        "GET /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nquick",
+    ] {
+        LocalSet::new()
+            .run_until(async {
+                let (mut client, _served) = connect();
+                client.write_all(request.as_bytes()).await.unwrap();
+
+                let mut status = [0; 12];
+                let (took, _) = seconds(client.read_exact(&mut status)).await;
+
+                assert_eq!((took, &status), (10, b"HTTP/1.1 503"), "{request}");
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_body_that_nobody_reads_is_waited_for_no_longer_than_for_one_that_is_read() {
     LocalSet::new()
         .run_until(async {
             let (mut client, _served) = connect();
-            client.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            client.write_all(CHUNKED.replace("echo", "quick").as_bytes()).await.unwrap();
+            assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
 
-            let mut status = [0; 12];
-            let (took, _) = seconds(client.read_exact(&mut status)).await;
+            let (took, said) = seconds(async {
+                drip(&mut client, b"1\r\nx\r\n").await;
+                rest(&mut client).await
+            })
+            .await;
 
-            assert_eq!((took, &status), (10, b"HTTP/1.1 503"));
+            assert!(took <= 30 && said.is_empty(), "{took} {said}");
         })
         .await;
 }
@@ -333,6 +387,31 @@ async fn who_waits_makes_room_and_who_is_served_does_not() {
             assert!(take(7).is_none());
         })
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_sent_all_of_a_request_makes_room() {
+    let padded = format!("POST /echo HTTP/1.1\r\nhost:{}x\r\ncontent-length: 99\r\n\r\n", " ".repeat(200));
+    for (sent, said) in
+        [("GET /quick HT", "HTTP/1.1 408 "), (CHUNKED, "HTTP/1.1 408 "), (&padded, "HTTP/1.1 408 ")]
+    {
+        LocalSet::new()
+            .run_until(async {
+                let seats = Seats::new(Limits { connections: 1, per_network: 1 });
+                let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
+                let (mut slow, _served) = connect_by(take(1).unwrap(), 4096);
+                slow.write_all(sent.as_bytes()).await.unwrap();
+                tokio::time::sleep(SECOND).await;
+
+                let other = take(2);
+
+                assert!(other.is_some(), "{sent}");
+                // And a second for what the client may still be sending.
+                let (took, rest) = seconds(rest(&mut slow)).await;
+                assert!(took <= 1 && rest.starts_with(said), "{took} {rest}");
+            })
+            .await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

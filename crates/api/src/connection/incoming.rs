@@ -1,0 +1,69 @@
+//! The body of a request, which says when all of it has come.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::web::Bytes;
+use futures_util::{Stream, stream};
+
+use super::exchange::Exchange;
+
+/// How many pieces are taken before somebody asks for them. A request that is sent to its end comes in one or two.
+const AHEAD: usize = 16;
+
+type Piece = Result<Bytes, PayloadError>;
+
+/// A body that comes. Whether it has come is looked at before somebody asks for it, since who makes a client wait by
+/// reading late must not take it for a slow one.
+pub(super) struct Incoming {
+    payload: RefCell<Payload>,
+    ahead: RefCell<VecDeque<Piece>>,
+    is_over: Cell<bool>,
+    exchange: Rc<Exchange>,
+}
+
+impl Incoming {
+    pub(super) fn new(payload: Payload, exchange: Rc<Exchange>) -> Self {
+        Self { payload: payload.into(), ahead: RefCell::default(), is_over: Cell::new(false), exchange }
+    }
+
+    /// What a handler reads.
+    pub(super) fn into_payload(self: Rc<Self>) -> Payload {
+        Payload::Stream { payload: Box::pin(stream::poll_fn(move |context| self.poll_next(context))) }
+    }
+
+    /// Takes what is there.
+    pub(super) fn look_ahead(&self, context: &mut Context<'_>) {
+        while self.ahead.borrow().len() < AHEAD
+            && let Poll::Ready(Some(piece)) = self.poll_payload(context)
+        {
+            self.ahead.borrow_mut().push_back(piece);
+        }
+    }
+
+    fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let ahead = self.ahead.borrow_mut().pop_front();
+        ahead.map_or_else(|| self.poll_payload(context), |piece| Poll::Ready(Some(piece)))
+    }
+
+    fn poll_payload(&self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if self.is_over.get() {
+            return Poll::Ready(None);
+        }
+        let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(context);
+        match &polled {
+            Poll::Ready(None) => {
+                self.is_over.set(true);
+                self.exchange.body_is_here();
+            }
+            Poll::Ready(Some(Err(_))) => self.is_over.set(true),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+}
