@@ -85,6 +85,8 @@ pub(crate) struct Exchange {
     deadlines: Deadlines,
     stage: Cell<Stage>,
     since: Cell<Instant>,
+    /// Since when the client has not taken what we have for it.
+    stuck: Cell<Option<Instant>>,
     input: Cell<Input>,
     /// The body that comes, while somebody may read it.
     body: RefCell<Weak<Incoming>>,
@@ -141,6 +143,7 @@ impl Exchange {
             deadlines,
             stage: Cell::new(Stage::Silent),
             since: Cell::new(now()),
+            stuck: Cell::new(None),
             input: Cell::new(input),
             body: RefCell::default(),
             has_rest: Cell::new(false),
@@ -270,16 +273,45 @@ impl Exchange {
     }
 
     pub(super) fn enter(&self, stage: Stage) {
-        let now = now();
         self.stage.set(stage);
-        self.since.set(now);
-        let rank = match stage {
-            Stage::Silent => Rank::Silent,
-            Stage::Idle => Rank::Idle,
-            Stage::Head | Stage::Body | Stage::Rest => Rank::Slow,
-            Stage::Handling | Stage::Sending | Stage::Closing => Rank::Busy,
+        self.since.set(now());
+        self.take_rank();
+    }
+
+    /// Since when the client has not taken what we have for it, if it does not.
+    pub(super) fn stuck(&self) -> Option<Instant> {
+        self.stuck.get()
+    }
+
+    /// Says that the client takes nothing of what we have for it.
+    pub(super) fn stick(&self) {
+        if self.stuck.get().is_none() {
+            self.stuck.set(Some(now()));
+            self.take_rank();
+        }
+    }
+
+    /// Says that it does again.
+    pub(super) fn come_loose(&self) {
+        if self.stuck.take().is_some() {
+            self.take_rank();
+        }
+    }
+
+    /// Whether it is the client whom we wait for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.stuck.get().is_some() || !matches!(self.stage.get(), Stage::Handling | Stage::Sending)
+    }
+
+    fn take_rank(&self) {
+        let (rank, since) = match (self.stuck.get(), self.stage.get()) {
+            (Some(since), _) => (Rank::Slow, since),
+            (None, Stage::Silent) => (Rank::Silent, self.since.get()),
+            (None, Stage::Idle) => (Rank::Idle, self.since.get()),
+            (None, Stage::Head | Stage::Body | Stage::Rest) => (Rank::Slow, self.since.get()),
+            (None, Stage::Handling | Stage::Sending | Stage::Closing) => (Rank::Busy, self.since.get()),
         };
-        self.standing.set(rank, now);
+        self.standing.set(rank, since);
     }
 }
 

@@ -54,8 +54,7 @@ pub(crate) struct Connection<S> {
     /// Never set further ahead than the shortest of the deadlines, so that it never has to be set back: it is not
     /// touched for a request, only when it has run out.
     timer: Pin<Box<Sleep>>,
-    /// Since when the client has not taken what we have for it, and how much it has since.
-    stuck: Option<Instant>,
+    /// How much the client has taken since it did not take all that we had for it.
     taken: usize,
     /// Whether bytes have come that actix has not looked at yet.
     is_unparsed: bool,
@@ -85,7 +84,7 @@ impl<S> Connection<S> {
         let standing = seat.standing();
         let exchange = Rc::new(Exchange::new(deadlines, standing.clone()));
         let timer = Box::pin(sleep(deadlines.shortest()));
-        Self { stream, exchange, timer, stuck: None, taken: 0, is_unparsed: false, standing, _seat: seat }
+        Self { stream, exchange, timer, taken: 0, is_unparsed: false, standing, _seat: seat }
     }
 
     /// For the requests that come by it.
@@ -98,7 +97,7 @@ impl<S> Connection<S> {
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.timer.as_mut().poll(context).is_ready() {
             let now = now();
-            let taken_by = self.stuck.map(|since| since + self.exchange.deadlines().taking);
+            let taken_by = self.exchange.stuck().map(|since| since + self.exchange.deadlines().taking);
             let due = self.exchange.due();
             let is_ours = !matches!(self.exchange.stage(), Stage::Body | Stage::Handling);
             if taken_by.is_some_and(|due| due <= now) || is_ours && due.is_some_and(|due| due <= now) {
@@ -122,15 +121,18 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
         self.exchange.enter(Stage::Closing);
     }
 
-    /// The end of whatever the client has not taken for too long.
+    /// The end of whatever the client has not taken for too long, or while there is no room.
     fn stick(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        self.stuck.get_or_insert_with(now);
-        self.poll_end(context).map(|()| io::ErrorKind::TimedOut.into())
+        self.exchange.stick();
+        if self.standing.is_to_go(context.waker()) || self.poll_end(context).is_ready() {
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
+        }
+        Poll::Pending
     }
 
     /// The client has taken so much. Whoever goes on taking gets all of it, however much that is.
     fn move_on(&mut self, taken: usize) {
-        if self.stuck.is_some() {
+        if self.exchange.stuck().is_some() {
             self.taken += taken;
         }
         if self.taken >= STRIDE {
@@ -139,7 +141,7 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
     }
 
     fn come_loose(&mut self) {
-        self.stuck = None;
+        self.exchange.come_loose();
         self.taken = 0;
     }
 }
@@ -162,10 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
             }
             return Poll::Ready(read);
         }
-        let is_waiting = !matches!(this.exchange.stage(), Stage::Handling | Stage::Sending);
-        let is_sent_away = this.standing.is_to_go(context.waker()) && is_waiting;
+        let is_sent_away = this.standing.is_to_go(context.waker()) && this.exchange.is_waiting();
         let has_ended = this.poll_end(context).is_ready();
-        if has_ended && this.stuck.is_some() {
+        if (is_sent_away || has_ended) && this.exchange.stuck().is_some() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let is_unparsed = mem::take(&mut this.is_unparsed);

@@ -65,7 +65,7 @@ pub(super) enum Rank {
     Silent,
     /// Kept for a next request.
     Idle,
-    /// In the midst of a request that the client has not sent to its end.
+    /// In the midst of a request that the client has not sent to its end, or of an answer that it does not take.
     Slow,
     /// Something is being done, which is let finish.
     Busy,
@@ -197,8 +197,8 @@ impl Drop for Seat {
 }
 
 impl Standing {
-    pub(super) fn set(&self, rank: Rank, now: Instant) {
-        let age = self.opened.map_or(Duration::ZERO, |opened| now.duration_since(opened));
+    pub(super) fn set(&self, rank: Rank, since: Instant) {
+        let age = self.opened.map_or(Duration::ZERO, |opened| since.duration_since(opened));
         self.order
             .store(order_of(rank, u64::try_from(age.as_micros()).unwrap_or(u64::MAX)), Ordering::Relaxed);
     }

@@ -415,6 +415,33 @@ async fn who_has_not_sent_all_of_a_request_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_does_not_take_an_answer_makes_room_and_who_has_taken_it_does_not() {
+    LocalSet::new()
+        .run_until(async {
+            let seats = Seats::new(Limits { connections: 2, per_network: 2 });
+            let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
+            let large = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+            let slow = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+            let (mut takes, takes_served) = connect_by(take(1).unwrap(), 1024);
+            takes.write_all(large).await.unwrap();
+            tokio::time::sleep(SECOND).await;
+            takes.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
+            takes.write_all(slow).await.unwrap();
+            let (mut stuck, stuck_served) = connect_by(take(2).unwrap(), 1024);
+            stuck.write_all(large).await.unwrap();
+            tokio::time::sleep(SECOND).await;
+
+            let (mut third, _served) = connect_by(take(3).unwrap(), 1024);
+
+            assert_eq!(seconds(stuck_served).await.0, 0);
+            third.write_all(slow).await.unwrap();
+            tokio::time::sleep(SECOND).await;
+            assert!(take(4).is_none() && !takes_served.is_finished());
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
     LocalSet::new()
         .run_until(async {
