@@ -65,6 +65,8 @@ pub(crate) async fn edge(
     let line = RequestLine::begin(&api, &current, &request);
     request.extensions_mut().insert(RequestId(line.request_id.clone()));
     if let Err(problem) = check_head(&request) {
+        // Wherever it was to go, nobody knows whose it is.
+        let problem = line.tab.charge_stranger().err().unwrap_or(problem);
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
         // Whoever sends such a head is not to be trusted with where the next request begins.
         response.head_mut().set_connection_type(ConnectionType::Close);

@@ -155,6 +155,26 @@ async fn whoever_has_a_token_is_counted_by_session_and_whoever_makes_one_up_by_n
 }
 
 #[tokio::test]
+async fn a_head_that_is_refused_is_counted_by_network_wherever_it_goes() {
+    let server = server(&[("ANONYMOUS", "3")]);
+    let client = Client::of(&server);
+    let large = |path, header| client.request("GET", path).header(header, "x".repeat(17_000));
+
+    for (path, header, left) in
+        [("/health/live", "X-Large", 2), ("/api/me", "Authorization", 1), ("/nothing", "X-Large", 0)]
+    {
+        let answer = client.send(large(path, header)).await;
+        answer.assert_problem(431, "headers_too_large");
+        assert_eq!(answer.header("RateLimit"), format!("\"anonymous\";r={left};t=20"));
+    }
+
+    let beyond = client.send(large("/api/me", "Authorization")).await;
+    assert_limited(&beyond, "anonymous", 20);
+    assert_eq!(beyond.header("Connection"), "close");
+    assert_eq!(client.get("/health/live").await.status, 200);
+}
+
+#[tokio::test]
 async fn whoever_asks_whether_the_server_is_well_is_never_refused() {
     let server = server(&[("ANONYMOUS", "1")]);
     let client = Client::of(&server);
