@@ -21,13 +21,12 @@ pub(super) async fn admit(
     at: Timestamp,
     rules: ThrottleRules,
 ) -> Result<Admittance, StoreError> {
-    let before = match find(connection, &counter).await? {
-        Some(found) => found,
-        None => {
-            // Whoever has the name, so that the time it takes tells nothing.
-            let is_stray = !is_owners(connection, key, &counter).await?;
-            begin(connection, &counter, at, is_stray).await?
-        }
+    let before = if let Some(found) = find(connection, &counter).await? {
+        found
+    } else {
+        // Whoever has the name, so that the time it takes tells nothing.
+        let is_stray = !is_owners(connection, key, &counter).await?;
+        begin(connection, &counter, at, is_stray).await?
     };
     let is_stray =
         before.is_stray && (counter.owner.is_none() || !is_owners(connection, key, &counter).await?);
