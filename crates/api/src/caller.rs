@@ -44,11 +44,13 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let token = bearer_token(request.headers())?;
-            let holder = Api::of(&request)?.auth.whoami(origin(&request), token).await?;
+            let auth = &Api::of(&request)?.auth;
+            let shown = auth.read_token(origin(&request), token)?;
+            // Before the store is asked, which it is each time for a session that is over.
             if let Some(tab) = Tab::of(&request) {
-                tab.charge_session(holder.session)?;
+                tab.charge_session(shown.session())?;
             }
-            Ok(Self(holder))
+            Ok(Self(auth.whoami(origin(&request), shown).await?))
         })
     }
 }

@@ -83,6 +83,8 @@ pub(crate) async fn edge(
     // The request cannot be cloned before it is routed, so after a panic, a deadline or an error outside of a
     // handler there is none to answer; the error itself carries the answer then.
     let unrouted = |problem: Problem| {
+        // Counted, but told what went wrong all the same.
+        _ = line.tab.charge_stranger();
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
         if problem.code() == Code::RequestTimeout {
             // What still comes of the body is not read, so where the next request begins is not known.

@@ -33,7 +33,7 @@ pub use audit::{
 pub use auth::{
     AdministerError, AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ConfirmError,
     Farewell, Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal,
-    RenameError, Rules, SetPasswordError, SignUpError, Throttled, UnknownClient, WhoamiError,
+    RenameError, Rules, SetPasswordError, ShownToken, SignUpError, Throttled, UnknownClient, WhoamiError,
 };
 pub use contents::{CarryOverError, Checksum, KeptSession, Kind, Progress, Record, carry_over};
 pub use durations::{Distribution, Durations};

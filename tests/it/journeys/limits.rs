@@ -155,6 +155,21 @@ async fn whoever_has_a_token_is_counted_by_session_and_whoever_makes_one_up_by_n
 }
 
 #[tokio::test]
+async fn a_token_whose_session_is_over_uses_up_the_quota_of_its_session() {
+    let server = server(&[("SESSION", "4"), ("ANONYMOUS", "3")]);
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    let leaving = client.request("POST", "/api/logout").header("Authorization", format!("Bearer {token}"));
+    assert_eq!(client.send(leaving).await.status, 204);
+
+    for _ in 0..4 {
+        client.me(&token).await.assert_problem(401, "invalid_token");
+    }
+
+    assert_limited(&client.me(&token).await, "session", 15);
+}
+
+#[tokio::test]
 async fn a_head_that_is_refused_is_counted_by_network_wherever_it_goes() {
     let server = server(&[("ANONYMOUS", "3")]);
     let client = Client::of(&server);

@@ -47,7 +47,7 @@ pub use self::refresh::{RefreshError, Refreshed};
 pub use self::rename::RenameError;
 pub use self::sign_up::SignUpError;
 use self::whoami::Marks;
-pub use self::whoami::{Holder, WhoamiError};
+pub use self::whoami::{Holder, ShownToken, WhoamiError};
 use crate::ports::{HasherError, PortError, Ports};
 use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject, ThrottleRules};
 

@@ -10,6 +10,10 @@ use super::live_sessions::LiveSession;
 use crate::ports::PortError;
 use crate::{Action, Bearer, InvalidToken, Origin, Outcome, SessionId, Subject, User};
 
+/// An access token of ours that has not expired, of a session that may be over.
+#[derive(Clone, Copy, Debug)]
+pub struct ShownToken(Bearer);
+
 /// Whoever shows a good token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -35,16 +39,28 @@ pub enum WhoamiError {
 #[derive(Clone, Default)]
 pub(super) struct Marks(Arc<Mutex<HashSet<SessionId>>>);
 
+impl ShownToken {
+    /// The session that it belongs to.
+    pub fn session(self) -> SessionId {
+        self.0.session
+    }
+}
+
 impl Auth {
-    /// The holder of this access token.
-    pub async fn whoami(&self, origin: Origin, token: &str) -> Result<Holder, WhoamiError> {
-        let bearer = match self.ports.tokens.verify(token) {
-            Ok(bearer) => bearer,
-            Err(error) => {
-                self.attempt(Action::ShowToken, Subject::Unknown, origin).fail(error.outcome());
-                return Err(error.into());
-            }
-        };
+    /// What an access token says, if it is one of ours that has not expired. Asks nobody, so that whose it is can be
+    /// known before anything is done for them.
+    pub fn read_token(&self, origin: Origin, token: &str) -> Result<ShownToken, InvalidToken> {
+        self.ports.tokens.verify(token).map(ShownToken).inspect_err(|error| {
+            self.attempt(Action::ShowToken, Subject::Unknown, origin).fail(error.outcome());
+        })
+    }
+
+    /// The holder of this access token, while its session lives.
+    pub async fn whoami(
+        &self,
+        origin: Origin,
+        ShownToken(bearer): ShownToken,
+    ) -> Result<Holder, WhoamiError> {
         let Some(session) = self.live_session_of(&bearer).await? else {
             let attempt = self.attempt(Action::ShowToken, Subject::User(bearer.user), origin);
             attempt.fail(Outcome::Refused("session_over"));
@@ -144,12 +160,16 @@ mod tests {
         Session { lineage: Lineage { seen: true, ..session().lineage }, ..session() }
     }
 
+    async fn whoami(auth: &Auth, token: &str) -> Result<Holder, WhoamiError> {
+        auth.whoami(origin(), auth.read_token(origin(), token)?).await
+    }
+
     #[tokio::test]
     async fn a_good_token_names_its_user_and_session() {
         let sessions = Arc::new(sessions_with(seen(), ann()));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, ..ports() });
 
-        let holder = auth.whoami(origin(), "token").await.unwrap();
+        let holder = whoami(&auth, "token").await.unwrap();
 
         assert_eq!(holder, Holder { user: ann().user, session: session().id });
     }
@@ -162,7 +182,7 @@ mod tests {
             tokens.expect_verify().returning(move |_| Err(error));
             let auth = auth(Ports { tokens: Arc::new(tokens), audit_stream, ..ports() });
 
-            let refused = auth.whoami(origin(), "token").await.unwrap_err();
+            let refused = whoami(&auth, "token").await.unwrap_err();
 
             assert!(matches!(refused, WhoamiError::Token(why) if why == error));
             assert_eq!(events.taken(), [(Action::ShowToken, Outcome::Refused(reason), Subject::Unknown)]);
@@ -190,7 +210,7 @@ mod tests {
             let sessions = Arc::new(sessions);
             let auth = auth(Ports { tokens: issuer_of(bearer), sessions, audit_stream, ..ports() });
 
-            let refused = auth.whoami(origin(), "token").await.unwrap_err();
+            let refused = whoami(&auth, "token").await.unwrap_err();
 
             assert!(matches!(refused, WhoamiError::Token(InvalidToken::Invalid)));
             assert_eq!(events.taken()[0].1, Outcome::Refused("session_over"));
@@ -208,7 +228,7 @@ mod tests {
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         for _ in 0..3 {
-            assert!(auth.whoami(origin(), "token").await.is_ok());
+            assert!(whoami(&auth, "token").await.is_ok());
         }
         tokio::task::yield_now().await;
     }
@@ -219,7 +239,7 @@ mod tests {
         let older = Bearer { generation: Generation::FIRST, ..bearer() };
         let auth = auth(Ports { tokens: issuer_of(older), sessions, ..ports() });
 
-        assert!(auth.whoami(origin(), "token").await.is_ok());
+        assert!(whoami(&auth, "token").await.is_ok());
         tokio::task::yield_now().await;
     }
 
@@ -229,7 +249,7 @@ mod tests {
         sessions.expect_look_up().returning(|_| Err(broken()));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
-        assert!(matches!(auth.whoami(origin(), "token").await, Err(WhoamiError::Port(_))));
+        assert!(matches!(whoami(&auth, "token").await, Err(WhoamiError::Port(_))));
     }
     #[tokio::test]
     async fn a_session_is_looked_up_once_while_it_stays_the_same() {
@@ -238,7 +258,7 @@ mod tests {
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         for _ in 0..3 {
-            let holder = auth.whoami(origin(), "token").await.unwrap();
+            let holder = whoami(&auth, "token").await.unwrap();
             assert_eq!(holder, Holder { user: ann().user, session: session().id });
         }
     }
@@ -250,7 +270,7 @@ mod tests {
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         for _ in 0..3 {
-            assert!(auth.whoami(origin(), "token").await.is_ok());
+            assert!(whoami(&auth, "token").await.is_ok());
         }
     }
 
@@ -281,11 +301,11 @@ mod tests {
             let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, audit_stream, ..ports() });
 
             for _ in 0..shown_before {
-                assert!(auth.whoami(origin(), "token").await.is_ok());
+                assert!(whoami(&auth, "token").await.is_ok());
             }
             end();
 
-            let refused = auth.whoami(origin(), "token").await.unwrap_err();
+            let refused = whoami(&auth, "token").await.unwrap_err();
             assert!(matches!(refused, WhoamiError::Token(InvalidToken::Invalid)), "{shown_before}");
         }
     }
@@ -312,8 +332,8 @@ mod tests {
                 ..ports()
             });
 
-            assert!(auth.whoami(origin(), "good").await.is_ok());
-            let refused = auth.whoami(origin(), "shown").await;
+            assert!(whoami(&auth, "good").await.is_ok());
+            let refused = whoami(&auth, "shown").await;
             assert!(matches!(refused, Err(WhoamiError::Token(InvalidToken::Invalid))));
         }
     }
@@ -333,7 +353,7 @@ mod tests {
         let auth = auth(Ports { tokens: Arc::new(tokens), sessions: Arc::new(sessions), ..ports() });
 
         for token in ["old", "new", "new", "old"] {
-            assert!(auth.whoami(origin(), token).await.is_ok(), "{token}");
+            assert!(whoami(&auth, token).await.is_ok(), "{token}");
         }
     }
 }
