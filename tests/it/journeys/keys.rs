@@ -199,7 +199,9 @@ async fn a_hang_up_has_the_keys_read_again_and_does_not_end_the_server() {
 
     let shared = Server::start();
     shared.hang_up();
-    shared.log().wait_for("an answer", |line| line["message"] == "read the configuration again");
+    shared.log().wait_for("an answer", |line| {
+        line["message"] == "read the configuration again, and nothing is different"
+    });
     assert_eq!(Client::of(&shared).get("/health/ready").await.status, 200);
 }
 
