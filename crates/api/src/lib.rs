@@ -58,7 +58,7 @@ pub use self::limits::Quotas;
 pub use self::live::{Choices, Live};
 pub use self::observer::{Exchange, Observer};
 pub use self::openapi::openapi_json;
-pub use self::ops::{Health, Ops, Part, Sight, listen_to_operators};
+pub use self::ops::{Health, MOST_OPERATORS, Ops, Part, Sight, listen_to_operators};
 use self::problem::{Code, Problem};
 pub use self::trace_context::{Trace, TraceId};
 use self::traffic::Counters;

@@ -23,8 +23,8 @@ use crate::edge;
 use crate::endpoint::get;
 use crate::problem::{Code, Context, Problem};
 
-/// How many connections are served at once. There are a scraper or two, and somebody who looks.
-const MOST_CONNECTIONS: usize = 64;
+/// How many connections of operators are served at once. There are a scraper or two, and somebody who looks.
+pub const MOST_OPERATORS: usize = 64;
 
 /// How long a client may take over the head of a request, and how long a connection is kept for the next one.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -100,7 +100,7 @@ pub fn listen_to_operators(ops: Ops, listener: TcpListener) -> io::Result<Server
         HttpServer::new(move || App::new().app_data(ops.clone()).wrap(from_fn(around)).configure(routes));
     Ok(server
         .workers(1)
-        .max_connections(MOST_CONNECTIONS)
+        .max_connections(MOST_OPERATORS)
         .client_request_timeout(HEAD_DEADLINE)
         .keep_alive(KEEP_ALIVE)
         .h1_allow_half_closed(false)

@@ -144,7 +144,13 @@ async fn run(
     };
     let (address, ops_address) =
         (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
-    let (grace, limits) = (config.http.grace, descriptors::limits(cores));
+    let others = descriptors::Others {
+        workers: cores,
+        store: application.store.load(),
+        operators: ops_listener.as_ref().map_or(0, |_| api::MOST_OPERATORS),
+        outboxes: usize::from(config.otlp_endpoint.is_some()) + usize::from(config.sentry.is_some()),
+    };
+    let (grace, limits) = (config.http.grace, descriptors::limits(&others));
     info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
