@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use actix_web::HttpMessage;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::incoming::Incoming;
 use super::now;
 use super::seats::{Rank, Standing};
+use crate::LINGER;
 
 /// How long a client, and we, may take over what.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +68,8 @@ pub(super) enum Stage {
     Rest,
     /// The last answer is sent, and nothing has come since.
     Idle,
+    /// The head was refused before its end, and the client may still be sending it.
+    Refused,
     /// We send no more than what we have, and read nothing.
     Closing,
 }
@@ -90,6 +93,9 @@ pub(crate) struct Exchange {
     input: Cell<Input>,
     /// The body that comes, while somebody may read it.
     body: RefCell<Weak<Incoming>>,
+    /// How many bytes came since the parser last made something of them, and who is woken when it does.
+    unclaimed: Cell<usize>,
+    held: Cell<Option<Waker>>,
     /// Whether a request was answered before all of it was here.
     has_rest: Cell<bool>,
     /// Whether nothing comes after the answer that is being made.
@@ -146,6 +152,8 @@ impl Exchange {
             stuck: Cell::new(None),
             input: Cell::new(input),
             body: RefCell::default(),
+            unclaimed: Cell::new(0),
+            held: Cell::new(None),
             has_rest: Cell::new(false),
             is_last: Cell::new(false),
             standing,
@@ -163,6 +171,7 @@ impl Exchange {
 
     /// Says that the head of this request has come, and has its body tell when it has.
     pub(crate) fn begin(self: &Rc<Self>, request: &mut ServiceRequest) -> InFlight {
+        self.claim();
         let mut input = self.input.get();
         input.begin(body_length(request.headers()));
         self.input.set(input);
@@ -239,9 +248,32 @@ impl Exchange {
             Stage::Handling => self.deadlines.handler,
             Stage::Sending => return None,
             Stage::Idle => self.deadlines.idle,
+            Stage::Refused => LINGER,
             Stage::Closing => self.deadlines.taking,
         };
         Some(self.since.get() + allowed)
+    }
+
+    /// How many bytes came of which the parser has made nothing yet.
+    pub(super) fn unclaimed(&self) -> usize {
+        self.unclaimed.get()
+    }
+
+    /// Says that the parser has made something of what came.
+    pub(super) fn claim(&self) {
+        self.unclaimed.set(0);
+        self.go_on();
+    }
+
+    /// Reads nothing until there is something to be read for.
+    pub(super) fn hold(&self, task: &Waker) {
+        self.held.set(Some(task.clone()));
+    }
+
+    fn go_on(&self) {
+        if let Some(task) = self.held.take() {
+            task.wake();
+        }
     }
 
     /// Says that these bytes came.
@@ -253,6 +285,7 @@ impl Exchange {
         }
         input.take(bytes);
         self.input.set(input);
+        self.unclaimed.set(self.unclaimed.get() + bytes.len());
         if begins {
             self.enter(Stage::Head);
         }
@@ -268,6 +301,7 @@ impl Exchange {
                 true => Stage::Head,
                 false => Stage::Idle,
             });
+            self.go_on();
         }
         is_end
     }
@@ -308,7 +342,9 @@ impl Exchange {
             (Some(since), _) => (Rank::Slow, since),
             (None, Stage::Silent) => (Rank::Silent, self.since.get()),
             (None, Stage::Idle) => (Rank::Idle, self.since.get()),
-            (None, Stage::Head | Stage::Body | Stage::Rest) => (Rank::Slow, self.since.get()),
+            (None, Stage::Head | Stage::Body | Stage::Rest | Stage::Refused) => {
+                (Rank::Slow, self.since.get())
+            }
             (None, Stage::Handling | Stage::Sending | Stage::Closing) => (Rank::Busy, self.since.get()),
         };
         self.standing.set(rank, since);

@@ -56,6 +56,9 @@ impl Incoming {
             return Poll::Ready(None);
         }
         let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(context);
+        if polled.is_ready() {
+            self.exchange.claim();
+        }
         match &polled {
             Poll::Ready(None) => {
                 self.is_over.set(true);

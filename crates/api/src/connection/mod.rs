@@ -31,10 +31,22 @@ pub(crate) use self::exchange::{Deadlines, Exchange, InFlight, Overdue};
 pub use self::seats::Limits;
 use self::seats::{Seat, Seats, Standing};
 use self::wire::Wire;
+use crate::LINGER;
 use crate::live::Live;
 
 /// What a client is told whose head did not come in time; nothing more can be said to it.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// What a client is told whose head is larger than any that is allowed.
+const TOO_LARGE: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// How much is read before the parser looks at it.
+const AT_ONCE: usize = 16 * 1024;
+
+/// How much there may be of which the parser can make nothing: more than any head that is allowed. It would itself keep
+/// 128 KiB of each connection.
+const MOST_UNCLAIMED: usize = 32 * 1024;
 
 /// How much of an answer a client has to take within its deadline.
 const STRIDE: usize = 32 * 1024;
@@ -56,8 +68,8 @@ pub(crate) struct Connection<S> {
     timer: Pin<Box<Sleep>>,
     /// How much the client has taken since it did not take all that we had for it.
     taken: usize,
-    /// Whether bytes have come that actix has not looked at yet.
-    is_unparsed: bool,
+    /// How many bytes have come that actix has not looked at yet.
+    unparsed: usize,
     standing: Arc<Standing>,
     _seat: Seat,
 }
@@ -84,7 +96,7 @@ impl<S> Connection<S> {
         let standing = seat.standing();
         let exchange = Rc::new(Exchange::new(deadlines, standing.clone()));
         let timer = Box::pin(sleep(deadlines.shortest()));
-        Self { stream, exchange, timer, taken: 0, is_unparsed: false, standing, _seat: seat }
+        Self { stream, exchange, timer, taken: 0, unparsed: 0, standing, _seat: seat }
     }
 
     /// For the requests that come by it.
@@ -121,6 +133,14 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
         self.exchange.enter(Stage::Closing);
     }
 
+    /// Says that the head is too large, and goes on reading for a moment, since whoever is still sending when the
+    /// connection is closed does not read why.
+    fn refuse(&mut self, context: &mut Context<'_>) {
+        _ = Pin::new(&mut self.stream).poll_write(context, TOO_LARGE);
+        self.exchange.enter(Stage::Refused);
+        self.timer.as_mut().reset(now() + LINGER);
+    }
+
     /// The end of whatever the client has not taken for too long, or while there is no room.
     fn stick(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         self.exchange.stick();
@@ -146,6 +166,49 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// What is read where there is nothing to be read: nothing yet, or the end.
+    fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_sent_away = self.standing.is_to_go(context.waker()) && self.exchange.is_waiting();
+        let has_ended = self.poll_end(context).is_ready();
+        if (is_sent_away || has_ended) && self.exchange.stuck().is_some() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let is_unparsed = mem::take(&mut self.unparsed) > 0;
+        if is_sent_away || has_ended {
+            if is_unparsed {
+                // It may be all of a request, and then the edge says so before this is asked again.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.close(context);
+            // Nothing read: for actix this is the end of what the client says.
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+
+    /// Reads what nobody wants, until the client stops or has had its time.
+    fn discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [0; 4096];
+        let mut buffer = ReadBuf::new(&mut room);
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        let is_over = match read {
+            Poll::Ready(Ok(())) => buffer.filled().is_empty(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if is_over || self.standing.is_to_go(context.waker()) || self.poll_end(context).is_ready() {
+            self.exchange.enter(Stage::Closing);
+            return Poll::Ready(Ok(()));
+        }
+        if read.is_ready() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -153,34 +216,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.exchange.stage() == Stage::Closing {
-            return Poll::Ready(Ok(()));
+        if this.unparsed >= AT_ONCE {
+            this.unparsed = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let is_full = this.unparsed == 0 && this.exchange.unclaimed() >= MOST_UNCLAIMED;
+        match this.exchange.stage() {
+            Stage::Closing => return Poll::Ready(Ok(())),
+            Stage::Head if is_full => {
+                this.refuse(context);
+                return this.discard(context);
+            }
+            Stage::Refused => return this.discard(context),
+            Stage::Body | Stage::Handling | Stage::Sending if is_full => {
+                this.exchange.hold(context.waker());
+                return this.poll_wait(context);
+            }
+            _ => {}
         }
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) {
             if let Some(bytes) = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
                 this.exchange.received(bytes);
-                this.is_unparsed = true;
+                this.unparsed += bytes.len();
             }
             return Poll::Ready(read);
         }
-        let is_sent_away = this.standing.is_to_go(context.waker()) && this.exchange.is_waiting();
-        let has_ended = this.poll_end(context).is_ready();
-        if (is_sent_away || has_ended) && this.exchange.stuck().is_some() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        let is_unparsed = mem::take(&mut this.is_unparsed);
-        if is_sent_away || has_ended {
-            if is_unparsed {
-                // It may be all of a request, and then the edge says so before this is asked again.
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            this.close(context);
-            // Nothing read: for actix this is the end of what the client says.
-            return Poll::Ready(Ok(()));
-        }
-        Poll::Pending
+        this.poll_wait(context)
     }
 }
 

@@ -182,6 +182,46 @@ async fn a_head_that_comes_byte_by_byte_is_cut_after_ten_seconds_on_every_reques
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_without_end_is_refused_before_much_of_it_is_kept() {
+    for before in ["", "GET /quick HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        LocalSet::new()
+            .run_until(async {
+                let (mut client, _served) = connect();
+                let head = format!("{before}GET /quick HTTP/1.1\r\nx: {}", "x".repeat(50 * 1024));
+                client.write_all(head.as_bytes()).await.unwrap();
+
+                let (took, said) = seconds(rest(&mut client)).await;
+
+                assert!(took <= 1 && said.contains("HTTP/1.1 431 "), "{took} {said}");
+                assert_eq!(said.contains("HTTP/1.1 200 "), !before.is_empty(), "{said}");
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_read_to_its_end_however_large_and_requests_however_many() {
+    LocalSet::new()
+        .run_until(async {
+            let (client, _served) = connect_by(seat(), 4096);
+            let (mut reads, mut writes) = tokio::io::split(client);
+            let body = format!("{}quick", "x".repeat(100 * 1024));
+            let post =
+                format!("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let last = "GET /quick HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            let all = format!("{post}{post}{}{last}", String::from_utf8_lossy(GET).repeat(2000));
+
+            let mut said = String::new();
+            let (written, read) =
+                tokio::join!(writes.write_all(all.as_bytes()), reads.read_to_string(&mut said));
+
+            assert!(written.is_ok() && read.is_ok());
+            assert_eq!(said.matches("HTTP/1.1 200 ").count(), 2003);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_part_of_a_head_behind_a_whole_one_is_cut_after_ten_seconds() {
     let post = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nquick".as_slice();
     let chunked =
