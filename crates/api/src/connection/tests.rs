@@ -43,6 +43,11 @@ async fn slow() -> &'static str {
     "at last"
 }
 
+async fn late(body: web::Payload) -> HttpResponse {
+    tokio::time::sleep(SECOND).await;
+    HttpResponse::Ok().body(body.to_bytes().await.unwrap())
+}
+
 async fn panic() -> &'static str {
     panic!("a handler panics, as it is meant to")
 }
@@ -95,6 +100,7 @@ fn connect_by(seat: Seat, room: usize) -> (DuplexStream, JoinHandle<()>) {
         .route("/untakable", web::get().to(untakable))
         .route("/half", web::get().to(half))
         .route("/echo", web::post().to(echo))
+        .route("/late", web::post().to(late))
         .route("/slow", web::post().to(slow_echo))
         .route("/quick", web::post().to(|| async { "quick" }))
         .into_factory();
@@ -209,7 +215,8 @@ async fn a_body_is_read_to_its_end_however_large_and_requests_however_many() {
             let post =
                 format!("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             let last = "GET /quick HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            let all = format!("{post}{post}{}{last}", String::from_utf8_lossy(GET).repeat(2000));
+            let late = post.replacen("echo", "late", 1);
+            let all = format!("{post}{late}{}{last}", String::from_utf8_lossy(GET).repeat(2000));
 
             let mut said = String::new();
             let (written, read) =
