@@ -129,7 +129,7 @@ pub fn listen(api: Api, listener: TcpListener, serving: Serving) -> io::Result<S
     let Serving { workers, grace, limits, tls } = serving;
     let api = Data::new(api);
     let open = limits.connections + limits.connections.div_ceil(HEADROOM);
-    let lobby = Lobby::new(limits, tls, api.live.clone());
+    let lobby = Lobby::new(limits, tls, api.live.clone(), api.traffic.clone());
     let builder = Server::build();
     let stopping = builder.graceful_shutdown_signal();
 

@@ -1,4 +1,4 @@
-//! How many requests were answered, with what and how fast.
+//! How many connections there are and requests were answered, with what and how fast.
 //!
 //! Counted in atomics that each worker finds without asking the others: nothing here waits, and after the first request
 //! to a path nothing takes memory. What tells the counts apart is ours, templates of paths and known methods, and never
@@ -44,12 +44,31 @@ const TIMES: [Duration; 14] = [
     Duration::from_secs(10),
 ];
 
-/// The requests to one server.
+/// The connections and the requests to one server.
 pub struct Traffic {
+    connections: AtomicUsize,
+    cut: Tally<Cut, { Cut::ALL.len() }>,
     in_flight: AtomicUsize,
     routes: Mutex<BTreeMap<String, Arc<Route>>>,
     beyond_quota: Tally<Kind, { Kind::ALL.len() }>,
     unavailable: Tally<Lack, { Lack::ALL.len() }>,
+}
+
+/// Why a connection was closed from our side, without there being a request that the log could tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// There were as many as there may be, and of none it could be asked to go.
+    NoRoom,
+    /// It was only waiting, or slow, and others came.
+    ToMakeRoom,
+    /// Nothing came by it.
+    Silent,
+    /// The head of a request did not come in time.
+    SlowHead,
+    /// The head of a request was larger than any that is allowed.
+    LargeHead,
+    /// The client did not take its answer in time.
+    UntakenAnswer,
 }
 
 /// What was answered to requests of one method to one path.
@@ -89,7 +108,46 @@ pub(crate) struct InFlight {
     route: Arc<Route>,
 }
 
+impl Cut {
+    const ALL: [Self; 6] =
+        [Self::NoRoom, Self::ToMakeRoom, Self::Silent, Self::SlowHead, Self::LargeHead, Self::UntakenAnswer];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::ToMakeRoom => "to_make_room",
+            Self::Silent => "silent",
+            Self::SlowHead => "slow_head",
+            Self::LargeHead => "large_head",
+            Self::UntakenAnswer => "untaken_answer",
+        }
+    }
+}
+
 impl Traffic {
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were closed from our side where no request tells why, by the reason. A client that had
+    /// its answer and came with no other request in time is none of them.
+    pub fn cut(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.cut.counts().map(|(reason, count)| (reason.as_str(), count))
+    }
+
+    pub(crate) fn note_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_cut(&self, reason: Cut) {
+        self.cut.note(reason);
+    }
+
     /// How many requests are under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -196,6 +254,8 @@ impl<T: Copy + PartialEq, const N: usize> Tally<T, N> {
 impl Default for Traffic {
     fn default() -> Self {
         Self {
+            connections: AtomicUsize::default(),
+            cut: Tally::of(Cut::ALL),
             in_flight: AtomicUsize::default(),
             routes: Mutex::default(),
             beyond_quota: Tally::of(Kind::ALL),

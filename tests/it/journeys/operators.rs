@@ -138,6 +138,24 @@ async fn a_request_that_waits_is_in_flight() {
 }
 
 #[tokio::test]
+async fn connections_are_counted_and_why_they_were_cut() {
+    let server = super::deployment().serve();
+    let _open = TcpStream::connect(server.address()).unwrap();
+    let mut cut = TcpStream::connect(server.address()).unwrap();
+    cut.write_all(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(40_000)).as_bytes()).unwrap();
+    let mut said = Vec::new();
+    cut.read_to_end(&mut said).unwrap();
+    assert!(said.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&said));
+
+    let scrape = Scrape::of(&server).await;
+
+    assert!(scrape.value("auth_api_http_connections") >= 1);
+    let of = |reason| scrape.value(&format!(r#"auth_api_http_connections_cut_total{{reason="{reason}"}}"#));
+    assert_eq!(of("large_head"), 1);
+    assert_eq!(["no_room", "to_make_room", "silent", "slow_head", "untaken_answer"].map(of), [0; 5]);
+}
+
+#[tokio::test]
 async fn a_client_can_make_no_series_of_its_own() {
     let (server, client) = busy().await;
     let series = |scrape: Scrape| scrape.0.into_keys().collect::<BTreeSet<_>>();

@@ -33,6 +33,7 @@ use self::seats::{Seat, Seats, Standing};
 use self::wire::Wire;
 use crate::LINGER;
 use crate::live::Live;
+use crate::traffic::{Cut, Traffic};
 
 /// What a client is told whose head did not come in time; nothing more can be said to it.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -70,15 +71,21 @@ pub(crate) struct Connection<S> {
     taken: usize,
     /// How many bytes have come that actix has not looked at yet.
     unparsed: usize,
+    has_given_up: bool,
     standing: Arc<Standing>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 pub(crate) type ClientConnection = Connection<Wire>;
 
 impl Lobby {
-    pub(crate) fn new(limits: Limits, tls: Option<Arc<ServerConfig>>, live: Live) -> Self {
-        Self { seats: Seats::new(limits), tls, live }
+    pub(crate) fn new(
+        limits: Limits,
+        tls: Option<Arc<ServerConfig>>,
+        live: Live,
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        Self { seats: Seats::new(limits, traffic), tls, live }
     }
 
     /// What came by this socket as a connection, and who it is with; an error if there is no room for it.
@@ -96,7 +103,7 @@ impl<S> Connection<S> {
         let standing = seat.standing();
         let exchange = Rc::new(Exchange::new(deadlines, standing.clone()));
         let timer = Box::pin(sleep(deadlines.shortest()));
-        Self { stream, exchange, timer, taken: 0, unparsed: 0, standing, _seat: seat }
+        Self { stream, exchange, timer, taken: 0, unparsed: 0, has_given_up: false, standing, seat }
     }
 
     /// For the requests that come by it.
@@ -133,9 +140,19 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
         self.exchange.enter(Stage::Closing);
     }
 
+    /// Counts a client that has had its time, where no request tells of it.
+    fn note_deadline(&self) {
+        match self.exchange.stage() {
+            Stage::Silent => self.seat.note_cut(Cut::Silent),
+            Stage::Head => self.seat.note_cut(Cut::SlowHead),
+            _ => {}
+        }
+    }
+
     /// Says that the head is too large, and goes on reading for a moment, since whoever is still sending when the
     /// connection is closed does not read why.
     fn refuse(&mut self, context: &mut Context<'_>) {
+        self.seat.note_cut(Cut::LargeHead);
         _ = Pin::new(&mut self.stream).poll_write(context, TOO_LARGE);
         self.exchange.enter(Stage::Refused);
         self.timer.as_mut().reset(now() + LINGER);
@@ -144,10 +161,23 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
     /// The end of whatever the client has not taken for too long, or while there is no room.
     fn stick(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         self.exchange.stick();
-        if self.standing.is_to_go(context.waker()) || self.poll_end(context).is_ready() {
+        if self.standing.is_to_go(context.waker()) {
             return Poll::Ready(io::ErrorKind::TimedOut.into());
         }
+        if self.poll_end(context).is_ready() {
+            return Poll::Ready(self.give_up());
+        }
         Poll::Pending
+    }
+
+    /// Nothing more comes of an answer that the client did not take in time.
+    fn give_up(&mut self) -> io::Error {
+        // Whoever reads and whoever writes may both come here.
+        if !self.has_given_up {
+            self.has_given_up = true;
+            self.seat.note_cut(Cut::UntakenAnswer);
+        }
+        io::ErrorKind::TimedOut.into()
     }
 
     /// The client has taken so much. Whoever goes on taking gets all of it, however much that is.
@@ -171,8 +201,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let is_sent_away = self.standing.is_to_go(context.waker()) && self.exchange.is_waiting();
         let has_ended = self.poll_end(context).is_ready();
-        if (is_sent_away || has_ended) && self.exchange.stuck().is_some() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if self.exchange.stuck().is_some() {
+            if is_sent_away {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            if has_ended {
+                return Poll::Ready(Err(self.give_up()));
+            }
         }
         let is_unparsed = mem::take(&mut self.unparsed) > 0;
         if is_sent_away || has_ended {
@@ -180,6 +215,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 // It may be all of a request, and then the edge says so before this is asked again.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if !is_sent_away {
+                self.note_deadline();
             }
             self.close(context);
             // Nothing read: for actix this is the end of what the client says.

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::now;
 use crate::client_address::TrustedProxies;
+use crate::traffic::{Cut, Traffic};
 
 /// Of a full house, and of a network's full share, one part in so many goes at once, because it costs a look at all of
 /// them to find the one that goes first.
@@ -34,6 +35,7 @@ pub struct Limits {
 /// The connections there are.
 pub(super) struct Seats {
     limits: Limits,
+    traffic: Arc<Traffic>,
     opened: Instant,
     taken: Mutex<Taken>,
 }
@@ -82,8 +84,8 @@ pub(super) struct Standing {
 }
 
 impl Seats {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, opened: now(), taken: Mutex::default() })
+    pub(super) fn new(limits: Limits, traffic: Arc<Traffic>) -> Arc<Self> {
+        Arc::new(Self { limits, traffic, opened: now(), taken: Mutex::default() })
     }
 
     /// A seat for whoever connects from there. The connections of a proxy are those of many clients, and count only in
@@ -113,7 +115,14 @@ impl Seats {
             Seat { id, seats: self.clone(), standing }
         });
         drop(taken);
-        gone.into_iter().for_each(Waker::wake);
+        for waker in gone {
+            self.traffic.note_cut(Cut::ToMakeRoom);
+            waker.wake();
+        }
+        match &seat {
+            Some(_) => self.traffic.note_opened(),
+            None => self.traffic.note_cut(Cut::NoRoom),
+        }
         seat
     }
 
@@ -188,11 +197,17 @@ impl Seat {
     pub(super) fn standing(&self) -> Arc<Standing> {
         self.standing.clone()
     }
+
+    /// Says that its connection is closed from our side.
+    pub(super) fn note_cut(&self, reason: Cut) {
+        self.seats.traffic.note_cut(reason);
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.taken().remove(self.id);
+        self.seats.traffic.note_closed();
     }
 }
 

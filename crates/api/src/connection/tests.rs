@@ -13,6 +13,7 @@ use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
+use super::seats::Rank;
 use super::*;
 use crate::client_address::TrustedProxies;
 use crate::edge::see_through;
@@ -27,7 +28,9 @@ fn nobody_else() -> Limits {
 }
 
 fn seat() -> Seat {
-    Seats::new(nobody_else()).take("192.0.2.1".parse().unwrap(), &TrustedProxies::default()).unwrap()
+    Seats::new(nobody_else(), Arc::default())
+        .take("192.0.2.1".parse().unwrap(), &TrustedProxies::default())
+        .unwrap()
 }
 
 async fn echo(body: web::Bytes) -> HttpResponse {
@@ -404,7 +407,7 @@ async fn a_client_that_takes_its_answer_slowly_gets_all_of_it() {
 async fn who_waits_makes_room_and_who_is_served_does_not() {
     LocalSet::new()
         .run_until(async {
-            let seats = Seats::new(Limits { connections: 3, per_network: 3 });
+            let seats = Seats::new(Limits { connections: 3, per_network: 3 }, Arc::default());
             let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
             let (mut silent, silent_served) = connect_by(take(1).unwrap(), 4096);
             let (mut idle, idle_served) = connect_by(take(2).unwrap(), 4096);
@@ -444,7 +447,7 @@ async fn who_has_not_sent_all_of_a_request_makes_room() {
     {
         LocalSet::new()
             .run_until(async {
-                let seats = Seats::new(Limits { connections: 1, per_network: 1 });
+                let seats = Seats::new(Limits { connections: 1, per_network: 1 }, Arc::default());
                 let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
                 let (mut slow, _served) = connect_by(take(1).unwrap(), 4096);
                 slow.write_all(sent.as_bytes()).await.unwrap();
@@ -465,7 +468,7 @@ async fn who_has_not_sent_all_of_a_request_makes_room() {
 async fn who_does_not_take_an_answer_makes_room_and_who_has_taken_it_does_not() {
     LocalSet::new()
         .run_until(async {
-            let seats = Seats::new(Limits { connections: 2, per_network: 2 });
+            let seats = Seats::new(Limits { connections: 2, per_network: 2 }, Arc::default());
             let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
             let large = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
             let slow = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -492,7 +495,7 @@ async fn who_does_not_take_an_answer_makes_room_and_who_has_taken_it_does_not() 
 async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
     LocalSet::new()
         .run_until(async {
-            let seats = Seats::new(Limits { connections: 1, per_network: 1 });
+            let seats = Seats::new(Limits { connections: 1, per_network: 1 }, Arc::default());
             let (mut client, _served) =
                 connect_by(seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap(), 4096);
             client.write_all(GET).await.unwrap();
@@ -512,7 +515,7 @@ async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
 #[tokio::test(start_paused = true)]
 async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
     let proxies = TrustedProxies::new(["198.51.100.0/24".parse().unwrap()]);
-    let seats = Seats::new(Limits { connections: 8, per_network: 2 });
+    let seats = Seats::new(Limits { connections: 8, per_network: 2 }, Arc::default());
     let take = |address: &str| seats.take(address.parse().unwrap(), &proxies).unwrap();
     let waker = Waker::noop();
 
@@ -527,8 +530,57 @@ async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_is_cut_is_counted_by_the_reason_and_whoever_was_served_is_not() {
+    LocalSet::new()
+        .run_until(async {
+            let endless = format!("GET / HTTP/1.1\r\nx:{}", "x".repeat(40_000));
+            let large = "GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
+            let quick = str::from_utf8(GET).unwrap();
+            for (sent, reason) in [
+                (quick, None),
+                ("", Some("silent")),
+                ("GET", Some("slow_head")),
+                (&endless, Some("large_head")),
+                (large, Some("untaken_answer")),
+            ] {
+                let traffic = Arc::new(Traffic::default());
+                let seats = Seats::new(nobody_else(), traffic.clone());
+                let seat = seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap();
+                let (mut client, served) = connect_by(seat, 1024);
+
+                assert_eq!(traffic.connections(), 1);
+                _ = client.write_all(sent.as_bytes()).await;
+                served.await.unwrap();
+
+                assert_eq!(traffic.connections(), 0);
+                let counts: Vec<_> = traffic.cut().filter(|(_, count)| *count > 0).collect();
+                assert_eq!(counts, reason.map(|reason| (reason, 1)).as_slice(), "{sent:.40}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_makes_room_and_whoever_finds_none_is_counted() {
+    let traffic = Arc::new(Traffic::default());
+    let seats = Seats::new(Limits { connections: 1, per_network: 1 }, traffic.clone());
+    let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
+
+    let _first = take(1).unwrap();
+    let second = take(2).unwrap();
+    second.standing().set(Rank::Busy, now());
+    assert!(take(3).is_none());
+
+    let counts: Vec<_> = traffic.cut().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(
+        (traffic.connections(), counts.as_slice()),
+        (2, [("no_room", 1), ("to_make_room", 1)].as_slice())
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn seats_that_are_given_up_are_free() {
-    let seats = Seats::new(Limits { connections: 2, per_network: 1 });
+    let seats = Seats::new(Limits { connections: 2, per_network: 1 }, Arc::default());
     for _ in 0..1000 {
         let seat = seats.take("192.0.2.1".parse().unwrap(), &TrustedProxies::default()).unwrap();
         assert!(!seat.standing().is_to_go(Waker::noop()));
@@ -560,7 +612,7 @@ async fn a_handler_or_an_extractor_that_panics_is_500_and_the_connection_goes_on
 async fn a_body_that_panics_ends_its_connection_and_no_other_and_leaves_its_seat() {
     LocalSet::new()
         .run_until(async {
-            let seats = Seats::new(nobody_else());
+            let seats = Seats::new(nobody_else(), Arc::default());
             let take = || seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap();
             let (mut other, other_served) = connect_by(take(), 4096);
             let (mut client, served) = connect_by(take(), 4096);

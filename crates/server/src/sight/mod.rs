@@ -76,6 +76,7 @@ impl Sight for Server {
         let mut exposition = Exposition::default();
         self.about_itself(&mut exposition);
         self.about_tls(&mut exposition);
+        self.about_connections(&mut exposition);
         self.about_requests(&mut exposition);
         self.about_attempts(&mut exposition);
         self.about_sessions(&mut exposition);
@@ -156,6 +157,18 @@ impl Server {
                 "When the certificate that is served ends, in seconds since 1970.",
             )
             .sample(&[], certificate.ends().as_second());
+        }
+    }
+
+    fn about_connections(&self, to: &mut Exposition) {
+        to.gauge("auth_api_http_connections", "How many connections to the public listener are open.")
+            .sample(&[], self.traffic.connections());
+        let mut cut = to.counter(
+            "auth_api_http_connections_cut_total",
+            "Connections that were closed from our side where no request tells why, by the reason.",
+        );
+        for (reason, count) in self.traffic.cut() {
+            cut.sample(&[("reason", reason)], count);
         }
     }
 
