@@ -24,7 +24,7 @@ use futures_util::FutureExt;
 
 use crate::Api;
 use crate::client_address;
-use crate::connection::{self, AnswerBody};
+use crate::connection::{self, AnswerBody, Overdue};
 use crate::cors::Admission;
 use crate::limits::Tab;
 use crate::live::Current;
@@ -70,15 +70,22 @@ pub(crate) async fn edge(
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
         // Whoever sends such a head is not to be trusted with where the next request begins.
         response.head_mut().set_connection_type(ConnectionType::Close);
-        return Ok(request.into_response(response).map_body(|_, body| AnswerBody::new(body, in_flight)));
+        exchange.end_with_this();
+        return Ok(request
+            .into_response(response)
+            .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     if let Err(problem) = line.tab.enter(&request, line.route.as_deref()) {
         let response = line.finish(problem.render(line.context(&api)), Some(&problem));
-        return Ok(request.into_response(response).map_body(|_, body| AnswerBody::new(body, in_flight)));
+        return Ok(request
+            .into_response(response)
+            .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     if let Some(answer) = line.admission.preflight(&request) {
         let answer = line.finish(answer, None);
-        return Ok(request.into_response(answer).map_body(|_, body| AnswerBody::new(body, in_flight)));
+        return Ok(request
+            .into_response(answer)
+            .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     // The request cannot be cloned before it is routed, so after a panic, a deadline or an error outside of a
     // handler there is none to answer; the error itself carries the answer then.
@@ -87,9 +94,7 @@ pub(crate) async fn edge(
         _ = line.tab.charge_stranger();
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
         if problem.code() == Code::RequestTimeout {
-            // What still comes of the body is not read, so where the next request begins is not known.
             response.head_mut().set_connection_type(ConnectionType::Close);
-            exchange.end_with_this();
         }
         InternalError::from_response("answered at the edge", response).into()
     };
@@ -103,7 +108,7 @@ pub(crate) async fn edge(
     let beyond = line.tab.charge_stranger().err();
     let answer =
         render(response, beyond.as_ref(), line.context(&api), |answer, problem| line.finish(answer, problem));
-    Ok(ServiceResponse::new(request, answer.map_body(|_, body| AnswerBody::new(body, in_flight))))
+    Ok(ServiceResponse::new(request, answer.map_body(|head, body| AnswerBody::new(head, body, in_flight))))
 }
 
 /// What comes of handling a request, whether it panics, takes too long or cannot be answered by a handler.
@@ -111,7 +116,15 @@ pub(crate) async fn see_through<T>(
     exchange: &connection::Exchange,
     handling: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Problem> {
-    exchange.bounded(survive(handling)).await?
+    exchange
+        .bounded(survive(handling))
+        .await
+        // What still comes of the body is not read, so where the next request begins is not known.
+        .inspect_err(|overdue| {
+            if *overdue == Overdue::Body {
+                exchange.end_with_this();
+            }
+        })?
 }
 
 /// What comes of handling a request, whether it panics or cannot be answered by a handler.

@@ -1,5 +1,7 @@
 //! How much anybody may send, over real connections: every address of 127.0.0.0/8 is a network of its own.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::json;
@@ -187,6 +189,20 @@ async fn a_head_that_is_refused_is_counted_by_network_wherever_it_goes() {
     assert_limited(&beyond, "anonymous", 20);
     assert_eq!(beyond.header("Connection"), "close");
     assert_eq!(client.get("/health/live").await.status, 200);
+}
+
+#[test]
+fn nothing_behind_a_head_that_is_refused_is_taken_for_a_request() {
+    let server = server(&[]);
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let refused = "GET / HTTP/1.1\r\nHost: a b\r\n\r\n";
+    let behind = "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    stream.write_all(format!("{refused}{behind}").as_bytes()).unwrap();
+
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("HTTP/1.1 400 ") && said.matches("HTTP/1.1 ").count() == 1, "{said}");
 }
 
 #[tokio::test]

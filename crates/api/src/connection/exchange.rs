@@ -18,6 +18,9 @@ use super::now;
 use super::seats::{Rank, Standing};
 use crate::LINGER;
 
+/// How much of a body in chunks the parser is given at once: behind its end there may be other requests.
+const CHUNKED_AT_ONCE: u64 = 512;
+
 /// How long a client, and we, may take over what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
@@ -64,11 +67,9 @@ pub(super) enum Stage {
     Handling,
     /// All of the answer is handed over, and not sent yet.
     Sending,
-    /// The answer is sent, and the rest of a body that nobody has read may still come.
-    Rest,
     /// The last answer is sent, and nothing has come since.
     Idle,
-    /// The head was refused before its end, and the client may still be sending it.
+    /// What comes is refused from here on, and the client may still be sending it.
     Refused,
     /// We send no more than what we have, and read nothing.
     Closing,
@@ -96,20 +97,18 @@ pub(crate) struct Exchange {
     /// How many bytes came since the parser last made something of them, and who is woken when it does.
     unclaimed: Cell<usize>,
     held: Cell<Option<Waker>>,
-    /// Whether a request was answered before all of it was here.
-    has_rest: Cell<bool>,
     /// Whether nothing comes after the answer that is being made.
     is_last: Cell<bool>,
     standing: Arc<Standing>,
 }
 
-/// How many bytes came, and what they are as far as is known. The parser alone knows where a request ends, and
-/// tells nobody. This is for telling whether something came behind one: a wrong guess, which takes two requests that
-/// come at once or a body in chunks, chooses a wrong deadline for the next one, and nothing else.
+/// How many bytes the parser was given, and what they are as far as is known. It would make requests of as many as it
+/// is given, some kilobytes of memory of each, so it is given one at a time: a head, then its body, and what came behind
+/// is kept until the answer is sent. Only where a body in chunks ends it alone knows, and is given little at once; a
+/// part of a head that came with such an end is waited for as the next request is.
 #[derive(Clone, Copy)]
 struct Input {
     read: u64,
-    last: [u8; 4],
     head: Head,
     /// After how many bytes the request ends that is being answered, if that is known.
     ends: Option<u64>,
@@ -144,7 +143,7 @@ pub(crate) struct InFlight(Rc<Exchange>);
 
 impl Exchange {
     pub(super) fn new(deadlines: Deadlines, standing: Arc<Standing>) -> Self {
-        let input = Input { read: 0, last: *b"\r\n\r\n", head: Head::Unknown, ends: None };
+        let input = Input { read: 0, head: Head::Unknown, ends: None };
         let exchange = Self {
             deadlines,
             stage: Cell::new(Stage::Silent),
@@ -154,7 +153,6 @@ impl Exchange {
             body: RefCell::default(),
             unclaimed: Cell::new(0),
             held: Cell::new(None),
-            has_rest: Cell::new(false),
             is_last: Cell::new(false),
             standing,
         };
@@ -244,7 +242,7 @@ impl Exchange {
     pub(super) fn due(&self) -> Option<Instant> {
         let allowed = match self.stage.get() {
             Stage::Silent | Stage::Head => self.deadlines.head,
-            Stage::Body | Stage::Rest => self.deadlines.body,
+            Stage::Body => self.deadlines.body,
             Stage::Handling => self.deadlines.handler,
             Stage::Sending => return None,
             Stage::Idle => self.deadlines.idle,
@@ -276,31 +274,39 @@ impl Exchange {
         }
     }
 
-    /// Says that these bytes came.
-    pub(super) fn received(&self, bytes: &[u8]) {
-        let mut input = self.input.get();
-        let begins = matches!(self.stage.get(), Stage::Silent | Stage::Idle);
-        if begins {
-            input.head = Head::Coming(Place::Before);
+    /// Whether the parser is to be given something, if it comes.
+    pub(super) fn wants_more(&self) -> bool {
+        let input = self.input.get();
+        match self.stage.get() {
+            Stage::Silent | Stage::Idle => true,
+            Stage::Head => !matches!(input.head, Head::Ended(_)),
+            Stage::Body => input.missing() > 0,
+            Stage::Handling | Stage::Sending | Stage::Refused | Stage::Closing => false,
         }
-        input.take(bytes);
+    }
+
+    /// Says that these bytes came, and tells how many of them the parser is given now.
+    pub(super) fn receive(&self, bytes: &[u8]) -> usize {
+        let mut input = self.input.get();
+        let stage = self.stage.get();
+        let begins = matches!(stage, Stage::Silent | Stage::Idle);
+        if begins {
+            input = Input { head: Head::Coming(Place::Before), ends: None, ..input };
+        }
+        let given = input.take(bytes, begins || stage == Stage::Head);
         self.input.set(input);
-        self.unclaimed.set(self.unclaimed.get() + bytes.len());
+        self.unclaimed.set(self.unclaimed.get() + given);
         if begins {
             self.enter(Stage::Head);
         }
+        given
     }
 
     /// Says that nothing is left to be sent of what was handed over, and tells whether that ended an answer.
     pub(super) fn sent(&self) -> bool {
         let is_end = self.stage.get() == Stage::Sending;
         if is_end {
-            self.enter(match self.input.get().has_more() {
-                _ if self.is_last.get() => Stage::Closing,
-                _ if self.has_rest.get() => Stage::Rest,
-                true => Stage::Head,
-                false => Stage::Idle,
-            });
+            self.enter(if self.is_last.get() { Stage::Refused } else { Stage::Idle });
             self.go_on();
         }
         is_end
@@ -342,38 +348,47 @@ impl Exchange {
             (Some(since), _) => (Rank::Slow, since),
             (None, Stage::Silent) => (Rank::Silent, self.since.get()),
             (None, Stage::Idle) => (Rank::Idle, self.since.get()),
-            (None, Stage::Head | Stage::Body | Stage::Rest | Stage::Refused) => {
-                (Rank::Slow, self.since.get())
-            }
+            (None, Stage::Head | Stage::Body | Stage::Refused) => (Rank::Slow, self.since.get()),
             (None, Stage::Handling | Stage::Sending | Stage::Closing) => (Rank::Busy, self.since.get()),
         };
         self.standing.set(rank, since);
     }
 }
 
+impl InFlight {
+    /// Whether there is a body whose end nobody has read.
+    pub(super) fn has_rest(&self) -> bool {
+        self.0.stage.get() == Stage::Body
+    }
+
+    /// Says that nothing comes after the answer.
+    pub(super) fn end_with_this(&self) {
+        self.0.end_with_this();
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let stage = self.0.stage.get();
         // A request that is dropped because its connection is has nothing to send any more.
-        if stage != Stage::Closing {
-            self.0.has_rest.set(stage == Stage::Body);
+        if self.0.stage.get() != Stage::Closing {
             self.0.enter(Stage::Sending);
         }
     }
 }
 
 impl Input {
-    fn take(&mut self, bytes: &[u8]) {
-        if let Head::Coming(place) = self.head {
+    /// Takes as many of these bytes as are for the parser now, and tells how many these are.
+    fn take(&mut self, bytes: &[u8], is_head: bool) -> usize {
+        let most = if is_head { u64::MAX } else { self.missing() };
+        let mut given = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
+        if let (true, Head::Coming(place)) = (is_head, self.head) {
             self.head = place.after(bytes, self.read);
+            if let Head::Ended(end) = self.head {
+                given = usize::try_from(end - self.read).map_or(given, |end| end.min(given));
+            }
         }
-        self.read += bytes.len() as u64;
-        if let Some(last) = bytes.last_chunk() {
-            self.last = *last;
-        } else {
-            self.last.rotate_left(bytes.len());
-            self.last[4 - bytes.len()..].copy_from_slice(bytes);
-        }
+        self.read += given as u64;
+        given
     }
 
     /// The head that came has a body of this length, if that is known.
@@ -385,14 +400,9 @@ impl Input {
         self.head = Head::Unknown;
     }
 
-    /// With bare line feeds too, as the parser takes them.
-    fn ends_with_empty_line(&self) -> bool {
-        self.last == *b"\r\n\r\n" || self.last.ends_with(b"\n\n")
-    }
-
-    /// Whether something came after the request, and not the whole head of another one.
-    fn has_more(&self) -> bool {
-        self.ends.is_none_or(|end| self.read > end) && !self.ends_with_empty_line()
+    /// How much of a body has not come, or may be given at once where that is not known.
+    fn missing(&self) -> u64 {
+        self.ends.map_or(CHUNKED_AT_ONCE, |end| end.saturating_sub(self.read))
     }
 }
 

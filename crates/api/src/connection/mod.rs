@@ -17,9 +17,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::ResponseHead;
+use actix_web::http::ConnectionType;
 use actix_web::web::Bytes;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -41,6 +43,9 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nc
 /// What a client is told whose head is larger than any that is allowed.
 const TOO_LARGE: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// How much is read while the parser is given nothing.
+const KEPT_AT_ONCE: usize = 512;
 
 /// How much is read before the parser looks at it.
 const AT_ONCE: usize = 16 * 1024;
@@ -69,6 +74,8 @@ pub(crate) struct Connection<S> {
     timer: Pin<Box<Sleep>>,
     /// How much the client has taken since it did not take all that we had for it.
     taken: usize,
+    /// What came and the parser is not given yet.
+    kept: Vec<u8>,
     /// How many bytes have come that actix has not looked at yet.
     unparsed: usize,
     has_given_up: bool,
@@ -99,11 +106,26 @@ impl Lobby {
 }
 
 impl<S> Connection<S> {
+    fn begin_to_discard(&mut self) {
+        self.exchange.enter(Stage::Refused);
+        self.timer.as_mut().reset(now() + LINGER);
+    }
+
     fn new(stream: S, seat: Seat, deadlines: Deadlines) -> Self {
         let standing = seat.standing();
         let exchange = Rc::new(Exchange::new(deadlines, standing.clone()));
         let timer = Box::pin(sleep(deadlines.shortest()));
-        Self { stream, exchange, timer, taken: 0, unparsed: 0, has_given_up: false, standing, seat }
+        Self {
+            stream,
+            exchange,
+            timer,
+            taken: 0,
+            kept: Vec::new(),
+            unparsed: 0,
+            has_given_up: false,
+            standing,
+            seat,
+        }
     }
 
     /// For the requests that come by it.
@@ -154,8 +176,7 @@ impl<S: AsyncWrite + Unpin> Connection<S> {
     fn refuse(&mut self, context: &mut Context<'_>) {
         self.seat.note_cut(Cut::LargeHead);
         _ = Pin::new(&mut self.stream).poll_write(context, TOO_LARGE);
-        self.exchange.enter(Stage::Refused);
-        self.timer.as_mut().reset(now() + LINGER);
+        self.begin_to_discard();
     }
 
     /// The end of whatever the client has not taken for too long, or while there is no room.
@@ -226,6 +247,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Pending
     }
 
+    /// Gives the parser what it is to have now of what was kept back, or else of what comes.
+    fn hand_over(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.kept.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        } else {
+            let room = buffer.remaining().min(self.kept.len());
+            buffer.put_slice(&self.kept[..room]);
+            self.kept.drain(..room);
+        }
+        let came = &buffer.filled()[before..];
+        if !came.is_empty() {
+            let given = self.exchange.receive(came);
+            self.kept.splice(..0, came[given..].iter().copied());
+            self.unparsed += given;
+            buffer.set_filled(before + given);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads while the parser is given nothing, if only to notice a client that hangs up: what comes is kept, and then no
+    /// more is read. Ready when nothing comes any more.
+    fn keep_back(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.kept.is_empty() {
+            return Poll::Pending;
+        }
+        let mut room = [0; KEPT_AT_ONCE];
+        let mut buffer = ReadBuf::new(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.kept.extend_from_slice(buffer.filled());
+        Poll::Pending
+    }
+
     /// Reads what nobody wants, until the client stops or has had its time.
     fn discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut room = [0; 4096];
@@ -260,26 +317,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
             return Poll::Pending;
         }
         let is_full = this.unparsed == 0 && this.exchange.unclaimed() >= MOST_UNCLAIMED;
-        match this.exchange.stage() {
+        let wants_more = match this.exchange.stage() {
             Stage::Closing => return Poll::Ready(Ok(())),
             Stage::Head if is_full => {
                 this.refuse(context);
                 return this.discard(context);
             }
             Stage::Refused => return this.discard(context),
-            Stage::Body | Stage::Handling | Stage::Sending if is_full => {
-                this.exchange.hold(context.waker());
-                return this.poll_wait(context);
-            }
-            _ => {}
+            Stage::Body if is_full => false,
+            _ => this.exchange.wants_more(),
+        };
+        let read = if wants_more { this.hand_over(context, buffer) } else { this.keep_back(context) };
+        if read.is_ready() {
+            return read;
         }
-        let before = buffer.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(context, buffer) {
-            if let Some(bytes) = buffer.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
-                this.exchange.received(bytes);
-                this.unparsed += bytes.len();
-            }
-            return Poll::Ready(read);
+        if !wants_more {
+            this.exchange.hold(context.waker());
         }
         this.poll_wait(context)
     }
@@ -303,7 +356,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
             Poll::Pending => this.stick(context).map(Err),
             Poll::Ready(flushed) => {
                 this.come_loose();
-                if this.exchange.sent() && this.standing.is_to_go(context.waker()) {
+                let is_end = this.exchange.sent();
+                if is_end && this.exchange.stage() == Stage::Refused {
+                    this.begin_to_discard();
+                }
+                if is_end && this.standing.is_to_go(context.waker()) {
                     // It is not read from again before the client says something, or this.
                     context.waker().wake_by_ref();
                 }
@@ -328,7 +385,13 @@ pub(crate) struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(crate) fn new(body: BoxBody, in_flight: InFlight) -> Self {
+    /// The body of the answer with this head.
+    pub(crate) fn new(head: &mut ResponseHead, body: BoxBody, in_flight: InFlight) -> Self {
+        if in_flight.has_rest() {
+            // Nobody reads what there is of the request, so where the next one begins is not known.
+            head.set_connection_type(ConnectionType::Close);
+            in_flight.end_with_this();
+        }
         Self { body, _until_handed_over: in_flight }
     }
 }
