@@ -1,10 +1,10 @@
 //! How many requests somebody may send: so many a minute, as many of them at once.
 //!
 //! Whoever comes without a token is counted by network, and apart for what costs most: signing up, logging in and
-//! refreshing. Whoever comes with a token that holds is counted by session, so that a backend that asks for many users
-//! is not taken for one of them. Backends with a secret of their own are not counted. The counting is
-//! `governor`'s; what is counted for whom is decided here, before anything is read or hashed, and written into the
-//! answer by one function.
+//! refreshing. Whoever comes with a token of ours that has not expired is counted by session, whether that still lives
+//! or not, so that a backend that asks for many users is not taken for one of them. Backends with a secret of their own
+//! are not counted. The counting is `governor`'s; what is counted for whom is decided here, before anything is read or
+//! hashed, and written into the answer by one function.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -51,9 +51,9 @@ pub struct Quotas {
     pub log_ins: NonZeroU32,
     /// Refreshes, by network.
     pub refreshes: NonZeroU32,
-    /// All else without a token that holds, by network.
+    /// All else without a token of ours that has not expired, by network.
     pub anonymous: NonZeroU32,
-    /// Requests with a token that holds, by session.
+    /// Requests with such a token, by session.
     pub session: NonZeroU32,
     /// How many leading bits of an IPv6 address make a network: at most 64.
     pub ipv6_prefix: u8,

@@ -57,11 +57,11 @@ pub struct Traffic {
 /// Why a connection was closed from our side, without there being a request that the log could tell of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// There were as many as there may be, and of none it could be asked to go.
+    /// There were as many as there may be, and none of them could be asked to go.
     NoRoom,
     /// It was only waiting, or slow, and others came.
     ToMakeRoom,
-    /// Nothing came by it.
+    /// Nothing came by it, or with TLS nothing but a handshake or a part of one.
     Silent,
     /// The head of a request did not come in time.
     SlowHead,

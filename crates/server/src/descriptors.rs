@@ -56,7 +56,9 @@ pub(crate) fn limits(others: &Others) -> api::Limits {
                 info!(from = limit.current, to = limit.maximum, "raised the limit of open files");
                 descriptors = limit.maximum;
             }
-            Err(error) => warn!(%error, limit = limit.current, "cannot raise the limit of open files"),
+            Err(error) => {
+                warn!(cause = %error, limit = limit.current, "cannot raise the limit of open files");
+            }
         }
     }
     let others = others.count();

@@ -305,7 +305,7 @@ async fn watch(inside: Arc<Inside>, servers: Arc<Servers>, connection: AsyncPgCo
             None => match servers.connect().await {
                 Ok(open) => open,
                 Err(error) => {
-                    debug!(%error, "cannot look what other instances changed");
+                    debug!(cause = %error, "cannot look what other instances changed");
                     continue;
                 }
             },
@@ -329,7 +329,7 @@ async fn keep_sealing(inside: Arc<Inside>) {
                 }
                 refused = refused.wrapping_add(1);
             }
-            Err(error) => debug!(%error, "cannot seal what was recorded"),
+            Err(error) => debug!(cause = %error, "cannot seal what was recorded"),
         }
     }
 }

@@ -89,8 +89,7 @@ impl Seats {
     }
 
     /// A seat for whoever connects from there. The connections of a proxy are those of many clients, and count only in
-    /// all. Where there is none, others go who are only waiting; where nobody
-    /// is, there is none.
+    /// all. Where there is none, others go who are only waiting; where nobody is, there is none.
     pub(super) fn take(self: &Arc<Self>, peer: IpAddr, proxies: &TrustedProxies) -> Option<Seat> {
         let peer = peer.to_canonical();
         let network = (!proxies.contain(peer)).then(|| ClientNetwork::of(peer));
