@@ -378,9 +378,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     }
 }
 
-/// The body of an answer, which says when all of it is handed over.
+/// The body of an answer, which says when all of it is handed over. It is, little by little: each piece is copied, and a
+/// client that takes nothing must not have a megabyte for itself.
 pub(crate) struct AnswerBody {
     body: BoxBody,
+    /// What is left of the piece that came last.
+    rest: Bytes,
     _until_handed_over: InFlight,
 }
 
@@ -392,7 +395,7 @@ impl AnswerBody {
             head.set_connection_type(ConnectionType::Close);
             in_flight.end_with_this();
         }
-        Self { body, _until_handed_over: in_flight }
+        Self { body, rest: Bytes::new(), _until_handed_over: in_flight }
     }
 }
 
@@ -407,7 +410,14 @@ impl MessageBody for AnswerBody {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_next(context)
+        let this = self.get_mut();
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_next(context)) {
+                Some(Ok(piece)) => this.rest = piece,
+                end => return Poll::Ready(end),
+            }
+        }
+        Poll::Ready(Some(Ok(this.rest.split_to(this.rest.len().min(STRIDE)))))
     }
 }
 

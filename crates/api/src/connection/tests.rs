@@ -1,6 +1,7 @@
 //! Deadlines, with time that passes when nothing else is to be done.
 
-use std::future::{Future, Ready};
+use std::future::{Future, Ready, poll_fn};
+use std::pin::pin;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use actix_http::{HttpService, KeepAlive};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
 use actix_web::dev::{AppConfig, Payload, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
+use actix_web::test::TestRequest;
 use actix_web::{App, FromRequest, HttpRequest, HttpResponse, web};
 use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -418,6 +420,22 @@ async fn a_client_that_does_not_take_its_answer_is_cut() {
             assert_eq!(took, 30);
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_large_answer_is_handed_over_in_pieces() {
+    let mut request = TestRequest::default().to_srv_request();
+    let in_flight = Exchange::of(&request).begin(&mut request);
+    let mut answer = HttpResponse::Ok().finish();
+    let large = BoxBody::new("x".repeat(3 * STRIDE + 1));
+    let mut body = pin!(AnswerBody::new(answer.head_mut(), large, in_flight));
+
+    let mut lengths = Vec::new();
+    while let Some(piece) = poll_fn(|context| body.as_mut().poll_next(context)).await {
+        lengths.push(piece.unwrap().len());
+    }
+
+    assert_eq!(lengths, [STRIDE, STRIDE, STRIDE, 1]);
 }
 
 #[tokio::test(start_paused = true)]
