@@ -24,7 +24,8 @@ const OF_A_CONNECTION: u64 = 2;
 /// For each of those who are told of requests or errors: a connection, and a look-up of where it goes.
 const OF_AN_OUTBOX: u64 = 2;
 
-/// Each connection has buffers of some 20 KiB, with TLS twice as much; what all of them need has to be there.
+/// Each connection has buffers of some 20 KiB, with TLS twice as much, and up to 80 KiB of an answer that is not taken;
+/// what all of them need has to be there.
 const MOST: u64 = 8192;
 
 /// However few descriptors there are.
