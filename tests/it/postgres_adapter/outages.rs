@@ -32,11 +32,11 @@ async fn what_was_answered_is_there_though_connections_are_ended_all_the_while()
     let (runtime, store, _) = open(&database.url());
     // A round begins when those of the one before were all ended: whoever has few cores would otherwise see nothing but
     // connections that end.
-    let (begin, begun) = sync_channel(0);
+    let (begin, rounds) = sync_channel(0);
     let killer = {
         let database = database.clone();
         thread::spawn(move || {
-            for () in begun {
+            for () in rounds {
                 (0..3).for_each(|_| database.disconnect_everybody());
             }
         })
