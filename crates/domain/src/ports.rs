@@ -19,7 +19,7 @@ use crate::{
     Generation, Grant, Importation, ImportedUser, InvalidToken, Kind, Link, LoginName, Misuse, NewPassword,
     Nonce, Password, PasswordHash, PasswordProblem, PublicKeySet, Record, RefreshClaim, Refusal, Session,
     SessionId, SessionRules, Tampering, ThrottleRules, Tries, User, UserAgent, UserId, Username, UsernameKey,
-    Whence,
+    Verdict, Whence,
 };
 
 /// Everything [`crate::Auth`] rests on.
@@ -208,9 +208,9 @@ pub trait Throttle: Send + Sync {
         at: Timestamp,
     ) -> Result<Counter, PortError>;
 
-    /// Does what [`Tries::admit`] decides about an attempt. Of many who ask at once, as many are admitted as may be.
-    /// The counter is one of an account from then on if its owner has the name still; what was looked up before a name
-    /// changed hands makes it none, and neither does what comes of an attempt.
+    /// Does what [`Tries::admit`] decides about an attempt, if whoever had the name has it still. Of many who ask at once,
+    /// as many are admitted as may be. The counter is one of an account from then on if it has an owner; what comes of an
+    /// attempt makes it none.
     async fn admit(
         &self,
         counter: Counter,
@@ -559,6 +559,19 @@ pub enum Admittance {
         /// When it is worth another try.
         retry_after: Duration,
     },
+    /// Whoever had the name when the counter was looked up has another one by now, or is gone.
+    Moved,
+}
+
+impl Admittance {
+    /// What is said of an attempt at this time that was decided upon.
+    pub fn of(verdict: Verdict, counter: Counter, at: Timestamp) -> Self {
+        match verdict {
+            Verdict::Go => Self::Admitted(Place { counter, taken_at: at }),
+            Verdict::Wait => Self::Undecided,
+            Verdict::Refuse { retry_after } => Self::Refused { retry_after },
+        }
+    }
 }
 
 /// A refresh token that was found genuine, on its way to be judged.

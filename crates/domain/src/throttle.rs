@@ -7,14 +7,14 @@
 //! Times here are steady, as [`Auth`](crate::Auth) tells them: a clock that is set while a server runs changes none of
 //! them, until it has stayed so for longer than any delay lasts. They can still lie ahead of `now`, where another
 //! instance's clock is fast, or this one's was, and then a delay begins anew: it is never shorter for that, and nobody is
-//! kept out for longer than it lasts. Clocks that differ by as much as a delay make one shorter, but never the number of
-//! failures greater, for that is counted.
+//! kept out for longer than it lasts. Clocks that differ make a delay shorter by as much, but never the number of failures
+//! greater, for that is counted; unless they differ by as much as a place is kept, and one of them takes it for lost.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{ClientNetwork, UserId};
+use crate::{ClientNetwork, KNOWN_NETWORK_TTL, UserId};
 
 /// How many wrong passwords in a row cost nothing.
 pub const FREE_FAILURES: u32 = 5;
@@ -152,13 +152,6 @@ impl Tries {
         }
     }
 
-    /// When it admits again, unless it does now or time does not matter.
-    pub fn delayed_until(&self, rules: ThrottleRules) -> Option<Timestamp> {
-        (self.failures < rules.most_failures)
-            .then(|| self.failed_at.saturating_add(self.delay()).ok())
-            .flatten()
-    }
-
     fn verdict(&self, now: Timestamp, rules: ThrottleRules) -> Verdict {
         if self.failures >= rules.most_failures {
             return Verdict::Refuse { retry_after: FULL };
@@ -189,6 +182,21 @@ impl Tries {
             failed_at: self.failed_at.min(now),
             undecided: self.undecided.iter().copied().filter(held).map(brought).collect(),
         }
+    }
+}
+
+impl Counter {
+    /// For an attempt at `at` from this network, where whoever has the name, if anybody, last logged in from it then.
+    pub fn of(
+        name: CountedName,
+        owner: Option<(UserId, Option<Timestamp>)>,
+        network: Option<ClientNetwork>,
+        at: Timestamp,
+    ) -> Self {
+        let stale = at.saturating_sub(KNOWN_NETWORK_TTL).unwrap_or(Timestamp::MIN);
+        let is_known = owner.and_then(|(_, last_login_at)| last_login_at).is_some_and(|last| last > stale);
+        let whence = network.filter(|_| is_known).map_or(Whence::Elsewhere, Whence::Known);
+        Self { name, whence, owner: owner.map(|(owner, _)| owner) }
     }
 }
 

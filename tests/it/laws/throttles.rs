@@ -56,7 +56,7 @@ async fn of_three_hundred_who_guess_at_once_over_two_stores_five_are_admitted() 
                 match answer.unwrap() {
                     Admittance::Admitted(place) => admitted.push(place),
                     Admittance::Undecided => {}
-                    refused @ Admittance::Refused { .. } => panic!("{refused:?}"),
+                    other @ (Admittance::Refused { .. } | Admittance::Moved) => panic!("{other:?}"),
                 }
             }
         }
@@ -239,7 +239,7 @@ async fn an_operator_a_new_password_and_a_new_owner_find_nothing_counted() {
     lock(&*store, elsewhere(&*store, "ann").await).await;
     sign_up(&*store, "Ann").await;
     assert_eq!(store.tries(key("ann")).await.unwrap(), []);
-    lock_all().await;
+    lock(&*store, elsewhere(&*store, "ann").await).await;
     store.delete(key("ann"), tried(time(0))).await.unwrap();
     assert_eq!(store.tries(key("ann")).await.unwrap(), []);
 }
@@ -305,6 +305,106 @@ async fn whoever_changes_names_while_passwords_are_compared_has_tried_them() {
 }
 
 #[tokio::test]
+async fn nobody_is_admitted_by_a_name_that_changed_hands_since_it_was_looked_up() {
+    let store = super::fresh();
+    let ann = sign_up(&*store, "ann").await;
+    let by_name = elsewhere(&*store, "ann").await;
+    lock(&*store, by_name).await;
+
+    store.rename(ann.id, name("bob"), tried(time(0))).await.unwrap();
+
+    assert_eq!(ask(&*store, by_name, HOUR).await, Admittance::Moved);
+    sign_up(&*store, "ann").await;
+    assert_eq!(ask(&*store, by_name, HOUR).await, Admittance::Moved);
+    assert_eq!(store.tries(key("ann")).await.unwrap(), []);
+    assert_eq!(ask(&*store, elsewhere(&*store, "bob").await, HOUR).await, refused(86_400));
+}
+
+#[tokio::test]
+async fn whoever_guesses_while_changing_names_is_admitted_no_more_often_than_others() {
+    let store = super::fresh();
+    let other = store.another();
+    let ann = sign_up(&*store, "name0").await;
+
+    let mut admitted = 0;
+    for number in 0..20 {
+        let guesses = join_all((0..3).map(async |_| {
+            let counter = elsewhere(&*other, &format!("name{number}")).await;
+            if counter.owner != Some(ann.id) {
+                return 0;
+            }
+            match ask(&*other, counter, 0).await {
+                Admittance::Admitted(place) => {
+                    fail(&*other, place, 0).await;
+                    1
+                }
+                _ => 0,
+            }
+        }));
+        let next = name(&format!("name{}", number + 1));
+        let (guesses, renamed) = join(guesses, store.rename(ann.id, next, tried(time(0)))).await;
+        assert!(matches!(renamed.unwrap(), Renaming::Done(_)));
+        admitted += guesses.iter().sum::<u32>();
+    }
+
+    assert!(admitted <= 5, "{admitted}");
+}
+
+#[tokio::test]
+async fn whoever_takes_a_name_that_somebody_tries_at_that_moment_gets_it_and_keeps_what_was_counted() {
+    let store = super::fresh();
+    let other = store.another();
+    let ann = sign_up(&*store, "name0").await;
+    lock(&*store, elsewhere(&*store, "name0").await).await;
+
+    for number in 1..20 {
+        let next = format!("name{number}");
+        let nobodys = elsewhere(&*other, &next).await;
+        let (renamed, asked) =
+            join(store.rename(ann.id, name(&next), tried(time(0))), ask(&*other, nobodys, 0)).await;
+        assert!(matches!(renamed.unwrap(), Renaming::Done(_)));
+        if let Admittance::Admitted(place) = asked {
+            store.give_back(place).await.unwrap();
+        }
+        let counted = store.tries(key(&next)).await.unwrap();
+        assert_eq!(counted.iter().map(|(_, tries)| tries.failures).collect::<Vec<_>>(), [10], "{number}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_knows_one_network_after_the_other_leaves_no_more_counters_than_they_may_know() {
+    let store = super::fresh();
+    let ann = sign_up(&*store, "ann").await;
+    let address = |number: u8| Ipv4Addr::new(192, 0, 2, number).into();
+    let fail_from = async |number: u8| {
+        let second = number.into();
+        let counter = counter(&*store, "ann", Some(ClientNetwork::of(address(number))), second).await;
+        assert_eq!(counter.whence, Whence::Known(ClientNetwork::of(address(number))));
+        fail(&*store, admitted(&*store, counter, second).await, second).await;
+    };
+
+    for number in 0..12 {
+        let place = admitted(&*store, elsewhere(&*store, "ann").await, number.into()).await;
+        let login =
+            NewSession { address: Some(address(number)), ..login(&ann, number, place, number.into()) };
+        assert!(matches!(open(&*store, login).await, Opening::Done(_)));
+        fail_from(number).await;
+    }
+
+    assert_eq!(store.tries(key("ann")).await.unwrap().len(), 8);
+    // Of the eight that are known still, none has lost what was counted.
+    for number in 4..12 {
+        fail_from(number).await;
+    }
+    let counted = store.tries(key("ann")).await.unwrap();
+    assert!(counted.iter().all(|(_, tries)| tries.failures == 2), "{counted:?}");
+    // What was forgotten goes as what was counted of nobody goes, and does not follow to another name.
+    store.rename(ann.id, name("mia"), tried(time(0))).await.unwrap();
+    assert_eq!(store.tries(key("mia")).await.unwrap().len(), 8);
+    assert_eq!(store.remove_strays(time(DAY), 99).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn what_comes_of_an_attempt_when_nobody_has_its_name_any_more_is_removed_like_that_of_any_such_name() {
     let store = super::fresh();
     let home = Some(ClientNetwork::LOCALHOST);
@@ -328,9 +428,10 @@ async fn what_comes_of_an_attempt_when_nobody_has_its_name_any_more_is_removed_l
             fail(&*store, place, 0).await;
         }
         for counter in counters {
-            admitted(&*store, counter, 0).await;
+            assert_eq!(ask(&*store, counter, 0).await, Admittance::Moved, "{way}");
         }
-        assert_eq!(store.tries(key(way)).await.unwrap().len(), 2, "{way}");
+        // The other one is of a network that nobody is known from any more.
+        assert_eq!(store.tries(key(way)).await.unwrap().len(), 1, "{way}");
     }
 
     // Up to as many as were asked for.
@@ -352,14 +453,17 @@ async fn an_attempt_at_the_moment_in_which_a_name_becomes_nobodys_is_counted_as_
 
     join_all(names.iter().map(async |name| {
         let counter = elsewhere(&*store, name).await;
-        let (deleted, place) =
-            join(store.delete(key(name), tried(time(0))), admitted(&*other, counter, 0)).await;
+        let (deleted, asked) = join(store.delete(key(name), tried(time(0))), ask(&*other, counter, 0)).await;
         assert!(matches!(deleted.unwrap(), Change::Done(_)));
-        fail(&*other, place, 0).await;
+        match asked {
+            Admittance::Admitted(place) => fail(&*other, place, 0).await,
+            Admittance::Moved => {}
+            asked => panic!("{asked:?}"),
+        }
     }))
     .await;
 
-    assert_eq!(store.remove_strays(time(DAY), 99).await.unwrap(), 40);
+    store.remove_strays(time(DAY), 99).await.unwrap();
     for name in &names {
         assert_eq!(store.tries(key(name)).await.unwrap(), [], "{name}");
     }

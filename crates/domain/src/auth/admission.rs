@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::attempt::UnderWay;
@@ -14,7 +15,7 @@ use crate::ports::{
     Admittance, Compared, Finisher, HasherError, Place, PortError, Ports, Requester, Throttle, Timer,
 };
 use crate::steady::Steady;
-use crate::{LoginName, ThrottleRules};
+use crate::{Account, LoginName, ThrottleRules};
 
 /// How long somebody waits for what comes of those before them. Hashing, for which they may have to wait as well, and the
 /// store have the rest of the ten seconds that a request has.
@@ -25,6 +26,10 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// When it is worth another try if nothing was decided in time.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often an attempt is begun anew because the name that it is counted by changed hands meanwhile. Nobody but those
+/// who change it can have that happen again and again.
+const MOVES: usize = 3;
 
 /// Too many wrong passwords were tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -53,6 +58,13 @@ struct Held {
     throttling: Throttling,
 }
 
+/// What the store says to whoever is first in line.
+enum Asked {
+    Admitted(Admitted),
+    Undecided,
+    Moved,
+}
+
 /// Why an attempt was not admitted.
 pub(super) enum NotAdmitted {
     Throttled(Throttled),
@@ -61,23 +73,40 @@ pub(super) enum NotAdmitted {
 }
 
 impl Auth {
-    /// Waits until an attempt of this name may have its password compared, if it may.
+    /// Does this until it comes to something, which it does unless a name changed hands in the midst of it.
+    pub(super) async fn until_nothing_moves<T, E: From<NotAdmitted>>(
+        &self,
+        once: impl AsyncFn() -> Result<Option<T>, E>,
+    ) -> Result<T, E> {
+        for _ in 0..MOVES {
+            if let Some(done) = once().await? {
+                return Ok(done);
+            }
+        }
+        Err(NotAdmitted::Hasher(HasherError::Overloaded { retry_after: RETRY }).into())
+    }
+
+    /// Waits until an attempt of this name may have its password compared, if it may. Answers nothing if the name changed
+    /// hands meanwhile. Since it may do so until the account is looked up too, [`Admitted::counts_for`] is to be asked
+    /// before the password is compared.
     pub(super) async fn take_place(
         &self,
         name: LoginName,
         requester: Requester,
-    ) -> Result<Admitted, NotAdmitted> {
-        let Some(throttling) = &self.throttling else { return Ok(Admitted::uncounted()) };
+    ) -> Result<Option<Admitted>, NotAdmitted> {
+        let Some(throttling) = &self.throttling else { return Ok(Some(Admitted::uncounted())) };
         let network = match requester {
             Requester::Client(network) => Some(network),
             Requester::Bulk => None,
         };
-        let counter = throttling.throttle.counter(name, network, throttling.now.now()).await?;
+        let counter = throttling.throttle.counter(name, network, throttling.now()).await?;
         let mut line = throttling.lines.enter(counter);
-        if line.is_first()
-            && let Some(admitted) = self.ask(throttling, &line).await?
-        {
-            return Ok(admitted);
+        if line.is_first() {
+            match self.ask(throttling, &line).await? {
+                Asked::Admitted(admitted) => return Ok(Some(admitted)),
+                Asked::Moved => return Ok(None),
+                Asked::Undecided => {}
+            }
         }
         let waited = pin!(self.wait(throttling, &mut line));
         match select(waited, throttling.timer.sleep(PATIENCE)).await {
@@ -86,25 +115,32 @@ impl Auth {
         }
     }
 
-    async fn wait(&self, throttling: &Throttling, line: &mut InLine) -> Result<Admitted, NotAdmitted> {
+    async fn wait(
+        &self,
+        throttling: &Throttling,
+        line: &mut InLine,
+    ) -> Result<Option<Admitted>, NotAdmitted> {
         line.come_first().await?;
         loop {
             let decided = line.decided();
-            if let Some(admitted) = self.ask(throttling, line).await? {
-                return Ok(admitted);
+            match self.ask(throttling, line).await? {
+                Asked::Admitted(admitted) => return Ok(Some(admitted)),
+                Asked::Moved => return Ok(None),
+                Asked::Undecided => {}
             }
             select(decided, throttling.timer.sleep(ASK_EVERY)).await;
         }
     }
 
-    /// Answers nothing as long as nothing is decided. A place that nobody waits for any more is given back.
-    async fn ask(&self, throttling: &Throttling, line: &InLine) -> Result<Option<Admitted>, NotAdmitted> {
+    /// A place that nobody waits for any more is given back.
+    async fn ask(&self, throttling: &Throttling, line: &InLine) -> Result<Asked, NotAdmitted> {
         let (throttling, counter) = (throttling.clone(), line.counter());
         let asked = self.finish(async move {
-            let now = throttling.now.now();
+            let now = throttling.now();
             Ok(match throttling.throttle.admit(counter, now, throttling.rules).await? {
-                Admittance::Admitted(place) => Some(Admitted(Some(Held { place, throttling }))),
-                Admittance::Undecided => None,
+                Admittance::Admitted(place) => Asked::Admitted(Admitted(Some(Held { place, throttling }))),
+                Admittance::Undecided => Asked::Undecided,
+                Admittance::Moved => Asked::Moved,
                 Admittance::Refused { retry_after } => {
                     return Err(NotAdmitted::Throttled(Throttled { retry_after }));
                 }
@@ -149,6 +185,11 @@ impl Throttling {
             lines: Lines::default(),
         }
     }
+
+    /// The time that counters go by.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now.now()
+    }
 }
 
 impl Admitted {
@@ -157,9 +198,16 @@ impl Admitted {
         Self(None)
     }
 
+    /// Whether this account is the one that the attempt is counted for; or, if there is none, whether it is counted for
+    /// nobody. A password that is compared with another one's would be counted where that is not looked at.
+    pub(super) fn counts_for(&self, account: Option<&Account>) -> bool {
+        let owner = account.map(|account| account.user.id);
+        self.0.as_ref().is_none_or(|held| held.place.counter.owner == owner)
+    }
+
     /// The attempt, now that its password was compared.
     pub(super) fn compared(&self) -> Option<Compared> {
-        self.0.as_ref().map(|held| Compared { place: held.place, at: held.throttling.now.now() })
+        self.0.as_ref().map(|held| Compared { place: held.place, at: held.throttling.now() })
     }
 
     /// It failed or succeeded, if the store could keep that.
@@ -222,7 +270,6 @@ mod tests {
     use async_trait::async_trait;
     use futures_util::FutureExt;
     use futures_util::future::join_all;
-    use jiff::Timestamp;
 
     use super::*;
     use crate::ports::{
@@ -318,7 +365,7 @@ mod tests {
     }
 
     const COUNTER: Counter =
-        Counter { name: CountedName([1; 16]), whence: Whence::Elsewhere, owner: Some(UserId(1)) };
+        Counter { name: CountedName([1; 16]), whence: Whence::Elsewhere, owner: Some(UserId(7)) };
 
     /// Time that passes at once for those who wait so long, and never for others.
     fn timer(over: Option<Duration>) -> Arc<MockTimer> {
@@ -341,7 +388,8 @@ mod tests {
     }
 
     async fn take_place(auth: &Auth) -> Result<Admitted, NotAdmitted> {
-        auth.take_place(LoginName::from_typed("ann"), origin().requester()).await
+        let taken = auth.take_place(LoginName::from_typed("ann"), origin().requester()).await?;
+        Ok(taken.expect("nothing moves"))
     }
 
     async fn let_others_work() {
@@ -417,7 +465,7 @@ mod tests {
     #[tokio::test]
     async fn what_another_instance_decided_is_learned_by_asking_again() {
         let (auth, throttle) = one_that_counts(Some(ASK_EVERY));
-        let now = auth.throttling.as_ref().unwrap().now.now();
+        let now = auth.throttling.as_ref().unwrap().now();
         throttle.0.lock().unwrap().insert(COUNTER, Tries { undecided: vec![now; 5], ..Tries::none(now) });
         let place = Place { counter: COUNTER, taken_at: now };
 
@@ -528,14 +576,68 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_success_is_kept_by_what_opens_the_session() {
-        let mut hasher = MockHasher::new();
-        hasher.expect_verify().returning(|_, _, _| Ok(Verification::Match));
-        let (auth, _) = with_account(admitting(), hasher);
+    async fn a_success_is_kept_by_what_opens_the_session_and_a_failure_by_what_counts_it() {
+        for (verification, is_in) in [(Verification::Match, true), (Verification::Mismatch, false)] {
+            let given_back = Arc::new(AtomicUsize::new(0));
+            let count = given_back.clone();
+            let mut throttle = admitting();
+            throttle.expect_fail().returning(|_, refusal, _| Ok(refusal));
+            throttle.expect_give_back().returning(move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            });
+            let mut hasher = MockHasher::new();
+            hasher.expect_verify().returning(move |_, _, _| Ok(verification));
+            let (auth, _) = with_account(throttle, hasher);
 
-        assert!(auth.log_in(origin(), LoginName::from_typed("ann"), password("right")).await.is_ok());
-        // Nothing is given back: the mock would panic.
-        let_others_work().await;
+            let logged_in = auth.log_in(origin(), LoginName::from_typed("ann"), password("some")).await;
+            let_others_work().await;
+
+            assert_eq!((logged_in.is_ok(), given_back.load(Ordering::SeqCst)), (is_in, 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_password_is_compared_only_where_it_is_counted_for_the_one_whose_it_is() {
+        let nobodys = Counter { owner: None, ..COUNTER };
+        let somebodys = Counter { owner: Some(UserId(8)), ..COUNTER };
+        for before in [nobodys, somebodys] {
+            let mut throttle = MockThrottle::new();
+            // The name becomes ann's in the midst of each attempt.
+            for counter in [before, COUNTER, before, COUNTER] {
+                throttle.expect_counter().once().returning(move |_, _, _| Ok(counter));
+            }
+            throttle
+                .expect_admit()
+                .returning(|counter, at, _| Ok(Admittance::Admitted(Place { counter, taken_at: at })));
+            throttle.expect_give_back().withf(move |place| place.counter == before).returning(|_| Ok(()));
+            throttle
+                .expect_fail()
+                .withf(|compared, _, _| compared.place.counter == COUNTER)
+                .times(2)
+                .returning(|_, refusal, _| Ok(refusal));
+            let mut hasher = MockHasher::new();
+            hasher.expect_verify().times(2).returning(|_, _, _| Ok(Verification::Mismatch));
+            let (auth, _) = with_account(throttle, hasher);
+            let holder = Holder { user: ann().user, session: session().id };
+
+            assert!(auth.log_in(origin(), LoginName::from_typed("ann"), password("wrong")).await.is_err());
+            assert!(auth.close_account(origin(), &holder, password("wrong")).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_changes_hands_again_and_again_is_told_to_try_later_and_nothing_is_compared() {
+        let (auth, events) = with_account(throttle_that_answers(|| Ok(Admittance::Moved)), MockHasher::new());
+        let holder = Holder { user: ann().user, session: session().id };
+
+        let logged_in = auth.log_in(origin(), LoginName::from_typed("ann"), password("right")).await;
+        let closed = auth.close_account(origin(), &holder, password("right")).await;
+
+        assert!(matches!(logged_in, Err(LogInError::Hasher(HasherError::Overloaded { .. }))));
+        assert!(matches!(closed, Err(ConfirmError::Hasher(HasherError::Overloaded { .. }))));
+        let outcomes: Vec<_> = events.taken().into_iter().map(|(_, outcome, _)| outcome).collect();
+        assert_eq!(outcomes, [Outcome::Refused("overloaded"); 2]);
     }
 
     #[tokio::test]

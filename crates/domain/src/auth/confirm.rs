@@ -29,9 +29,9 @@ pub enum ConfirmError {
 }
 
 impl Auth {
-    /// The account of this number as it was when `password` was checked against it, with the attempt, which goes on. That takes long enough for
-    /// somebody else to change it, so what is done with it has to be on condition of its credentials' epoch. Not
-    /// of the hash itself: a login may replace that by another one of the same password.
+    /// The account of this number as it was when `password` was checked against it, with the attempt, which goes on.
+    /// Checking takes long enough for somebody else to change the account, so what is done with it has to be on condition
+    /// of its credentials' epoch. Not of the hash itself: a login may replace that by another one of the same password.
     pub(super) async fn confirm(
         &self,
         requester: Requester,
@@ -39,7 +39,7 @@ impl Auth {
         password: Password,
         attempt: UnderWay,
     ) -> Result<(Account, Admitted, UnderWay), ConfirmError> {
-        let (account, admitted) = match self.account_that_may_be_tried(requester, id).await {
+        let (account, admitted) = match self.account_to_confirm(requester, id).await {
             Ok(admitted) => admitted,
             Err(error) => return Err(error.told_of(attempt)),
         };
@@ -54,16 +54,20 @@ impl Auth {
         Err(ConfirmError::PasswordWrong(refusal))
     }
 
-    async fn account_that_may_be_tried(
+    async fn account_to_confirm(
         &self,
         requester: Requester,
         id: UserId,
     ) -> Result<(Account, Admitted), ConfirmError> {
-        let account = self.ports.users.find(id).await?.ok_or(ConfirmError::NoAccount)?;
-        let admitted = self.take_place(LoginName::Possible(account.user.name.clone()), requester).await?;
-        // Waiting takes long enough for somebody to change the password.
-        let account = self.ports.users.find(id).await?.ok_or(ConfirmError::NoAccount)?;
-        Ok((account, admitted))
+        let find = async || self.ports.users.find(id).await?.ok_or(ConfirmError::NoAccount);
+        let once = async || {
+            let name = LoginName::Possible(find().await?.user.name);
+            let Some(admitted) = self.take_place(name, requester).await? else { return Ok(None) };
+            // Waiting takes long enough for somebody to change the password.
+            let account = find().await?;
+            Ok(admitted.counts_for(Some(&account)).then_some((account, admitted)))
+        };
+        self.until_nothing_moves(once).await
     }
 }
 

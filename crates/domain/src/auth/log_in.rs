@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::admission::{NotAdmitted, Throttled};
+use super::admission::{Admitted, NotAdmitted, Throttled};
 use super::attempt::UnderWay;
 use super::open_session::{OpenSessionError, Refusal};
 use super::{Auth, THROTTLED};
@@ -45,11 +45,14 @@ impl Auth {
         password: Password,
     ) -> Result<LoggedIn, LogInError> {
         let mut attempt = self.attempt(Action::LogIn, &name, origin.clone());
-        let admitted = match self.take_place(name.clone(), origin.requester()).await {
-            Ok(admitted) => admitted,
-            Err(refused) => return Err(LogInError::from(refused).told_of(attempt)),
+        let (admitted, account) = match self.account_to_try(&name, origin.requester()).await {
+            Ok(tried) => tried,
+            Err(error) => return Err(error.told_of(attempt)),
         };
-        let authenticated = self.authenticate(&mut attempt, origin.requester(), name, password.clone()).await;
+        if let Some(account) = &account {
+            attempt.is_about(account.user.id);
+        }
+        let authenticated = self.authenticate(origin.requester(), account, password.clone()).await;
         let (account, stale) = match authenticated {
             Ok(authenticated) => authenticated,
             Err(LogInError::InvalidCredentials(refusal)) => {
@@ -65,21 +68,30 @@ impl Auth {
         Ok(logged_in)
     }
 
-    /// The account whose password this is, and whether its hash is stale.
+    /// The account of this name, if there is one, once a password may be compared with its own.
+    async fn account_to_try(
+        &self,
+        name: &LoginName,
+        requester: Requester,
+    ) -> Result<(Admitted, Option<Account>), LogInError> {
+        let once = async || {
+            let Some(admitted) = self.take_place(name.clone(), requester).await? else { return Ok(None) };
+            let account = match name {
+                LoginName::Possible(name) => self.ports.users.find_by_name(name.key().clone()).await?,
+                LoginName::Impossible(_) => None,
+            };
+            Ok(admitted.counts_for(account.as_ref()).then_some((admitted, account)))
+        };
+        self.until_nothing_moves(once).await
+    }
+
+    /// The account, if there is one and this is its password, and whether its hash is stale.
     async fn authenticate(
         &self,
-        attempt: &mut UnderWay,
         requester: Requester,
-        name: LoginName,
+        account: Option<Account>,
         password: Password,
     ) -> Result<(Account, bool), LogInError> {
-        let account = match name {
-            LoginName::Possible(name) => self.ports.users.find_by_name(name.key().clone()).await?,
-            LoginName::Impossible(_) => None,
-        };
-        if let Some(account) = &account {
-            attempt.is_about(account.user.id);
-        }
         let hash = account.as_ref().map(|account| account.password_hash.clone());
         let verification = self.ports.hasher.verify(password, hash, requester).await?;
 

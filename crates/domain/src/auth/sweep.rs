@@ -5,15 +5,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Auth;
+use super::admission::Throttling;
 use crate::Tampering;
 use crate::ports::PortError;
 
 /// What is removed in one transaction: little enough that nobody who writes meanwhile has to wait for it.
 const BATCH: u32 = 500;
 
-/// How many names are remembered that nobody has and somebody tried. There are more for an hour, as many as can be
-/// hashed meanwhile: a name is counted only when a password is compared for it.
-const MOST_STRAYS: u32 = 1_000_000;
+/// How many names are remembered that nobody has and somebody tried, in less than 50 MB of either database. There are more
+/// for an hour, as many as can be hashed meanwhile: a name is counted only when a password is compared for it.
+const MOST_STRAYS: u32 = 150_000;
 
 /// For how long one is.
 const STRAY_TTL: Duration = Duration::from_hours(90 * 24);
@@ -31,8 +32,10 @@ impl Auth {
             }
         }
         let throttle = &self.ports.throttle;
-        let old = self.ports.clock.now().saturating_sub(STRAY_TTL).unwrap_or(Timestamp::MIN);
-        // Once: it takes a look at a million.
+        // By the clock that their times are of.
+        let now = self.throttling.as_ref().map_or_else(|| self.ports.clock.now(), Throttling::now);
+        let old = now.saturating_sub(STRAY_TTL).unwrap_or(Timestamp::MIN);
+        // Once: it takes a look at all of them.
         let too_many = throttle.newest_strays_end(MOST_STRAYS).await?.unwrap_or(Timestamp::MIN);
         loop {
             let removed = throttle.remove_strays(old.max(too_many), BATCH).await?;
@@ -89,7 +92,7 @@ mod tests {
         let mut throttle = MockThrottle::new();
         throttle
             .expect_newest_strays_end()
-            .withf(|most| *most == 1_000_000)
+            .withf(|most| *most == 150_000)
             .once()
             .returning(|_| Ok(Some(noon() - Duration::from_secs(9))));
         throttle.expect_newest_strays_end().returning(|_| Ok(None));

@@ -1,11 +1,12 @@
-//! What is changed, each in a transaction that the caller opened. Every decision rests on a row that is locked. Whoever
-//! also changes the account has locked its row of `users` before; who only counts locks one row of these, and that of
-//! `users` only where they need not wait for it.
+//! What is changed, each in a transaction that the caller opened. Every decision rests on a row that is locked. The row of
+//! `users` is locked before those of these, by whoever changes the account and by whoever asks for a place.
 
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::ports::{Admittance, Change, Compared, Place};
-use domain::{Account, AuditKey, CountedName, Counter, ThrottleRules, Tries, UsernameKey, Verdict, Whence};
+use domain::{
+    Account, AuditKey, CountedName, Counter, MOST_KNOWN_NETWORKS, ThrottleRules, Tries, UsernameKey, Whence,
+};
 use jiff::Timestamp;
 
 use super::Row;
@@ -21,25 +22,50 @@ pub(super) async fn admit(
     at: Timestamp,
     rules: ThrottleRules,
 ) -> Result<Admittance, StoreError> {
-    let before = if let Some(found) = find(connection, &counter).await? {
-        found
-    } else {
-        // Whoever has the name, so that the time it takes tells nothing.
-        let is_stray = !is_owners(connection, key, &counter).await?;
-        begin(connection, &counter, at, is_stray).await?
+    // Asked whether there is an owner or not, so that the time it takes tells nothing.
+    if !is_owners(connection, key, &counter).await? && counter.owner.is_some() {
+        return Ok(Admittance::Moved);
+    }
+    let found = find(connection, &counter).await?;
+    let is_another = counter.owner.is_some() && found.as_ref().is_none_or(|found| found.is_stray);
+    let before = match found {
+        Some(found) => found,
+        None => begin(connection, &counter, at, counter.owner.is_none()).await?,
     };
-    let is_stray =
-        before.is_stray && (counter.owner.is_none() || !is_owners(connection, key, &counter).await?);
+    let is_stray = counter.owner.is_none() && before.is_stray;
     let (after, verdict) = before.tries.admit(at, rules);
     let after = Found { tries: after, is_stray };
     if before != after {
         keep(connection, &counter, &after).await?;
     }
-    Ok(match verdict {
-        Verdict::Go => Admittance::Admitted(Place { counter, taken_at: at }),
-        Verdict::Wait => Admittance::Undecided,
-        Verdict::Refuse { retry_after } => Admittance::Refused { retry_after },
-    })
+    if is_another && counter.whence != Whence::Elsewhere {
+        bound_networks(connection, counter.name).await?;
+    }
+    Ok(Admittance::of(verdict, counter, at))
+}
+
+/// Has an account no more counters of networks than it may know, however many it forgets again. The others go the way of
+/// those that nobody has, and no sooner: what is forgotten at once admits again. Those that somebody is about to change
+/// are left to whoever comes next.
+async fn bound_networks(connection: &mut AsyncPgConnection, name: CountedName) -> Result<(), StoreError> {
+    let of_networks = || {
+        let of_name = throttles::name.eq(name.0.to_vec());
+        of_name.and(throttles::whence.ne(Vec::new())).and(throttles::is_stray.eq(false))
+    };
+    let others: Vec<Vec<u8>> = throttles::table
+        .filter(of_networks())
+        .order((throttles::failed_at.desc(), throttles::whence))
+        .offset(MOST_KNOWN_NETWORKS.into())
+        .for_update()
+        .skip_locked()
+        .select(throttles::whence)
+        .load(connection)
+        .await?;
+    diesel::update(throttles::table.filter(of_networks()).filter(throttles::whence.eq_any(others)))
+        .set(throttles::is_stray.eq(true))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 pub(crate) async fn fail(connection: &mut AsyncPgConnection, compared: &Compared) -> Result<(), StoreError> {
@@ -93,7 +119,8 @@ pub(crate) async fn forget(
     Ok(())
 }
 
-/// Has what was counted of a name be that of another one, of which nothing else is counted any more.
+/// Has what was counted of a name be that of another one, of which nothing else is counted any more. What is of networks
+/// that are forgotten is not taken along.
 pub(crate) async fn pass_on(
     connection: &mut AsyncPgConnection,
     old: CountedName,
@@ -105,11 +132,15 @@ pub(crate) async fn pass_on(
             .returning(Row::as_returning())
             .get_results(connection)
             .await?;
-        for row in rows {
+        for row in rows.into_iter().filter(Row::is_remembered) {
             let (whence, tries) = <(Whence, Tries)>::try_from(row)?;
-            let counter = Counter { name: new, whence, owner: None };
+            let row = Row::new(&Counter { name: new, whence, owner: None }, &tries.passed_on(), false);
             diesel::insert_into(throttles::table)
-                .values(&Row::new(&counter, &tries.passed_on(), false))
+                .values(&row)
+                .on_conflict((throttles::name, throttles::whence))
+                // Somebody has tried the new name since all of it was forgotten.
+                .do_update()
+                .set(&row)
                 .execute(connection)
                 .await?;
         }
@@ -196,20 +227,17 @@ async fn begin(
     Ok(row.try_into()?)
 }
 
-/// Whether whoever had the name when that was looked up has it still, and will have it until the transaction ends. Only
-/// they make a counter one of an account: whatever takes the name from them forgets it, and so no row is left that nobody
-/// has the name of and that no sweep removes.
+/// Whether whoever had the name when that was looked up has it still, and will have it until the transaction ends. Who is
+/// being deleted or renamed at the moment is waited for.
 async fn is_owners(
     connection: &mut AsyncPgConnection,
     key: &AuditKey,
     counter: &Counter,
 ) -> Result<bool, StoreError> {
-    // Who is being deleted or renamed at the moment is not waited for: that may be waiting for this counter.
     let account: Option<UserRow> = users::table
         // Nobody is number 0; asking for them takes as long.
         .find(counter.owner.map_or(0, |owner| owner.0))
         .for_key_share()
-        .skip_locked()
         .select(UserRow::as_select())
         .get_result(connection)
         .await

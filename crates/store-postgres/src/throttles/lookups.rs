@@ -3,10 +3,10 @@
 use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use domain::{ClientNetwork, CountedName, Counter, KNOWN_NETWORK_TTL, Tries, UserId, UsernameKey, Whence};
+use domain::{ClientNetwork, CountedName, Counter, Tries, UserId, UsernameKey, Whence};
 use jiff::Timestamp;
 
-use super::Row;
+use super::{Row, is_remembered};
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, throttles, users};
 use crate::values::{self, inet};
@@ -22,18 +22,15 @@ pub(super) async fn counter(
     // None is known by NULL.
     let address = network.map(|network| inet(network.first_address()));
     let known = known_networks::user_id.eq(users::id).and(known_networks::network.nullable().eq(address));
-    let found: Option<(i64, Option<PgTimestamp>)> = users::table
+    let owner: Option<(i64, Option<PgTimestamp>)> = users::table
         .left_join(known_networks::table.on(known))
         .filter(users::username_key.eq(name.as_str()))
         .select((users::id, known_networks::last_login_at.nullable()))
         .get_result(connection)
         .await
         .optional()?;
-    let stale = at.saturating_sub(KNOWN_NETWORK_TTL).unwrap_or(Timestamp::MIN);
-    let last_login_at = found.and_then(|(_, last)| last).and_then(values::time);
-    let is_known = last_login_at.is_some_and(|last_login_at| last_login_at > stale);
-    let whence = network.filter(|_| is_known).map_or(Whence::Elsewhere, Whence::Known);
-    Ok(Counter { name: counted, whence, owner: found.map(|(id, _)| UserId(id)) })
+    let owner = owner.map(|(id, last_login_at)| (UserId(id), last_login_at.and_then(values::time)));
+    Ok(Counter::of(counted, owner, network, at))
 }
 
 pub(super) async fn tries(
@@ -42,6 +39,7 @@ pub(super) async fn tries(
 ) -> Result<Vec<(Whence, Tries)>, StoreError> {
     let rows: Vec<Row> = throttles::table
         .filter(throttles::name.eq(counted.0.as_slice()))
+        .filter(is_remembered())
         .order(throttles::whence)
         .select(Row::as_select())
         .load(connection)

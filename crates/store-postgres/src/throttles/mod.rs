@@ -5,7 +5,7 @@ mod lookups;
 
 use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
-use diesel::{AsChangeset, Insertable, Queryable, Selectable};
+use diesel::prelude::*;
 use domain::ports::{Admittance, Change, Compared, Place, PortError, Throttle};
 use domain::{
     Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
@@ -136,6 +136,18 @@ impl Row {
             is_stray,
         }
     }
+
+    /// See [`is_remembered`].
+    fn is_remembered(&self) -> bool {
+        !self.is_stray || self.whence.is_empty()
+    }
+}
+
+/// Whether a counter still says something of its name: not if it is of a network that was forgotten.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn is_remembered() -> _ {
+    let elsewhere: &'static [u8] = &[];
+    throttles::is_stray.eq(false).or(throttles::whence.eq(elsewhere))
 }
 
 impl TryFrom<Row> for (Whence, Tries) {

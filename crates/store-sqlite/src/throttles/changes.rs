@@ -3,10 +3,13 @@
 
 use diesel::prelude::*;
 use domain::ports::{Admittance, Change, Compared, Place};
-use domain::{AuditKey, CountedName, Counter, ThrottleRules, Tries, UserId, UsernameKey, Verdict, Whence};
+use domain::{
+    AuditKey, CountedName, Counter, MOST_KNOWN_NETWORKS, ThrottleRules, Tries, UserId, UsernameKey, Verdict,
+    Whence,
+};
 use jiff::Timestamp;
 
-use super::Row;
+use super::{Row, is_remembered};
 use crate::error::StoreError;
 use crate::schema::throttles;
 use crate::users::{find as find_user, find_by_name};
@@ -18,27 +21,44 @@ pub(super) fn admit(
     at: Timestamp,
     rules: ThrottleRules,
 ) -> Result<Admittance, StoreError> {
+    // Asked whether there is an owner or not, so that the time it takes tells nothing.
+    if !is_owners(connection, key, &counter)? && counter.owner.is_some() {
+        return Ok(Admittance::Moved);
+    }
     let before = find(connection, &counter)?;
-    let is_stray = match &before {
-        // Whoever has the name, so that the time it takes tells nothing.
-        None => !is_owners(connection, key, &counter)?,
-        Some(before) => {
-            before.is_stray && (counter.owner.is_none() || !is_owners(connection, key, &counter)?)
-        }
-    };
+    let is_stray = counter.owner.is_none() && before.as_ref().is_none_or(|before| before.is_stray);
     let (after, verdict) = match &before {
         Some(before) => before.tries.admit(at, rules),
         None => Tries::none(at).admit(at, rules),
     };
     let after = Found { tries: after, is_stray };
+    let is_another = !is_stray && before.as_ref().is_none_or(|before| before.is_stray);
     if verdict == Verdict::Go || before.is_some_and(|before| before != after) {
         keep(connection, &counter, &after)?;
+        if is_another && counter.whence != Whence::Elsewhere {
+            bound_networks(connection, counter.name)?;
+        }
     }
-    Ok(match verdict {
-        Verdict::Go => Admittance::Admitted(Place { counter, taken_at: at }),
-        Verdict::Wait => Admittance::Undecided,
-        Verdict::Refuse { retry_after } => Admittance::Refused { retry_after },
-    })
+    Ok(Admittance::of(verdict, counter, at))
+}
+
+/// Has an account no more counters of networks than it may know, however many it forgets again. The others go the way of
+/// those that nobody has, and no sooner: what is forgotten at once admits again.
+fn bound_networks(connection: &mut SqliteConnection, name: CountedName) -> Result<(), StoreError> {
+    let of_networks = || {
+        let of_name = throttles::name.eq(name.0.to_vec());
+        of_name.and(throttles::whence.ne(Vec::new())).and(throttles::is_stray.eq(false))
+    };
+    let others: Vec<Vec<u8>> = throttles::table
+        .filter(of_networks())
+        .order((throttles::failed_at.desc(), throttles::whence))
+        .offset(MOST_KNOWN_NETWORKS.into())
+        .select(throttles::whence)
+        .load(connection)?;
+    diesel::update(throttles::table.filter(of_networks()).filter(throttles::whence.eq_any(others)))
+        .set(throttles::is_stray.eq(true))
+        .execute(connection)?;
+    Ok(())
 }
 
 pub(crate) fn fail(connection: &mut SqliteConnection, compared: &Compared) -> Result<(), StoreError> {
@@ -76,7 +96,8 @@ pub(crate) fn forget(connection: &mut SqliteConnection, counted: CountedName) ->
     Ok(())
 }
 
-/// Has what was counted of a name be that of another one, of which nothing else is counted any more.
+/// Has what was counted of a name be that of another one, of which nothing else is counted any more. What is of networks
+/// that are forgotten is not taken along.
 pub(crate) fn pass_on(
     connection: &mut SqliteConnection,
     old: CountedName,
@@ -86,6 +107,7 @@ pub(crate) fn pass_on(
         forget(connection, new)?;
         let rows: Vec<Row> = throttles::table
             .filter(throttles::name.eq(old.0.as_slice()))
+            .filter(is_remembered())
             .select(Row::as_select())
             .load(connection)?;
         forget(connection, old)?;
@@ -142,8 +164,7 @@ fn find(connection: &mut SqliteConnection, counter: &Counter) -> Result<Option<F
     Ok(Some(Found { tries, is_stray }))
 }
 
-/// Whether whoever had the name when that was looked up has it still. Only they make a counter one of an account: whatever
-/// takes the name from them forgets it, and so no row is left that nobody has the name of and that no sweep removes.
+/// Whether whoever had the name when that was looked up has it still.
 fn is_owners(
     connection: &mut SqliteConnection,
     key: &AuditKey,

@@ -1,10 +1,10 @@
 //! What a reader is asked.
 
 use diesel::prelude::*;
-use domain::{ClientNetwork, CountedName, Counter, KNOWN_NETWORK_TTL, Tries, UserId, UsernameKey, Whence};
+use domain::{ClientNetwork, CountedName, Counter, Tries, UserId, UsernameKey, Whence};
 use jiff::Timestamp;
 
-use super::Row;
+use super::{Row, is_remembered};
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, throttles, users};
 
@@ -19,16 +19,15 @@ pub(super) fn counter(
     // None is known by this text.
     let text = network.map(|network| network.first_address().to_string()).unwrap_or_default();
     let known = known_networks::user_id.eq(users::id).and(known_networks::network.eq(text));
-    let found: Option<(i64, Option<i64>)> = users::table
+    let owner: Option<(i64, Option<i64>)> = users::table
         .left_join(known_networks::table.on(known))
         .filter(users::username_key.eq(name.as_str()))
         .select((users::id, known_networks::last_login_at.nullable()))
         .get_result(reader)
         .optional()?;
-    let stale = at.saturating_sub(KNOWN_NETWORK_TTL).unwrap_or(Timestamp::MIN).as_microsecond();
-    let is_known = found.and_then(|(_, last)| last).is_some_and(|last_login_at| last_login_at > stale);
-    let whence = network.filter(|_| is_known).map_or(Whence::Elsewhere, Whence::Known);
-    Ok(Counter { name: counted, whence, owner: found.map(|(id, _)| UserId(id)) })
+    let time = |microseconds| Timestamp::from_microsecond(microseconds).ok();
+    let owner = owner.map(|(id, last_login_at)| (UserId(id), last_login_at.and_then(time)));
+    Ok(Counter::of(counted, owner, network, at))
 }
 
 pub(super) fn tries(
@@ -37,6 +36,7 @@ pub(super) fn tries(
 ) -> Result<Vec<(Whence, Tries)>, StoreError> {
     let rows: Vec<Row> = throttles::table
         .filter(throttles::name.eq(counted.0.as_slice()))
+        .filter(is_remembered())
         .order(throttles::whence)
         .select(Row::as_select())
         .load(reader)?;

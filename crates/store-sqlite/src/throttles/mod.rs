@@ -4,7 +4,7 @@ pub(crate) mod changes;
 mod lookups;
 
 use async_trait::async_trait;
-use diesel::{AsChangeset, Insertable, Queryable, Selectable, SqliteConnection};
+use diesel::prelude::*;
 use domain::ports::{Admittance, Change, Compared, Place, PortError, Throttle};
 use domain::{
     Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
@@ -104,6 +104,13 @@ impl Row {
             is_stray,
         }
     }
+}
+
+/// Whether a counter still says something of its name: not if it is of a network that was forgotten.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn is_remembered() -> _ {
+    let elsewhere: &'static [u8] = &[];
+    throttles::is_stray.eq(false).or(throttles::whence.eq(elsewhere))
 }
 
 impl TryFrom<Row> for (Whence, Tries) {
