@@ -19,6 +19,7 @@ mod edge;
 mod endpoint;
 mod form;
 mod limits;
+mod listener;
 mod live;
 mod observer;
 mod openapi;
@@ -30,28 +31,22 @@ mod trace_context;
 mod traffic;
 mod transport;
 
-use std::future::ready;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::error::DispatchError;
-use actix_http::{HttpService, KeepAlive};
 use actix_server::Server;
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
-use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpRequest};
 use domain::Auth;
 use domain::ports::{Clock, Entropy};
 use rustls::ServerConfig;
-use tokio::net::TcpStream;
 
 pub use self::client_address::TrustedProxies;
 pub use self::connection::Limits;
-use self::connection::{ClientConnection, Lobby};
+use self::connection::Lobby;
 pub use self::cors::Origin;
 pub use self::edge::REQUEST_TARGET;
 pub use self::limits::Quotas;
@@ -66,10 +61,6 @@ pub use self::traffic::{Answered, Traffic};
 
 /// How long a client that is told that no more is read has for what it is still sending, so that it reads why.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Of the connections there may be, one part in so many may be open besides, between the accepting of one and the
-/// closing of another that made room for it.
-const HEADROOM: usize = 8;
 
 /// What the HTTP surface stands on.
 #[derive(Clone)]
@@ -128,45 +119,16 @@ impl Api {
 pub fn listen(api: Api, listener: TcpListener, serving: Serving) -> io::Result<Server> {
     let Serving { workers, grace, limits, tls } = serving;
     let api = Data::new(api);
-    let open = limits.connections + limits.connections.div_ceil(HEADROOM);
-    let lobby = Lobby::new(limits, tls, api.live.clone(), api.traffic.clone());
-    let builder = Server::build();
-    let stopping = builder.graceful_shutdown_signal();
-
-    // What `actix_web::HttpServer` does, on a connection that is ours.
-    let server = builder.workers(workers).max_concurrent_connections(open.div_ceil(workers)).listen(
-        "public",
-        listener,
-        move || {
-            let (api, lobby, stopping) = (api.clone(), lobby.clone(), stopping.clone());
-            let app = App::new()
-                .app_data(api.clone())
-                .app_data(Counters::of(api.traffic.clone()))
-                .wrap(from_fn(edge::edge))
-                .configure(|config| routes::configure(config, &api.settings))
-                .into_factory()
-                .map_err(|error| error.error_response());
-            let http = HttpService::build()
-                .graceful_shutdown_signal(move || {
-                    let stopping = stopping.clone();
-                    async move { stopping.notified().await }
-                })
-                // The connection holds its own deadlines.
-                .keep_alive(KeepAlive::Os)
-                .client_request_timeout(Duration::ZERO)
-                .client_disconnect_timeout(LINGER)
-                // A client that closes its side has gone away. Nobody half-closes a connection and waits, and
-                // work for those who left would keep those who are there waiting.
-                .h1_allow_half_closed(false)
-                .on_connect_ext(|connection: &ClientConnection, data| _ = data.insert(connection.exchange()))
-                .h1(map_config(app, |()| AppConfig::default()));
-            fn_service(move |stream: TcpStream| {
-                let admitted = lobby.admit(stream).map_err(DispatchError::Io);
-                ready(admitted.map(|(connection, peer)| (connection, Some(peer))))
-            })
-            .and_then(http)
-        },
-    )?;
+    let lobby = Lobby::new(limits, tls, Some(api.live.clone()), api.traffic.clone());
+    let builder =
+        Server::build().workers(workers).max_concurrent_connections(limits.open().div_ceil(workers));
+    let server = listener::serve(builder, "public", listener, lobby, move || {
+        App::new()
+            .app_data(api.clone())
+            .app_data(Counters::of(api.traffic.clone()))
+            .wrap(from_fn(edge::edge))
+            .configure(|config| routes::configure(config, &api.settings))
+    })?;
     // Whole seconds are all that it knows; who awaits it may be more exact.
     let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
     Ok(server.shutdown_timeout(seconds).disable_signals().run())

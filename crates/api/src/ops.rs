@@ -4,31 +4,32 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_server::Server;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, Error, HttpResponse, HttpServer};
+use actix_web::{App, Error, HttpResponse};
 use async_trait::async_trait;
 use domain::ports::Entropy;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::connection::{self, AnswerBody, Limits, Lobby};
 use crate::edge;
 use crate::endpoint::get;
+use crate::listener;
 use crate::problem::{Code, Context, Problem};
 
-/// How many connections of operators are served at once. There are a scraper or two, and somebody who looks.
-pub const MOST_OPERATORS: usize = 64;
+/// How many connections of operators there may be. There are a scraper or two, and somebody who looks.
+const LIMITS: Limits = Limits { connections: 56, per_network: 56 };
 
-/// How long a client may take over the head of a request, and how long a connection is kept for the next one.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How many of them are open at once, at the most.
+pub const MOST_OPERATORS: usize = LIMITS.open();
 
 /// The version of Prometheus' text format, which every scraper reads.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -96,17 +97,13 @@ struct PartView<'a> {
 /// and is stopped by its handle.
 pub fn listen_to_operators(ops: Ops, listener: TcpListener) -> io::Result<Server> {
     let ops = Data::new(ops);
-    let server =
-        HttpServer::new(move || App::new().app_data(ops.clone()).wrap(from_fn(around)).configure(routes));
-    Ok(server
-        .workers(1)
-        .max_connections(MOST_OPERATORS)
-        .client_request_timeout(HEAD_DEADLINE)
-        .keep_alive(KEEP_ALIVE)
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .listen(listener)?
-        .run())
+    // What is counted of these nobody looks at.
+    let lobby = Lobby::new(LIMITS, None, None, Arc::default());
+    let builder = Server::build().workers(1).max_concurrent_connections(LIMITS.open());
+    let server = listener::serve(builder, "operators", listener, lobby, move || {
+        App::new().app_data(ops.clone()).wrap(from_fn(around)).configure(routes)
+    })?;
+    Ok(server.disable_signals().run())
 }
 
 fn routes(config: &mut ServiceConfig) {
@@ -145,9 +142,11 @@ async fn health(ops: Data<Ops>) -> HttpResponse {
 /// What the public edge does for an answer, but for the counts and the line in the log: nobody but operators asks here,
 /// and they do every few seconds.
 async fn around(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
+) -> Result<ServiceResponse<AnswerBody>, Error> {
+    let exchange = connection::Exchange::of(&request);
+    let in_flight = exchange.begin(&mut request);
     let Some(ops) = request.app_data::<Data<Ops>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
@@ -158,12 +157,17 @@ async fn around(
         response
     };
     if let Err(problem) = edge::check_head(&request) {
-        return Ok(request.into_response(protected(problem.render(context))));
+        let mut response = protected(problem.render(context));
+        response.head_mut().set_connection_type(ConnectionType::Close);
+        exchange.end_with_this();
+        return Ok(request
+            .into_response(response)
+            .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     let unrouted = |problem: Problem| {
         InternalError::from_response("answered at the edge", protected(problem.render(context))).into()
     };
-    let served = match edge::survive(next.call(request)).await {
+    let served = match edge::see_through(&exchange, next.call(request)).await {
         Ok(served) => served,
         Err(problem) => return Err(unrouted(problem)),
     };
@@ -175,7 +179,7 @@ async fn around(
     } else {
         edge::render(response, None, context, |answer, _| protected(answer))
     };
-    Ok(ServiceResponse::new(request, answer))
+    Ok(ServiceResponse::new(request, answer.map_body(|head, body| AnswerBody::new(head, body, in_flight))))
 }
 
 #[cfg(test)]
@@ -221,7 +225,7 @@ mod tests {
         let ask = async |path: &str| {
             let request = test::TestRequest::get().uri(path).to_request();
             let answer = match test::try_call_service(&app, request).await {
-                Ok(answer) => answer.into_parts().1,
+                Ok(answer) => answer.into_parts().1.map_into_boxed_body(),
                 Err(error) => error.error_response(),
             };
             assert_eq!(answer.headers().get("x-request-id").unwrap(), "07070707070707070707070707070707");

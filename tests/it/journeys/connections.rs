@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::tls::{Pair, speak};
 use crate::support::server::{Deployment, Server};
 
+const OPERATORS: &str = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 const REQUEST: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// The head of a login whose body is to come in chunks.
@@ -42,12 +43,18 @@ fn the_head_of_a_second_request_half_a_handshake_and_half_a_body_are_cut_and_oth
     let pair = Pair::of("localhost");
     let encrypted = pair.put_into(Deployment::new()).serve();
 
-    let (second, handshake, body) = std::thread::scope(|scope| {
+    let (second, operators, handshake, body) = std::thread::scope(|scope| {
         let second = scope.spawn(|| {
             let mut stream = TcpStream::connect(server.address()).unwrap();
             stream.write_all(REQUEST.as_bytes()).unwrap();
             assert_ne!(stream.read(&mut [0; 4096]).unwrap(), 0);
             drip(&mut stream, REQUEST.as_bytes())
+        });
+        let operators = scope.spawn(|| {
+            let mut stream = TcpStream::connect(server.ops_address()).unwrap();
+            stream.write_all(OPERATORS.as_bytes()).unwrap();
+            assert_ne!(stream.read(&mut [0; 65536]).unwrap(), 0);
+            drip(&mut stream, OPERATORS.as_bytes())
         });
         let handshake = scope.spawn(|| {
             let mut stream = TcpStream::connect(encrypted.address()).unwrap();
@@ -61,11 +68,13 @@ fn the_head_of_a_second_request_half_a_handshake_and_half_a_body_are_cut_and_oth
         });
         let meanwhile = speak(&encrypted, &pair.client(), REQUEST).unwrap();
         assert!(meanwhile.answer.starts_with("HTTP/1.1 200 "), "{}", meanwhile.answer);
-        (second.join().unwrap(), handshake.join().unwrap(), body.join().unwrap())
+        (second.join().unwrap(), operators.join().unwrap(), handshake.join().unwrap(), body.join().unwrap())
     });
 
-    assert_cut(second.0);
-    assert!(second.1.starts_with("HTTP/1.1 408 "), "{}", second.1);
+    for second in [second, operators] {
+        assert_cut(second.0);
+        assert!(second.1.contains("HTTP/1.1 408 "), "{}", second.1);
+    }
     assert_cut(body.0);
     assert!(body.1.starts_with("HTTP/1.1 408 "), "{}", body.1);
     assert_eq!(body.1.matches("HTTP/1.1 ").count(), 1, "{}", body.1);

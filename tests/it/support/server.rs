@@ -230,6 +230,11 @@ impl Server {
         self.ops_url.as_deref().expect("a listener for operators")
     }
 
+    /// `127.0.0.1:` and its port.
+    pub(crate) fn ops_address(&self) -> &str {
+        self.ops_url().split_once("://").unwrap().1
+    }
+
     /// The URL of a path that begins with a slash.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base_url())

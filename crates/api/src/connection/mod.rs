@@ -34,6 +34,7 @@ pub use self::seats::Limits;
 use self::seats::{Seat, Seats, Standing};
 use self::wire::Wire;
 use crate::LINGER;
+use crate::client_address::TrustedProxies;
 use crate::live::Live;
 use crate::traffic::{Cut, Traffic};
 
@@ -62,7 +63,7 @@ const STRIDE: usize = 32 * 1024;
 pub(crate) struct Lobby {
     seats: Arc<Seats>,
     tls: Option<Arc<ServerConfig>>,
-    live: Live,
+    live: Option<Live>,
 }
 
 /// A client's connection.
@@ -86,10 +87,11 @@ pub(crate) struct Connection<S> {
 pub(crate) type ClientConnection = Connection<Wire>;
 
 impl Lobby {
+    /// Where no proxies are trusted if there is nothing that names them.
     pub(crate) fn new(
         limits: Limits,
         tls: Option<Arc<ServerConfig>>,
-        live: Live,
+        live: Option<Live>,
         traffic: Arc<Traffic>,
     ) -> Self {
         Self { seats: Seats::new(limits, traffic), tls, live }
@@ -98,7 +100,10 @@ impl Lobby {
     /// What came by this socket as a connection, and who it is with; an error if there is no room for it.
     pub(crate) fn admit(&self, stream: TcpStream) -> io::Result<(ClientConnection, SocketAddr)> {
         let peer = stream.peer_addr()?;
-        let seat = self.seats.take(peer.ip(), &self.live.current().trusted_proxies);
+        let seat = match &self.live {
+            Some(live) => self.seats.take(peer.ip(), &live.current().trusted_proxies),
+            None => self.seats.take(peer.ip(), &TrustedProxies::default()),
+        };
         let seat = seat.ok_or(io::ErrorKind::QuotaExceeded)?;
         let wire = Wire::new(stream, self.tls.as_ref());
         Ok((Connection::new(wire, seat, Deadlines::IN_FORCE), peer))

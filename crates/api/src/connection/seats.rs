@@ -32,6 +32,10 @@ pub struct Limits {
     pub per_network: usize,
 }
 
+/// Of the connections there may be, one part in so many may be open besides, between the accepting of one and the
+/// closing of another that made room for it.
+const HEADROOM: usize = 8;
+
 /// The connections there are.
 pub(super) struct Seats {
     limits: Limits,
@@ -81,6 +85,13 @@ pub(super) struct Standing {
     opened: Option<Instant>,
     is_to_go: AtomicBool,
     waker: AtomicWaker,
+}
+
+impl Limits {
+    /// How many connections may be open for a moment.
+    pub(crate) const fn open(self) -> usize {
+        self.connections + self.connections.div_ceil(HEADROOM)
+    }
 }
 
 impl Seats {
