@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::problem::{Code, FieldCode, FieldError, Problem};
 
 /// The most bytes of a body that are read.
-const LARGEST_BODY: usize = 16 * 1024;
+pub(crate) const LARGEST_BODY: usize = 16 * 1024;
 
 /// The most unknown fields that are named; whoever sends more has not read the description.
 const MOST_UNKNOWN: usize = 16;

@@ -76,6 +76,7 @@ pub(crate) async fn edge(
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     if let Err(problem) = line.tab.enter(&request, line.route.as_deref()) {
+        exchange.come_to_rest().await;
         let response = line.finish(problem.render(line.context(&api)), Some(&problem));
         return Ok(request
             .into_response(response)
@@ -93,7 +94,7 @@ pub(crate) async fn edge(
         // Counted, but told what went wrong all the same.
         _ = line.tab.charge_stranger();
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
-        if problem.code() == Code::RequestTimeout {
+        if problem.code() == Code::RequestTimeout || in_flight.has_rest() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         InternalError::from_response("answered at the edge", response).into()

@@ -11,12 +11,13 @@ use std::time::Duration;
 use actix_web::HttpMessage;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::incoming::Incoming;
 use super::now;
 use super::seats::{Rank, Standing};
 use crate::LINGER;
+use crate::body::LARGEST_BODY;
 
 /// How much of a body in chunks the parser is given at once: behind its end there may be other requests.
 const CHUNKED_AT_ONCE: u64 = 512;
@@ -221,6 +222,23 @@ impl Exchange {
         .await
     }
 
+    /// Resolves when all of the body has come, if it is one that anybody would read, or when it was waited for long enough:
+    /// whoever is refused may keep the connection if where their request ends is known.
+    pub(crate) async fn come_to_rest(&self) {
+        if self.stage.get() != Stage::Body || self.input.get().missing() > LARGEST_BODY as u64 {
+            return;
+        }
+        let mut patience = pin!(sleep(LINGER));
+        poll_fn(|context| {
+            let body = self.body.borrow().upgrade();
+            if let Some(body) = body {
+                body.look_ahead(context);
+            }
+            if self.stage.get() == Stage::Body { patience.as_mut().poll(context) } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
     fn overdue(&self) -> Option<Overdue> {
         let what = match self.stage.get() {
             Stage::Body => Overdue::Body,
@@ -357,7 +375,7 @@ impl Exchange {
 
 impl InFlight {
     /// Whether there is a body whose end nobody has read.
-    pub(super) fn has_rest(&self) -> bool {
+    pub(crate) fn has_rest(&self) -> bool {
         self.0.stage.get() == Stage::Body
     }
 
@@ -369,6 +387,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        if self.has_rest() {
+            self.end_with_this();
+        }
         // A request that is dropped because its connection is has nothing to send any more.
         if self.0.stage.get() != Stage::Closing {
             self.0.enter(Stage::Sending);

@@ -17,7 +17,6 @@ use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::seats::Rank;
 use super::*;
-use crate::client_address::TrustedProxies;
 use crate::edge::see_through;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -88,6 +87,13 @@ async fn edge(
 ) -> Result<ServiceResponse<AnswerBody>, actix_web::Error> {
     let exchange = Exchange::of(&request);
     let in_flight = exchange.begin(&mut request);
+    if request.path() == "/refused" {
+        exchange.come_to_rest().await;
+        let answer = request.into_response(HttpResponse::TooManyRequests().body("quick"));
+        return Ok(answer
+            .map_into_boxed_body()
+            .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
+    }
     let served = see_through(&exchange, next.call(request)).await?;
     Ok(served.map_body(|head, body| AnswerBody::new(head, body, in_flight)))
 }
@@ -102,6 +108,7 @@ fn connect_by(seat: Seat, room: usize) -> (DuplexStream, JoinHandle<()>) {
         .route("/slow", web::get().to(slow))
         .route("/large", web::get().to(|| async { "x".repeat(1 << 20) }))
         .route("/panic", web::get().to(panic))
+        .route("/panic", web::post().to(panic))
         .route("/untakable", web::get().to(untakable))
         .route("/half", web::get().to(half))
         .route("/echo", web::post().to(echo))
@@ -664,6 +671,54 @@ async fn a_handler_or_an_extractor_that_panics_is_500_and_the_connection_goes_on
                     "{answers}"
                 );
             }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_before_the_body_was_read_is_the_last_that_is_answered() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, served) = connect();
+            let request = CHUNKED.replace("/echo", "/panic") + "5\r\nhello\r\n0\r\n\r\n";
+            client.write_all(request.as_bytes()).await.unwrap();
+            client.write_all(GET).await.unwrap();
+
+            let (took, answers) = seconds(rest(&mut client)).await;
+
+            assert!(answers.starts_with("HTTP/1.1 500 "), "{answers}");
+            assert_eq!((answers.matches("HTTP/1.1 ").count(), took), (1, LINGER.as_secs()), "{answers}");
+            served.await.unwrap();
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_refused_keeps_the_connection_if_all_of_the_request_comes() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+            let post = |length: usize| {
+                format!("POST /refused HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")
+            };
+            for _ in 0..3 {
+                client.write_all((post(5) + "hello").as_bytes()).await.unwrap();
+                assert!(answer(&mut client).await.starts_with("HTTP/1.1 429 "));
+            }
+            let chunked = CHUNKED.replace("/echo", "/refused") + "5\r\nhello\r\n0\r\n\r\n";
+            client.write_all(chunked.as_bytes()).await.unwrap();
+            assert!(answer(&mut client).await.starts_with("HTTP/1.1 429 "));
+
+            // Whose does not come, or is more than anybody would read, loses it.
+            client.write_all(post(5).as_bytes()).await.unwrap();
+            let (took, answered) = seconds(rest(&mut client)).await;
+            assert!(answered.starts_with("HTTP/1.1 429 ") && answered.contains("connection: close"));
+            assert_eq!(took, 2 * LINGER.as_secs());
+            let (mut client, _served) = connect();
+            client.write_all(post(17 * 1024).as_bytes()).await.unwrap();
+            let (took, answered) = seconds(rest(&mut client)).await;
+            assert!(answered.starts_with("HTTP/1.1 429 ") && answered.contains("connection: close"));
+            assert_eq!(took, LINGER.as_secs());
         })
         .await;
 }
