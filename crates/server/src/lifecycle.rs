@@ -154,7 +154,7 @@ async fn run(
     info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
-        let sight = Arc::new(sight(application, traffic, certificate));
+        let sight = Arc::new(sight(application, traffic, limits, certificate));
         let ops = api::Ops { sight, entropy: application.entropy.clone(), issuer };
         api::listen_to_operators(ops, listener)
     });
@@ -222,11 +222,13 @@ fn tell_others(config: &Config, application: &Application) -> io::Result<Option<
 fn sight(
     application: &Application,
     traffic: Arc<Traffic>,
+    limits: api::Limits,
     certificate: Option<Arc<InForce>>,
 ) -> sight::Server {
     sight::Server {
         auth: application.auth.clone(),
         traffic,
+        limits,
         attempts: application.attempts.clone(),
         live_sessions: application.live_sessions.clone(),
         hasher: application.hasher.clone(),

@@ -61,6 +61,7 @@ async fn every_measurement_that_a_panel_or_an_alert_asks_for_is_there() {
     assert_eq!(
         unseen,
         [
+            "process_max_fds",
             "process_threads",
             "auth_api_hashing_workers",
             "auth_api_hashing_workers_busy",
@@ -69,6 +70,48 @@ async fn every_measurement_that_a_panel_or_an_alert_asks_for_is_there() {
         ],
         "for whoever looks closer"
     );
+}
+
+/// What the selectors of a text ask for, as a name, a label, and one of the values that it may have.
+fn selected(text: &str) -> Vec<(&str, &str, &str)> {
+    let selectors = text.split('}').filter_map(|part| part.rsplit_once('{'));
+    let named = selectors.filter_map(|(before, labels)| {
+        let name = before.rsplit(|it: char| !(it.is_ascii_alphanumeric() || it == '_')).next()?;
+        name.starts_with("auth_api_").then_some((name, labels))
+    });
+    let pairs = named.flat_map(|(name, labels)| {
+        labels.split(',').filter_map(move |pair| {
+            let (label, values) = pair.trim().split_once('=')?;
+            Some((name, label, values.trim_start_matches('~').trim_matches('"')))
+        })
+    });
+    pairs
+        .flat_map(|(name, label, values)| values.split('|').map(move |value| (name, label, value)))
+        // Prometheus adds it.
+        .filter(|(_, label, _)| *label != "job")
+        .collect()
+}
+
+#[tokio::test]
+async fn every_label_that_an_alert_asks_for_has_that_value_somewhere() {
+    let server = super::deployment().set("AUTH_LIMITS__ENABLED", "true").serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    for _ in 0..6 {
+        client.log_in("ann", "wrong").await;
+    }
+    client.me(&token).await;
+    let metrics = Client::of_operators(&server).get("/metrics").await;
+    let rules = read(RULES);
+
+    let asked = selected(&rules);
+
+    assert!(asked.len() > 8, "{asked:?}");
+    for (name, label, value) in asked {
+        let pair = format!("{label}=\"{value}\"");
+        let is_shown = |line: &str| line.starts_with(&format!("{name}{{")) && line.contains(&pair);
+        assert!(metrics.text().lines().any(is_shown), "{name} has no {pair}:\n{}", metrics.text());
+    }
 }
 
 #[test]
@@ -90,14 +133,18 @@ fn the_dashboard_is_one_that_grafana_takes() {
 }
 
 #[test]
-fn promtool_takes_the_rules_and_whatever_asks_for_them() {
+fn promtool_takes_the_rules_and_sees_each_alert_fire() {
     if !foreign::is_installed("promtool") {
         foreign::skip("Prometheus' opinion of the rules", "promtool (apt install prometheus)");
         return;
     }
 
-    for (what, path) in [("rules", RULES), ("config", "prometheus/prometheus.yml")] {
-        let checked = Command::new("promtool").arg("check").arg(what).arg(docker(path)).output().unwrap();
+    for (task, path) in [
+        (["check", "rules"], RULES),
+        (["check", "config"], "prometheus/prometheus.yml"),
+        (["test", "rules"], "prometheus/rules.test.yml"),
+    ] {
+        let checked = Command::new("promtool").args(task).arg(docker(path)).output().unwrap();
 
         assert!(checked.status.success(), "{checked:?}");
     }

@@ -11,7 +11,7 @@ mod process;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::{Health, Part, Sight, Traffic};
+use api::{Health, Limits, Part, Sight, Traffic};
 use async_trait::async_trait;
 use domain::Auth;
 use domain::ports::Clock;
@@ -32,6 +32,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Server {
     pub(crate) auth: Auth,
     pub(crate) traffic: Arc<Traffic>,
+    /// Of connections to the public listener.
+    pub(crate) limits: Limits,
     pub(crate) attempts: Arc<CountedAttempts>,
     pub(crate) live_sessions: Arc<LastCount>,
     pub(crate) hasher: Arc<BcryptHasher>,
@@ -163,6 +165,8 @@ impl Server {
     fn about_connections(&self, to: &mut Exposition) {
         to.gauge("auth_api_http_connections", "How many connections to the public listener are open.")
             .sample(&[], self.traffic.connections());
+        to.gauge("auth_api_http_connections_max", "How many of them there may be.")
+            .sample(&[], self.limits.connections);
         let mut cut = to.counter(
             "auth_api_http_connections_cut_total",
             "Connections that were closed from our side where no request tells why, by the reason.",
@@ -185,6 +189,10 @@ impl Server {
             for (status, count) in &of.statuses {
                 let status = status.map_or_else(|| "other".to_owned(), |status| status.to_string());
                 requests.sample(&[("route", route), ("method", of.method), ("status", &status)], count);
+            }
+            // A series that begins with a fault shows no increase.
+            if of.statuses.iter().all(|(status, _)| *status != Some(500)) {
+                requests.sample(&[("route", route), ("method", of.method), ("status", "500")], 0);
             }
         }
         let mut beyond = to.counter(
