@@ -60,7 +60,7 @@ docs: ## Build the documentation of the code, and refuse broken links
 users: ## List the users
 	@$(AUTH_API) users list
 
-docker-env: ## Make .env with fresh secrets, unless there is one
+docker-env: ## Make .env with secrets and passwords, or add what is lacking
 	@docker/make-env
 
 docker-up: docker-env ## Build the image and serve on http://localhost:8000, in the background

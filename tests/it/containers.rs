@@ -100,6 +100,43 @@ fn migrate_in(folder: &Path) -> bool {
 }
 
 #[test]
+fn the_secrets_of_a_server_outside_of_containers_are_used_on_and_nothing_is_written_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let make_env = || {
+        let script = path("docker/make-env");
+        fs::create_dir_all(script.parent().unwrap()).unwrap();
+        fs::write(&script, include_str!("../../docker/make-env")).unwrap();
+        let done = Command::new("/bin/sh").arg(script).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        fs::read_to_string(path(".env")).unwrap()
+    };
+    let names = |text: &str| -> Vec<String> {
+        let settings = text.lines().filter_map(|line| line.split_once('='));
+        settings.map(|(name, value)| format!("{name} {}", value.len())).collect()
+    };
+
+    let made = make_env();
+
+    let passwords = ["POSTGRES_PASSWORD 44", "GRAFANA_PASSWORD 44"];
+    let secrets = ["AUTH_ENV 10", "AUTH_TOKEN__SECRET 44", "AUTH_SESSION__REFRESH_KEY 44"];
+    assert_eq!(names(&made), [&secrets[..], &passwords].concat());
+    assert_eq!(fs::metadata(path(".env")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(make_env(), made);
+
+    // Whoever has a file of their own gets what is lacking, behind a last line that has no end.
+    fs::write(path(".env"), "AUTH_LOG__LEVEL=debug\nGRAFANA_PASSWORD=mine").unwrap();
+    assert_eq!(names(&make_env()), ["AUTH_LOG__LEVEL 5", "GRAFANA_PASSWORD 4", "POSTGRES_PASSWORD 44"]);
+
+    fs::remove_file(path(".env")).unwrap();
+    fs::create_dir(path("data")).unwrap();
+    fs::write(path("data/token-secret"), "a-secret\n").unwrap();
+    fs::write(path("data/refresh-key"), "a-key\n").unwrap();
+    let kept = make_env();
+    assert!(kept.contains("\nAUTH_TOKEN__SECRET=a-secret\nAUTH_SESSION__REFRESH_KEY=a-key\n"), "{kept}");
+}
+
+#[test]
 fn the_layer_of_dependencies_knows_every_package() {
     let metadata = workspace::metadata();
     for package in metadata.workspace_packages() {
