@@ -275,7 +275,8 @@ fn follow_settings(
     let hang_up = signal(SignalKind::hangup())?;
     let file = file.map(Path::to_path_buf);
     let (tokens, level) = (application.tokens.clone(), loaded.config.log.level);
-    let reload = Reload { file, loaded, live, tokens, level };
+    let clock = application.clock.clone();
+    let reload = Reload { file, loaded, live, tokens, level, clock };
     application.runtime.spawn(reload.follow(hang_up));
     Ok(())
 }

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use domain::ports::Clock;
 use thiserror::Error;
 use token_jwt::{JwtIssuer, KeyRing, SelfTestError};
 use tokio::signal::unix::Signal;
@@ -16,6 +17,7 @@ use crate::causes;
 use crate::config::keys::Key;
 use crate::config::{Config, Loaded, Problem};
 use crate::logging;
+use crate::tls::{self, TlsError};
 
 /// What is in force, and where it can be changed.
 pub(crate) struct Reload {
@@ -29,6 +31,8 @@ pub(crate) struct Reload {
     pub(crate) tokens: Arc<JwtIssuer>,
     /// From which level on the log shows what is said.
     pub(crate) level: Level,
+    /// For whether a certificate has ended.
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Why everything stays as it was.
@@ -38,6 +42,8 @@ enum Unchanged {
     Problems(Vec<Problem>),
     #[error(transparent)]
     Keys(#[from] SelfTestError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl Reload {
@@ -61,7 +67,7 @@ impl Reload {
                         error!(cause = %problem, "the settings stay as they were");
                     }
                 }
-                Err(Unchanged::Keys(failure)) => {
+                Err(failure @ (Unchanged::Keys(_) | Unchanged::Tls(_))) => {
                     error!(cause = causes::chain(&failure), "the settings stay as they were");
                 }
             }
@@ -73,6 +79,9 @@ impl Reload {
         let lost = now.lost_since(&self.loaded);
         if !lost.is_empty() {
             return Err(Unchanged::Problems(lost));
+        }
+        if let Some(source) = &now.config.http.tls {
+            tls::check(source, self.clock.now())?;
         }
         now.warnings.iter().for_each(|warning| warn!("{warning}"));
         let changed = now.changed_since(&self.loaded);

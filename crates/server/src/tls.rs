@@ -103,12 +103,13 @@ impl InForce {
     }
 
     /// Keeps the pair that of the files, for ever: looks at them once a second, and reads them when they have changed
-    /// or `hang_up` asks for it. What cannot be used changes nothing and is logged once.
+    /// or `hang_up` asks for it. What cannot be used changes nothing. It is logged once, if it is still so at the next look:
+    /// whoever replaces two files has replaced one of them for a moment.
     pub(crate) async fn follow(self: Arc<Self>, clock: Arc<dyn Clock>, mut hang_up: Signal) {
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = None;
-        let mut told = None;
+        let (mut failed, mut told) = (None, None);
         let mut warned = None;
         loop {
             let is_asked = tokio::select! {
@@ -129,17 +130,18 @@ impl InForce {
             match outcome {
                 None => {}
                 Some(Ok(is_another)) => {
-                    told = None;
+                    (failed, told) = (None, None);
                     if is_another || is_asked {
                         info!(ends = %self.ends(), asked = is_asked, "read the certificate");
                     }
                 }
                 Some(Err(failure)) => {
-                    let cause = causes::chain(&failure);
-                    if is_asked || told.as_ref() != Some(&cause) {
+                    let cause = Some(causes::chain(&failure));
+                    if is_asked || failed == cause && told != cause {
                         error!(cause, "the certificate stays as it was");
-                        told = Some(cause);
+                        told.clone_from(&cause);
                     }
+                    failed = cause;
                 }
             }
             self.warn_of_end(now, &mut warned);

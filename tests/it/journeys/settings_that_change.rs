@@ -63,6 +63,10 @@ async fn another_level_shows_less_and_more() {
     let client = Client::of(&server);
 
     change(&server, "[log]\nlevel = \"error\"\n", DONE);
+    // That is said a moment before, or nothing would be.
+    for _ in 0..50 {
+        client.get("/health/live").await;
+    }
     let unseen = client.get("/health/live").await;
     server.deployment().write(FILE, "");
     server.hang_up();
@@ -82,7 +86,9 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_is_told_of_without_what_
     assert_eq!(client.log_in("ann", "x").await.status, 401);
     assert_eq!(client.log_in("ann", "x").await.status, 429);
 
+    server.deployment().write("key.pem", "no key");
     for (file, names) in [
+        ("[limits]\nlogins = 2\n[tls]\ncert_path = \"none.pem\"\nkey_path = \"key.pem\"\n", "none.pem"),
         ("[limits]\nlogins = 2\n[cors]\norigins = \"xcanaryx\"\n", "AUTH_CORS__ORIGINS"),
         ("[limits]\nlogins = 3\nlogouts = 4\n", "limits.logouts"),
         ("[limits\n", FILE),
