@@ -28,6 +28,7 @@ pub(crate) struct Limits {
 
 /// Takes items for a delivery that goes on by itself.
 pub(crate) struct Outbox<T> {
+    name: &'static str,
     queue: SyncSender<Order<T>>,
     is_finishing: Arc<AtomicBool>,
     /// Says nothing, and is closed when the thread has ended.
@@ -61,7 +62,7 @@ enum Undelivered {
 impl<T: Send + 'static> Outbox<T> {
     /// Starts the thread, which has `deliver` see to what was gathered.
     pub(crate) fn start(
-        name: &str,
+        name: &'static str,
         limits: Limits,
         clock: Arc<dyn Clock>,
         mut deliver: impl FnMut(Vec<T>) + Send + 'static,
@@ -78,7 +79,7 @@ impl<T: Send + 'static> Outbox<T> {
             }
             drop::<std::sync::mpsc::Sender<()>>(ending);
         })?;
-        Ok(Self { queue, is_finishing, ended: Mutex::new(ended) })
+        Ok(Self { name, queue, is_finishing, ended: Mutex::new(ended) })
     }
 
     /// Has this delivered, unless too much waits already.
@@ -93,8 +94,10 @@ impl<T: Send + 'static> Outbox<T> {
         // Where there is no room the thread is awake.
         let _ = self.queue.try_send(Order::Wake);
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        // Either it has ended or it is left behind; the process ends in both cases.
-        let _ = ended.recv_timeout(patience);
+        // What it says is nothing but that it has ended. Otherwise it is left behind; the process ends in both cases.
+        if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            warn!(outbox = self.name, "what waits cannot be delivered in time, and is dropped");
+        }
     }
 }
 

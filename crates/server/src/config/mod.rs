@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 pub use self::dsn::Dsn;
 use self::keys::{KEYS, Key, Setting};
+pub(crate) use self::readers::TRACES;
 pub use self::secret::{Secret, WeakSecret};
 pub use self::sources::SetBy;
 use self::sources::Sources;

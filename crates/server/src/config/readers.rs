@@ -248,11 +248,18 @@ pub(super) fn dsn(text: &str) -> Result<Option<Dsn>, Wrong> {
 }
 
 /// An address that the paths of signals are appended to, `None` for an empty text. A login in it would be shown with it.
+/// Where a collector takes traces, below its endpoint
+/// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>).
+pub(crate) const TRACES: &str = "/v1/traces";
+
 pub(super) fn otlp_endpoint(text: &str) -> Result<Option<String>, Wrong> {
     if text.is_empty() {
         return Ok(None);
     }
     let is_plain = !text.contains(['?', '#', '@']);
+    if text.trim_end_matches('/').ends_with(TRACES) {
+        return wrong("must be the collector's URL without `/v1/traces`, which is added to it");
+    }
     let parsed = text.parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
     });
@@ -487,8 +494,15 @@ mod tests {
             assert_eq!(otlp_endpoint(text), Ok(Some(text.to_owned())));
         }
         assert_eq!(otlp_endpoint(""), Ok(None));
-        for text in ["collector:4318", "grpc://collector:4317", "http://", "http://a:b@c:4318", "http://c?x"]
-        {
+        for text in [
+            "collector:4318",
+            "grpc://collector:4317",
+            "http://",
+            "http://a:b@c:4318",
+            "http://c?x",
+            "http://collector:4318/v1/traces",
+            "http://collector:4318/v1/traces/",
+        ] {
             assert!(otlp_endpoint(text).is_err(), "{text:?}");
         }
     }

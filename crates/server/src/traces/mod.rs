@@ -18,7 +18,7 @@ use self::otlp::{
     ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
     StatusCode,
 };
-use crate::config::Environment;
+use crate::config::{Environment, TRACES};
 use crate::outbox::{Limits, Outbox, Recipient};
 
 /// A server that answers tens of thousands of requests a second loses spans, as samplers would have it anyway.
@@ -59,8 +59,7 @@ impl Traces {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> io::Result<Self> {
-        let mut collector =
-            Recipient::new(format!("{}/v1/traces", endpoint.trim_end_matches('/')), Vec::new());
+        let mut collector = Recipient::new(format!("{}{TRACES}", endpoint.trim_end_matches('/')), Vec::new());
         let deliver = move |ended: Vec<Ended>| {
             let export = emitter.export(ended).encode_to_vec();
             collector.post("a trace", "application/x-protobuf", &export);
