@@ -227,9 +227,19 @@ fn an_unknown_key_is_refused_wherever_it_stands_and_the_likely_one_named() {
     assert_refused(&check(&Deployment::bare().set("AUTH_NOTHING__LIKE_IT", CANARY)), "AUTH_NOTHING__LIKE_IT");
     assert_refused(&check(&Deployment::bare().set("AUTH_Http__Addr", CANARY)), "AUTH_Http__Addr");
 
-    let in_dotenv = Deployment::bare();
-    in_dotenv.write(".env", &format!("AUTH_TOKEN__SECERT={CANARY}\n"));
-    assert_refused(&check(&in_dotenv), "AUTH_TOKEN__SECERT");
+    // Whoever takes one underscore for two would go without what they ask for.
+    for name in ["AUTH_SIGNUP_ENABLED", "auth_signup__enabled", "AUTHSIGNUPENABLED"] {
+        let slip = check(&Deployment::bare().set(name, CANARY));
+        assert_refused(&slip, name);
+        assert!(slip.stderr.contains("AUTH_SIGNUP__ENABLED"), "{slip:?}");
+    }
+
+    // Into this file nobody writes but its owner.
+    for name in ["AUTH_TOKEN__SECERT", "AUTH_PORT", "AUTH_SIGNUP_ENABLED"] {
+        let in_dotenv = Deployment::bare();
+        in_dotenv.write(".env", &format!("{name}={CANARY}\n"));
+        assert_refused(&check(&in_dotenv), name);
+    }
 
     for (file, name) in [
         ("[http]\nadr = \"xcanaryx\"\n", "http.adr"),
@@ -268,6 +278,27 @@ fn what_is_no_setting_at_all_gives_one_warning() {
     assert_eq!(warnings.len(), 1, "{checked:?}");
     assert!(warnings[0].contains("AUTH_PORT, AUTH_SERVICE_HOST"), "{checked:?}");
     assert!(!checked.stderr.contains("AUTHOR") && !checked.stderr.contains(CANARY), "{checked:?}");
+}
+
+#[test]
+fn whoever_serves_people_without_naming_an_https_url_or_without_limits_is_warned() {
+    let secret = |letter: char| {
+        let key = (0..16_u8).map(|n| format!("{:02x}", n.wrapping_mul(167) ^ letter as u8));
+        key.collect::<String>()
+    };
+    let production = Deployment::bare()
+        .set("AUTH_ENV", "production")
+        .set("AUTH_TOKEN__SECRET", secret('a'))
+        .set("AUTH_SESSION__REFRESH_KEY", secret('b'));
+
+    let checked = check(&production.clone());
+    assert_eq!((checked.code, warnings(&checked).len()), (0, 1), "{checked:?}");
+    assert!(checked.stderr.contains("AUTH_TOKEN__ISSUER"), "{checked:?}");
+    let named = check(&production.set("AUTH_TOKEN__ISSUER", "https://auth.example"));
+    assert_eq!(warnings(&named), [""; 0]);
+
+    let unlimited = check(&Deployment::bare().set("AUTH_LIMITS__ENABLED", "false"));
+    assert!(warnings(&unlimited)[0].contains("AUTH_LIMITS__ENABLED"), "{unlimited:?}");
 }
 
 #[test]

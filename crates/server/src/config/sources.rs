@@ -71,13 +71,12 @@ impl Sources {
     /// Reads all of them. `named` is a configuration file that must exist; `folder` is where the others may be.
     pub(super) fn read(named: Option<&Path>, folder: &Path, environment: Vec<(OsString, OsString)>) -> Self {
         let mut sources = Self::default();
-        let mut foreign = Vec::new();
         let (file_path, file) = sources.file(named, folder);
-        let dotenv = sources.dotenv(&folder.join(DOTENV_FILE), &mut foreign);
-        let environment = sources.variables(environment, &mut foreign);
+        let dotenv = sources.dotenv(&folder.join(DOTENV_FILE));
+        let (environment, mut foreign) = sources.variables(environment);
         if !foreign.is_empty() {
+            // Kubernetes makes such for a service that is called `auth`.
             foreign.sort();
-            foreign.dedup();
             sources.warnings.push(Warning(format!("not settings, and ignored: {}", foreign.join(", "))));
         }
 
@@ -142,7 +141,7 @@ impl Sources {
         (path, leaves)
     }
 
-    fn dotenv(&mut self, path: &Path, foreign: &mut Vec<String>) -> HashMap<String, String> {
+    fn dotenv(&mut self, path: &Path) -> HashMap<String, String> {
         let (text, readable_by_others) = match read_file(path) {
             Ok(read) => {
                 self.found.push(DOTENV_FILE);
@@ -167,7 +166,9 @@ impl Sources {
             };
             variables.push((name.into(), value.into()));
         }
-        let variables = self.variables(variables, foreign);
+        let (variables, foreign) = self.variables(variables);
+        // Nobody but its owner writes into this file.
+        self.problems.extend(foreign.iter().map(|name| unknown(format!("{name} in {DOTENV_FILE}"), name)));
         let is_secret = |key: &&Key| variables.get(key.name).is_some_and(|text| key.hides(text));
         if readable_by_others && KEYS.iter().any(is_secret) {
             self.warnings.push(Warning::readable_by_others(DOTENV_FILE));
@@ -175,31 +176,24 @@ impl Sources {
         variables
     }
 
-    /// Those variables that are settings. Names are compared exactly, since the `config` crate would take
-    /// `AUTH_Http__Addr` for another spelling.
-    fn variables(
-        &mut self,
-        variables: Vec<(OsString, OsString)>,
-        foreign: &mut Vec<String>,
-    ) -> HashMap<String, String> {
-        let mut known = HashMap::new();
+    /// Those variables that are settings, and the names of those that might be meant for somebody else. Names are
+    /// compared exactly, since the `config` crate would take `AUTH_Http__Addr` for another spelling.
+    fn variables(&mut self, variables: Vec<(OsString, OsString)>) -> (HashMap<String, String>, Vec<String>) {
+        let (mut known, mut foreign) = (HashMap::new(), Vec::new());
         for (name, value) in variables {
             let name = name.to_string_lossy().into_owned();
-            if !name.starts_with("AUTH_") {
-                continue;
-            }
             if Key::named(&name).is_some() {
                 match value.into_string() {
                     Ok(value) => _ = known.insert(name, value),
                     Err(_) => self.problems.push(Problem::new(name, "must be UTF-8")),
                 }
-            } else if name.contains("__") {
+            } else if is_slip(&name) || name.starts_with("AUTH_") && name.contains("__") {
                 self.problems.push(unknown(name.escape_debug().to_string(), &name));
-            } else {
-                foreign.push(name);
+            } else if name.starts_with("AUTH_") {
+                foreign.push(name.escape_debug().to_string());
             }
         }
-        known
+        (known, foreign)
     }
 
     /// Reads `name` from the file that `name` with `_FILE` names, if it names one. One line end after it is no
@@ -320,6 +314,14 @@ fn must_be(shape: Shape) -> &'static str {
         Shape::Number => "must be a whole number without quotes",
         Shape::Flag => "must be true or false without quotes",
     }
+}
+
+/// Whether this is the name of a setting but for its case and its underscores: whoever writes that means the setting, and
+/// would go without what it protects.
+fn is_slip(name: &str) -> bool {
+    let letters = |name: &str| name.replace('_', "").to_ascii_uppercase();
+    let of_name = letters(name);
+    KEYS.into_iter().any(|key| letters(key.name) == of_name)
 }
 
 fn unknown(setting: String, name: &str) -> Problem {
