@@ -22,7 +22,6 @@ use actix_web::{Error, HttpMessage, HttpResponse};
 use domain::ports::Clock;
 use futures_util::FutureExt;
 
-use crate::Api;
 use crate::client_address;
 use crate::connection::{self, AnswerBody, Overdue};
 use crate::cors::Admission;
@@ -32,6 +31,7 @@ use crate::observer::{Exchange, Observer};
 use crate::problem::{Code, Context, Problem};
 use crate::trace_context::Trace;
 use crate::traffic::{self, Counters, InFlight};
+use crate::{Api, Encryption};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -223,7 +223,7 @@ impl RequestLine {
             observer: api.observer.clone(),
             clock: api.clock.clone(),
             begun: api.clock.monotonic(),
-            is_tls: api.settings.tls,
+            is_tls: api.settings.encryption == Encryption::Ours,
             written: false.into(),
         }
     }

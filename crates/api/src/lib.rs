@@ -90,8 +90,19 @@ pub struct Settings {
     pub docs: bool,
     /// Whether there are backends that may ask about tokens, so that others are told where.
     pub clients: bool,
-    /// Whether TLS is ours, so that browsers are told to ask for nothing else.
-    pub tls: bool,
+    /// Who speaks TLS with clients.
+    pub encryption: Encryption,
+}
+
+/// Who speaks TLS with clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// This server, so browsers are told to ask for nothing else.
+    Ours,
+    /// Somebody before it, so browsers send cookies by TLS alone, as where it is ours.
+    Another,
+    /// Nobody, as in development.
+    None,
 }
 
 /// How the HTTP surface is served.

@@ -100,7 +100,7 @@ impl Modify for Credentials {
             "__Host-auth_refresh",
             "The refresh token of a browser, which no script can read: set by a login with the header \
              `X-Session-Transport: cookie`. It counts only together with that header and from this service's own \
-             origin. Where the service is not known by an `https` URL, as in development, its name is `auth_refresh`.",
+             origin. In development, where nothing speaks TLS, its name is `auth_refresh`.",
         );
         components.add_security_scheme("refresh_cookie", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     }

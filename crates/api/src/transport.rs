@@ -16,9 +16,9 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::Api;
 use crate::body::{Body, Field};
 use crate::problem::{Code, Problem};
+use crate::{Api, Encryption};
 
 /// The header that asks for the cookie, by the value `cookie`.
 pub(crate) const SESSION_TRANSPORT: HeaderName = HeaderName::from_static("x-session-transport");
@@ -143,16 +143,16 @@ fn is_own_origin(headers: &HeaderMap, issuer: &str) -> bool {
 /// The prefix has browsers refuse it from anywhere but this host over TLS (RFC 6265bis, section 4.1.3.2). Without
 /// TLS, as in development, there is no such thing.
 fn cookie_name(api: &Api) -> &'static str {
-    if is_secure(api) { "__Host-auth_refresh" } else { "auth_refresh" }
+    if is_for_tls(api) { "__Host-auth_refresh" } else { "auth_refresh" }
 }
 
 fn cookie(api: &Api, value: &str, seconds: u64) -> String {
-    let secure = if is_secure(api) { " Secure;" } else { "" };
+    let secure = if is_for_tls(api) { " Secure;" } else { "" };
     format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly;{secure} SameSite=Strict", cookie_name(api))
 }
 
-fn is_secure(api: &Api) -> bool {
-    api.settings.issuer.starts_with("https://")
+fn is_for_tls(api: &Api) -> bool {
+    api.settings.encryption != Encryption::None
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ async fn run(
             issuer: config.token.issuer.clone(),
             docs: config.docs,
             clients: !config.clients.is_empty(),
-            tls: tls.is_some(),
+            encryption: config.encryption(),
         },
         live,
     };

@@ -506,7 +506,7 @@ mod tests {
                 issuer: "http://localhost".to_owned(),
                 docs: false,
                 clients: false,
-                tls: false,
+                encryption: api::Encryption::None,
             },
             live: Live::new(Choices::default(), clock),
         };

@@ -380,11 +380,19 @@ async fn as_a_page(client: &Client, path: &str, origin: &str, cookie: &str, body
 
 #[tokio::test]
 async fn a_browser_keeps_its_refresh_token_in_a_cookie_that_no_script_reads() {
-    for (issuer, name, secure) in [
-        ("http://localhost:8000", "auth_refresh", ""),
-        ("https://auth.example", "__Host-auth_refresh", " Secure;"),
+    let development = || super::deployment().set("AUTH_LIMITS__ENABLED", "true");
+    let production = || {
+        let secrets = development().set("AUTH_TOKEN__SECRET", "K5lWfTgqUoV0yZb3xJ8nRc1mHs7dPe2a");
+        let secrets = secrets.set("AUTH_SESSION__REFRESH_KEY", "u9QjXw4kLz6vBt0hCy5rNf8iGo3eMs1d");
+        secrets.set("AUTH_ENV", "production")
+    };
+    for (deployment, issuer, name, secure) in [
+        (development(), "http://localhost:8000", "auth_refresh", ""),
+        (development(), "https://auth.example", "__Host-auth_refresh", " Secure;"),
+        // Whatever it takes itself to be called.
+        (production(), "http://localhost:8000", "__Host-auth_refresh", " Secure;"),
     ] {
-        let server = super::deployment().set("AUTH_TOKEN__ISSUER", issuer).serve();
+        let server = deployment.set("AUTH_TOKEN__ISSUER", issuer).serve();
         let client = Client::of(&server);
         client.sign_up("ann", PASSWORD).await;
         let credentials = json!({ "username": "ann", "password": PASSWORD });

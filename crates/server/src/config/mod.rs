@@ -351,6 +351,17 @@ impl Config {
         }
     }
 
+    /// Who speaks TLS with clients. In production somebody does, whatever the issuer is called.
+    pub(crate) fn encryption(&self) -> api::Encryption {
+        if self.http.tls.is_some() {
+            api::Encryption::Ours
+        } else if is_https(&self.token.issuer) || self.environment == Environment::Production {
+            api::Encryption::Another
+        } else {
+            api::Encryption::None
+        }
+    }
+
     /// What of it may change while a server serves.
     pub fn live(&self) -> api::Choices {
         api::Choices {
@@ -382,6 +393,7 @@ impl Config {
         // Without any it has no text.
         let clients = reading.read(&keys::INTROSPECTION_CLIENTS).unwrap_or_default();
         let docs = reading.read(&keys::DOCS_ENABLED);
+        reading.warn_of_issuer(environment, http.as_ref(), token.as_ref());
         Some(Self {
             environment: environment?,
             http: http?,
@@ -475,6 +487,23 @@ impl Reading {
         Some(Http { address, grace: grace?, trusted_proxies: trusted_proxies?, tls })
     }
 
+    fn warn_of_issuer(
+        &mut self,
+        environment: Option<Environment>,
+        http: Option<&Http>,
+        token: Option<&Token>,
+    ) {
+        let is_meant_for_tls =
+            environment == Some(Environment::Production) || http.is_some_and(|http| http.tls.is_some());
+        if is_meant_for_tls && token.is_some_and(|token| !is_https(&token.issuer)) {
+            self.sources.warnings.push(Warning(format!(
+                "{} is no https URL, so tokens and problems name another address than clients do, and browsers that keep \
+                 the refresh token in a cookie cannot refresh; set it to the URL that clients know",
+                keys::TOKEN_ISSUER.key.name
+            )));
+        }
+    }
+
     fn limits(&mut self, environment: Option<Environment>) -> Option<Limits> {
         let enabled = self.read(&keys::LIMITS_ENABLED);
         let sign_ups = self.read(&keys::LIMITS_SIGNUPS);
@@ -491,6 +520,12 @@ impl Reading {
                 "is for load tests, and AUTH_ENV is production, where anybody could try passwords without end; raise \
                  the limits that are too low instead",
             );
+        }
+        if !enabled {
+            self.sources.warnings.push(Warning(format!(
+                "{} is false, so anybody may try passwords without end",
+                keys::LIMITS_ENABLED.key.name
+            )));
         }
         let quotas = api::Quotas {
             sign_ups: sign_ups?,
@@ -682,6 +717,10 @@ impl Problem {
     fn new(setting: impl Into<String>, what: impl Into<String>) -> Self {
         Self { setting: setting.into(), what: what.into() }
     }
+}
+
+fn is_https(url: &str) -> bool {
+    url.starts_with("https://")
 }
 
 impl Warning {
