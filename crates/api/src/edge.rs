@@ -57,7 +57,7 @@ pub(crate) async fn edge(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<AnswerBody>, Error> {
     let exchange = connection::Exchange::of(&request);
-    let in_flight = exchange.begin(&mut request);
+    let mut in_flight = exchange.begin(&mut request);
     let Some(api) = request.app_data::<Data<Api>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
@@ -76,7 +76,7 @@ pub(crate) async fn edge(
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     if let Err(problem) = line.tab.enter(&request, line.route.as_deref()) {
-        exchange.come_to_rest().await;
+        in_flight.come_to_rest().await;
         let response = line.finish(problem.render(line.context(&api)), Some(&problem));
         return Ok(request
             .into_response(response)
@@ -105,6 +105,7 @@ pub(crate) async fn edge(
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
+    in_flight.come_to_rest().await;
     // Whoever brought a token or a secret that nothing asked for is a stranger like any other.
     let beyond = line.tab.charge_stranger().err();
     let answer =

@@ -146,7 +146,7 @@ async fn around(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<AnswerBody>, Error> {
     let exchange = connection::Exchange::of(&request);
-    let in_flight = exchange.begin(&mut request);
+    let mut in_flight = exchange.begin(&mut request);
     let Some(ops) = request.app_data::<Data<Ops>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
@@ -173,6 +173,7 @@ async fn around(
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
+    in_flight.come_to_rest().await;
     // Only to say that a part is not well does a handler answer by itself what looks like a problem.
     let answer = if response.status() == StatusCode::SERVICE_UNAVAILABLE && response.error().is_none() {
         protected(response)

@@ -140,7 +140,11 @@ enum Place {
 }
 
 /// A request that is being answered, until this is dropped.
-pub(crate) struct InFlight(Rc<Exchange>);
+pub(crate) struct InFlight {
+    exchange: Rc<Exchange>,
+    /// Kept beside the handler, which may drop it before all of it has come.
+    body: Option<Rc<Incoming>>,
+}
 
 impl Exchange {
     pub(super) fn new(deadlines: Deadlines, standing: Arc<Standing>) -> Self {
@@ -174,16 +178,16 @@ impl Exchange {
         let mut input = self.input.get();
         input.begin(body_length(request.headers()));
         self.input.set(input);
-        self.enter(match request.take_payload() {
-            Payload::None => Stage::Handling,
-            payload => {
-                let body = Rc::new(Incoming::new(payload, self.clone()));
-                *self.body.borrow_mut() = Rc::downgrade(&body);
-                request.set_payload(body.into_payload());
-                Stage::Body
-            }
-        });
-        InFlight(self.clone())
+        let body = match request.take_payload() {
+            Payload::None => None,
+            payload => Some(Rc::new(Incoming::new(payload, self.clone()))),
+        };
+        if let Some(body) = &body {
+            *self.body.borrow_mut() = Rc::downgrade(body);
+            request.set_payload(body.clone().into_payload());
+        }
+        self.enter(if body.is_some() { Stage::Body } else { Stage::Handling });
+        InFlight { exchange: self.clone(), body }
     }
 
     /// Says that all of the body has come.
@@ -220,23 +224,6 @@ impl Exchange {
             }
         })
         .await
-    }
-
-    /// Resolves when all of the body has come, if it is one that anybody would read, or when it was waited for long enough:
-    /// whoever is refused may keep the connection if where their request ends is known.
-    pub(crate) async fn come_to_rest(&self) {
-        if self.stage.get() != Stage::Body || self.input.get().missing() > LARGEST_BODY as u64 {
-            return;
-        }
-        let mut patience = pin!(sleep(LINGER));
-        poll_fn(|context| {
-            let body = self.body.borrow().upgrade();
-            if let Some(body) = body {
-                body.look_ahead(context);
-            }
-            if self.stage.get() == Stage::Body { patience.as_mut().poll(context) } else { Poll::Ready(()) }
-        })
-        .await;
     }
 
     fn overdue(&self) -> Option<Overdue> {
@@ -374,25 +361,47 @@ impl Exchange {
 }
 
 impl InFlight {
-    /// Whether there is a body whose end nobody has read.
-    pub(crate) fn has_rest(&self) -> bool {
-        self.0.stage.get() == Stage::Body
+    /// Resolves when all of a body has come that nobody has looked into, if it is one that anybody would, or when it was
+    /// waited for long enough: whoever is refused keeps the connection if where their request ends is known.
+    pub(crate) async fn come_to_rest(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        if !self.has_rest()
+            || body.is_begun()
+            || self.exchange.is_last.get()
+            || self.exchange.input.get().missing() > LARGEST_BODY as u64
+        {
+            return;
+        }
+        let mut patience = pin!(sleep(LINGER));
+        poll_fn(|context| {
+            body.look_ahead(context);
+            if self.has_rest() { patience.as_mut().poll(context) } else { Poll::Ready(()) }
+        })
+        .await;
     }
 
-    /// Says that nothing comes after the answer.
-    pub(super) fn end_with_this(&self) {
-        self.0.end_with_this();
+    /// Whether there is a body whose end nobody has read.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.exchange.stage.get() == Stage::Body
+    }
+
+    /// Says that nobody reads any more of what comes, and that nothing comes after the answer if there is more.
+    pub(super) fn leave_rest(&mut self) -> bool {
+        self.body = None;
+        let has_rest = self.has_rest();
+        if has_rest {
+            self.exchange.end_with_this();
+        }
+        has_rest
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.has_rest() {
-            self.end_with_this();
-        }
+        self.leave_rest();
         // A request that is dropped because its connection is has nothing to send any more.
-        if self.0.stage.get() != Stage::Closing {
-            self.0.enter(Stage::Sending);
+        if self.exchange.stage.get() != Stage::Closing {
+            self.exchange.enter(Stage::Sending);
         }
     }
 }

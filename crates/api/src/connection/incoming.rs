@@ -23,18 +23,30 @@ type Piece = Result<Bytes, PayloadError>;
 pub(super) struct Incoming {
     payload: RefCell<Payload>,
     ahead: RefCell<VecDeque<Piece>>,
+    is_begun: Cell<bool>,
     is_over: Cell<bool>,
     exchange: Rc<Exchange>,
 }
 
 impl Incoming {
     pub(super) fn new(payload: Payload, exchange: Rc<Exchange>) -> Self {
-        Self { payload: payload.into(), ahead: RefCell::default(), is_over: Cell::new(false), exchange }
+        Self {
+            payload: payload.into(),
+            ahead: RefCell::default(),
+            is_begun: Cell::new(false),
+            is_over: Cell::new(false),
+            exchange,
+        }
     }
 
     /// What a handler reads.
     pub(super) fn into_payload(self: Rc<Self>) -> Payload {
         Payload::Stream { payload: Box::pin(stream::poll_fn(move |context| self.poll_next(context))) }
+    }
+
+    /// Whether somebody has asked for it.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun.get()
     }
 
     /// Takes what is there.
@@ -47,6 +59,7 @@ impl Incoming {
     }
 
     fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        self.is_begun.set(true);
         let ahead = self.ahead.borrow_mut().pop_front();
         ahead.map_or_else(|| self.poll_payload(context), |piece| Poll::Ready(Some(piece)))
     }

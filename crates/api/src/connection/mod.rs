@@ -394,11 +394,10 @@ pub(crate) struct AnswerBody {
 
 impl AnswerBody {
     /// The body of the answer with this head.
-    pub(crate) fn new(head: &mut ResponseHead, body: BoxBody, in_flight: InFlight) -> Self {
-        if in_flight.has_rest() {
-            // Nobody reads what there is of the request, so where the next one begins is not known.
+    pub(crate) fn new(head: &mut ResponseHead, body: BoxBody, mut in_flight: InFlight) -> Self {
+        if in_flight.leave_rest() {
+            // Where the next request begins is not known.
             head.set_connection_type(ConnectionType::Close);
-            in_flight.end_with_this();
         }
         Self { body, rest: Bytes::new(), _until_handed_over: in_flight }
     }
