@@ -2,11 +2,14 @@
 //!
 //! diesel-async's own way to connect knows no TLS, whatever `sslmode` says.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use diesel_async::AsyncPgConnection;
+use tokio::net::lookup_host;
 use tokio::time::timeout;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -66,10 +69,41 @@ impl Servers {
         let mut config = server.config.clone();
         config.ssl_mode(mode);
         // The driver's own timeout ends when the socket is connected, which a server that is stopped still does.
-        let connecting = async {
-            let (client, connection) = config.connect(self.tls.clone()).await?;
-            Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
-        };
-        timeout(server.patience, connecting).await.unwrap_or(Err(ConnectCause::NoAnswer))
+        timeout(server.patience, self.connect_by(config)).await.unwrap_or(Err(ConnectCause::NoAnswer))
+    }
+
+    /// Connects by the first of a server's addresses that lets it. The driver would try them too, and then tell of the last
+    /// one, which says nothing where that is an IPv6 address and there is no IPv6.
+    async fn connect_by(&self, config: Config) -> Result<AsyncPgConnection, ConnectCause> {
+        let mut refused: Option<ConnectCause> = None;
+        for address in addresses(&config).await {
+            let mut config = config.clone();
+            if let Some(address) = address {
+                config.hostaddr(address);
+            }
+            match self.connect_once(&config).await {
+                Ok(connection) => return Ok(connection),
+                Err(cause) if refused.as_ref().is_none_or(ConnectCause::is_of_the_way) => {
+                    refused = Some(cause)
+                }
+                Err(_) => {}
+            }
+        }
+        Err(refused.unwrap_or(ConnectCause::NoAnswer))
+    }
+
+    async fn connect_once(&self, config: &Config) -> Result<AsyncPgConnection, ConnectCause> {
+        let (client, connection) = config.connect(self.tls.clone()).await?;
+        Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+    }
+}
+
+/// The addresses of a name; nothing in the place of one where it is left to the driver to say what is wrong with it.
+async fn addresses(config: &Config) -> Vec<Option<IpAddr>> {
+    let [Host::Tcp(name)] = config.get_hosts() else { return vec![None] };
+    // Any port has the same.
+    match lookup_host((name.as_str(), 0)).await {
+        Ok(addresses) => addresses.map(|address| Some(address.ip())).collect(),
+        Err(_) => vec![None],
     }
 }

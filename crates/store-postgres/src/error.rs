@@ -163,6 +163,13 @@ impl From<ConnectError> for OpenProblem {
     }
 }
 
+impl ConnectCause {
+    /// Whether nothing was there that could have refused.
+    pub(crate) fn is_of_the_way(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.to_string().starts_with("error connecting"))
+    }
+}
+
 /// The driver keeps to itself what kind of error it is, but not its words.
 fn is_about_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS")
