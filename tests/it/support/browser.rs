@@ -4,6 +4,7 @@
 //! requests, so the few commands that are needed are sent by hand.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -58,26 +59,27 @@ impl Browser {
         None
     }
 
-    /// Starts what drives the browser, and returns in which line it says that it does and what more it says.
-    fn drive() -> Option<(Child, String, impl Iterator<Item = String>)> {
+    /// Starts what drives the browser, and returns by which port and what more it says.
+    fn drive() -> Option<(Child, u16, impl Iterator<Item = String>)> {
+        // Where there is no IPv6 it does not tell which one it took of its own accord.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
+            .arg(format!("--port={free}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let started = said.find(|line| line.contains("started successfully on port"));
-        if started.is_none() {
+        if !said.any(|line| line.contains("started successfully")) {
             driver.wait().unwrap();
+            return None;
         }
-        Some((driver, started?, said))
+        Some((driver, free, said))
     }
 
     async fn launch() -> Self {
-        // It takes a port that is free for IPv4 and ends where somebody has it for IPv6.
-        let (driver, started, said) = (0..5).find_map(|_| Self::drive()).expect("a driver that starts");
-        let port: String = started.chars().filter(char::is_ascii_digit).collect();
+        // It ends where somebody else has the port by then.
+        let (driver, port, said) = (0..5).find_map(|_| Self::drive()).expect("a driver that starts");
         // Whoever drives the browser talks all the while; a closed pipe would end it.
         std::thread::spawn(move || said.for_each(drop));
 
@@ -176,11 +178,13 @@ impl Browser {
     }
 
     /// What the browser complained of since it was last asked: script errors, failed requests, violations of
-    /// the page's policy. Not its hints to whoever wrote the page, such as that an input could be filled in by itself.
+    /// the page's policy. Not its hints to whoever wrote the page, such as that an input could be filled in by itself, and
+    /// not what it says of pages of its own, as of the one that a new tab begins with.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", &json!({ "type": "browser" })).await;
         let complaints = entries.as_array().unwrap().iter().filter(|entry| entry["level"] != "DEBUG");
-        complaints.map(|entry| entry["message"].to_string()).collect()
+        let told = complaints.filter_map(|entry| entry["message"].as_str());
+        told.filter(|message| !message.starts_with("chrome://")).map(str::to_owned).collect()
     }
 
     /// The URL of every request since it was last asked.
