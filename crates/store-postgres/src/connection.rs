@@ -84,7 +84,7 @@ impl Servers {
             match self.connect_once(&config).await {
                 Ok(connection) => return Ok(connection),
                 Err(cause) if refused.as_ref().is_none_or(ConnectCause::is_of_the_way) => {
-                    refused = Some(cause)
+                    refused = Some(cause);
                 }
                 Err(_) => {}
             }
