@@ -142,7 +142,7 @@ fn promtool_takes_the_rules_and_sees_each_alert_fire() {
     for (task, path) in [
         (["check", "rules"], RULES),
         (["check", "config"], "prometheus/prometheus.yml"),
-        (["test", "rules"], "prometheus/rules.test.yml"),
+        (["test", "rules"], "../tests/it/journeys/alerts.yml"),
     ] {
         let checked = Command::new("promtool").args(task).arg(docker(path)).output().unwrap();
 
