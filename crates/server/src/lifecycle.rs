@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Loaded};
-use crate::descriptors;
 use crate::reload::Reload;
+use crate::room;
 use crate::system::SystemClock;
 use crate::tls::{InForce, TlsError};
 use crate::traces::{Emitter, Traces};
@@ -144,13 +144,13 @@ async fn run(
     };
     let (address, ops_address) =
         (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
-    let others = descriptors::Others {
+    let others = room::Others {
         workers: cores,
         store: application.store.load(),
         operators: ops_listener.as_ref().map_or(0, |_| api::MOST_OPERATORS),
         outboxes: usize::from(config.otlp_endpoint.is_some()) + usize::from(config.sentry.is_some()),
     };
-    let (grace, limits) = (config.http.grace, descriptors::limits(&others));
+    let (grace, limits) = (config.http.grace, room::limits(&others));
     info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();

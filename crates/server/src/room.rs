@@ -1,8 +1,10 @@
-//! How many files and sockets the system lets this process have open, and how many connections that leaves room for.
+//! How many connections there is room for: by the files and sockets that the system lets this process have open, and by
+//! the memory that there is.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
+use crate::memory;
 use crate::wiring::StoreLoad;
 
 /// What is always open: the standard streams, two listeners, what the runtimes and signals need, and for a moment a file
@@ -24,9 +26,15 @@ const OF_A_CONNECTION: u64 = 2;
 /// For each of those who are told of requests or errors: a connection, and a look-up of where it goes.
 const OF_AN_OUTBOX: u64 = 2;
 
-/// Each connection has buffers of some 20 KiB, with TLS twice as much, and up to 80 KiB of an answer that is not taken;
-/// what all of them need has to be there.
+/// However much there is of everything.
 const MOST: u64 = 8192;
+
+/// What a connection takes at its worst, in bytes, with TLS and a request that is not sent to its end or an answer that is
+/// not taken. One that waits takes a tenth of it.
+const WEIGHT: u64 = 96 * 1024;
+
+/// Of the memory, one part in so many may be the connections'.
+const OF_MEMORY: u64 = 4;
 
 /// However few descriptors there are.
 const FEWEST: u64 = 8;
@@ -63,7 +71,7 @@ pub(crate) fn limits(others: &Others) -> api::Limits {
         }
     }
     let others = others.count();
-    let connections = connections(descriptors, others);
+    let connections = connections(descriptors, memory::limit(), others);
     let needed = others + most_open(connections);
     if let Some(limit) = descriptors.filter(|limit| *limit < needed) {
         warn!(limit, needed, "too few files may be open for all that may be at once: raise `ulimit -n`");
@@ -83,10 +91,12 @@ impl Others {
     }
 }
 
-/// How many connections there may be of so many descriptors, if they are bounded, of which others need some.
-fn connections(descriptors: Option<u64>, others: u64) -> usize {
+/// How many connections there may be of so many descriptors, if they are bounded, of which others need some, in so many
+/// bytes of memory.
+fn connections(descriptors: Option<u64>, memory: u64, others: u64) -> usize {
     let left = descriptors.map_or(u64::MAX, |descriptors| descriptors.saturating_sub(others));
-    let connections = (left / 9).saturating_mul(8).clamp(FEWEST, MOST);
+    let heavy = memory / OF_MEMORY / WEIGHT;
+    let connections = (left / 9).saturating_mul(8).min(heavy).clamp(FEWEST, MOST);
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
 
@@ -119,13 +129,17 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_all_else_and_are_bounded_where_descriptors_are_not() {
-        assert_eq!(connections(None, 40), 8192);
-        assert_eq!(connections(Some(1_048_576), 40), 8192);
-        assert_eq!(connections(Some(1024), 40), 872);
-        assert_eq!(connections(Some(64), 40), 16);
-        assert_eq!(connections(Some(8), 40), 8);
+        const MUCH: u64 = 4 << 30;
+        assert_eq!(connections(None, MUCH, 40), 8192);
+        assert_eq!(connections(Some(1_048_576), MUCH, 40), 8192);
+        assert_eq!(connections(Some(1024), MUCH, 40), 872);
+        assert_eq!(connections(Some(64), MUCH, 40), 16);
+        assert_eq!(connections(Some(8), MUCH, 40), 8);
+        assert_eq!(connections(None, 512 << 20, 40), 1365);
+        assert_eq!(connections(Some(1024), 64 << 20, 40), 170);
+        assert_eq!(connections(None, 0, 40), 8);
         for (descriptors, others) in (64..4096).flat_map(|some| [(some, 40), (some + 256, 288)]) {
-            let most = connections(Some(descriptors), others);
+            let most = connections(Some(descriptors), MUCH, others);
             assert!(most_open(most) + others <= descriptors, "{descriptors} {others}");
         }
     }
