@@ -20,8 +20,8 @@ const LASTING: Duration = Duration::from_mins(10);
 /// But the clock may have been wrong when this was made, as after a start before the network told the time, and rows that
 /// other machines read would be wrong as long as the process lives. So once the time of day was another one for ten
 /// minutes, and the same other one whenever somebody asked, that is taken over. If it is earlier, a delay that is under
-/// way begins anew; if it is later, one that began within the last minutes is cut short, that once, and what failed stays
-/// counted.
+/// way begins anew; if it is later, one that began within the last minutes is cut short, that once, and an attempt whose
+/// password is being compared at that moment may lose its place to another. What failed stays counted.
 #[derive(Clone)]
 pub(crate) struct Steady {
     clock: Arc<dyn Clock>,
