@@ -69,27 +69,32 @@ impl Servers {
         let mut config = server.config.clone();
         config.ssl_mode(mode);
         // The driver's own timeout ends when the socket is connected, which a server that is stopped still does.
-        timeout(server.patience, self.connect_by(config)).await.unwrap_or(Err(ConnectCause::NoAnswer))
+        let mut refused = None;
+        let connected = timeout(server.patience, self.connect_by(config, &mut refused)).await;
+        connected.ok().flatten().ok_or(refused.unwrap_or(ConnectCause::NoAnswer))
     }
 
     /// Connects by the first of a server's addresses that lets it. The driver would try them too, and then tell of the last
     /// one, which says nothing where that is an IPv6 address and there is no IPv6.
-    async fn connect_by(&self, config: Config) -> Result<AsyncPgConnection, ConnectCause> {
-        let mut refused: Option<ConnectCause> = None;
+    async fn connect_by(
+        &self,
+        config: Config,
+        refused: &mut Option<ConnectCause>,
+    ) -> Option<AsyncPgConnection> {
         for address in addresses(&config).await {
             let mut config = config.clone();
             if let Some(address) = address {
                 config.hostaddr(address);
             }
             match self.connect_once(&config).await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => return Some(connection),
                 Err(cause) if refused.as_ref().is_none_or(ConnectCause::is_of_the_way) => {
-                    refused = Some(cause);
+                    *refused = Some(cause);
                 }
                 Err(_) => {}
             }
         }
-        Err(refused.unwrap_or(ConnectCause::NoAnswer))
+        None
     }
 
     async fn connect_once(&self, config: &Config) -> Result<AsyncPgConnection, ConnectCause> {
@@ -105,5 +110,28 @@ async fn addresses(config: &Config) -> Vec<Option<IpAddr>> {
     match lookup_host((name.as_str(), 0)).await {
         Ok(addresses) => addresses.map(|address| Some(address.ip())).collect(),
         Err(_) => vec![None],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use tokio::runtime::Builder;
+    use tokio_postgres::NoTls;
+
+    use super::*;
+
+    #[test]
+    fn where_nobody_listens_nobody_has_refused() {
+        let nobodys = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut config = Config::new();
+        config.user("ann").host("127.0.0.1").port(nobodys.port());
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+
+        let connected = runtime.block_on(config.connect(NoTls));
+
+        let cause = ConnectCause::Refused(connected.err().unwrap());
+        assert!(cause.is_of_the_way(), "{cause}");
     }
 }
