@@ -94,9 +94,7 @@ pub(crate) async fn edge(
         // Counted, but told what went wrong all the same.
         _ = line.tab.charge_stranger();
         let mut response = line.finish(problem.render(line.context(&api)), Some(&problem));
-        if problem.code() == Code::RequestTimeout || in_flight.has_rest() {
-            response.head_mut().set_connection_type(ConnectionType::Close);
-        }
+        close_after_rest(&mut response, &problem, &in_flight);
         InternalError::from_response("answered at the edge", response).into()
     };
     let served = match see_through(&exchange, next.call(request)).await {
@@ -105,12 +103,24 @@ pub(crate) async fn edge(
     };
 
     let (request, response) = served.map_into_boxed_body().into_parts();
-    in_flight.come_to_rest().await;
-    // Whoever brought a token or a secret that nothing asked for is a stranger like any other.
+    // Whoever brought a token or a secret that nothing asked for is a stranger like any other, and is counted though they
+    // hang up now.
     let beyond = line.tab.charge_stranger().err();
+    in_flight.come_to_rest().await;
     let answer =
         render(response, beyond.as_ref(), line.context(&api), |answer, problem| line.finish(answer, problem));
     Ok(ServiceResponse::new(request, answer.map_body(|head, body| AnswerBody::new(head, body, in_flight))))
+}
+
+/// Has an answer be the last one if not all of the request has been read.
+pub(crate) fn close_after_rest(
+    response: &mut HttpResponse,
+    problem: &Problem,
+    in_flight: &connection::InFlight,
+) {
+    if problem.code() == Code::RequestTimeout || in_flight.has_rest() {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
 }
 
 /// What comes of handling a request, whether it panics, takes too long or cannot be answered by a handler.

@@ -165,7 +165,9 @@ async fn around(
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     let unrouted = |problem: Problem| {
-        InternalError::from_response("answered at the edge", protected(problem.render(context))).into()
+        let mut response = protected(problem.render(context));
+        edge::close_after_rest(&mut response, &problem, &in_flight);
+        InternalError::from_response("answered at the edge", response).into()
     };
     let served = match edge::see_through(&exchange, next.call(request)).await {
         Ok(served) => served,

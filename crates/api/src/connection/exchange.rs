@@ -373,9 +373,9 @@ impl InFlight {
             return;
         }
         let mut patience = pin!(sleep(LINGER));
-        poll_fn(|context| {
-            body.look_ahead(context);
-            if self.has_rest() { patience.as_mut().poll(context) } else { Poll::Ready(()) }
+        poll_fn(|context| match body.poll_discard(context) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => patience.as_mut().poll(context),
         })
         .await;
     }

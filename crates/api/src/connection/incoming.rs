@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
@@ -12,6 +12,7 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, stream};
 
 use super::exchange::Exchange;
+use crate::body::LARGEST_BODY;
 
 /// How many pieces are taken before somebody asks for them. A request that is sent to its end comes in one or two.
 const AHEAD: usize = 16;
@@ -25,6 +26,7 @@ pub(super) struct Incoming {
     ahead: RefCell<VecDeque<Piece>>,
     is_begun: Cell<bool>,
     is_over: Cell<bool>,
+    discarded: Cell<usize>,
     exchange: Rc<Exchange>,
 }
 
@@ -35,6 +37,7 @@ impl Incoming {
             ahead: RefCell::default(),
             is_begun: Cell::new(false),
             is_over: Cell::new(false),
+            discarded: Cell::new(0),
             exchange,
         }
     }
@@ -56,6 +59,20 @@ impl Incoming {
         {
             self.ahead.borrow_mut().push_back(piece);
         }
+    }
+
+    /// Takes what comes, for nobody. Ready when there is no more of it, or was more than anybody would have read.
+    pub(super) fn poll_discard(&self, context: &mut Context<'_>) -> Poll<()> {
+        let ahead = self.ahead.take();
+        let length = |piece: &Piece| piece.as_ref().map_or(0, Bytes::len);
+        let mut discarded = self.discarded.get() + ahead.iter().map(length).sum::<usize>();
+        while discarded <= LARGEST_BODY
+            && let Some(piece) = ready!(self.poll_payload(context))
+        {
+            discarded += length(&piece);
+            self.discarded.set(discarded);
+        }
+        Poll::Ready(())
     }
 
     fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Piece>> {

@@ -89,7 +89,7 @@ pub(super) struct Standing {
 
 impl Limits {
     /// How many connections may be open for a moment.
-    pub(crate) const fn open(self) -> usize {
+    pub const fn open(self) -> usize {
         self.connections + self.connections.div_ceil(HEADROOM)
     }
 }

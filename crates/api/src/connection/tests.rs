@@ -711,6 +711,12 @@ async fn whose_body_nobody_reads_keeps_the_connection_if_all_of_it_comes() {
             client.write_all(chunked.as_bytes()).await.unwrap();
             assert!(answer(&mut client).await.starts_with("HTTP/1.1 429 "));
 
+            for body in ["1\r\nx\r\n".repeat(20), "400\r\n".to_owned() + &"x".repeat(1024) + "\r\n"] {
+                let request = CHUNKED.replace("/echo", "/refused") + &body.repeat(10) + "0\r\n\r\n";
+                client.write_all(request.as_bytes()).await.unwrap();
+                assert!(answer(&mut client).await.starts_with("HTTP/1.1 429 "));
+            }
+
             // Whose does not come, or is more than anybody would read, loses it.
             client.write_all(post(5).as_bytes()).await.unwrap();
             let (took, answered) = seconds(rest(&mut client)).await;
