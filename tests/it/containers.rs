@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -128,8 +129,19 @@ fn the_secrets_of_a_server_outside_of_containers_are_used_on_and_nothing_is_writ
     fs::write(path(".env"), "AUTH_LOG__LEVEL=debug\nGRAFANA_PASSWORD=mine").unwrap();
     assert_eq!(names(&make_env()), ["AUTH_LOG__LEVEL 5", "GRAFANA_PASSWORD 4", "POSTGRES_PASSWORD 44"]);
 
+    // What the container took over only root can see.
     fs::remove_file(path(".env")).unwrap();
     fs::create_dir(path("data")).unwrap();
+    fs::set_permissions(path("data"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut shell = Command::new("/bin/sh");
+    if fs::metadata(folder.path()).unwrap().uid() == 0 {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        shell.uid(65534).gid(65534);
+    }
+    let refused = shell.arg(path("docker/make-env")).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("sudo make docker-env"), "{refused:?}");
+    assert!(!refused.status.success() && !path(".env").exists(), "{refused:?}");
+    fs::set_permissions(path("data"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(path("data/token-secret"), "a-secret\n").unwrap();
     fs::write(path("data/refresh-key"), "a-key\n").unwrap();
     let kept = make_env();
