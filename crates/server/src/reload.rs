@@ -80,11 +80,14 @@ impl Reload {
         if !lost.is_empty() {
             return Err(Unchanged::Problems(lost));
         }
-        if let Some(source) = &now.config.http.tls {
+        let changed = now.changed_since(&self.loaded);
+        // What is in force has a watch of its own.
+        if let Some(source) = &now.config.http.tls
+            && changed.iter().any(|key| key.name.starts_with("AUTH_TLS__"))
+        {
             tls::check(source, self.clock.now())?;
         }
         now.warnings.iter().for_each(|warning| warn!("{warning}"));
-        let changed = now.changed_since(&self.loaded);
         let is_at_once =
             |key: &&Key| key.is_live && (self.may_replace_keys(&now.config) || !is_given_key(key));
         let (at_once, later): (Vec<&Key>, Vec<&Key>) = changed.into_iter().partition(is_at_once);

@@ -72,11 +72,12 @@ pub(crate) fn limits(others: &Others) -> api::Limits {
     }
     let others = others.count();
     let connections = connections(descriptors, memory::limit(), others);
-    let needed = others + most_open(connections);
+    let limits = api::Limits { connections, per_network: connections.div_ceil(NETWORKS) };
+    let needed = others + limits.open() as u64;
     if let Some(limit) = descriptors.filter(|limit| *limit < needed) {
         warn!(limit, needed, "too few files may be open for all that may be at once: raise `ulimit -n`");
     }
-    api::Limits { connections, per_network: connections.div_ceil(NETWORKS) }
+    limits
 }
 
 impl Others {
@@ -96,14 +97,9 @@ impl Others {
 fn connections(descriptors: Option<u64>, memory: u64, others: u64) -> usize {
     let left = descriptors.map_or(u64::MAX, |descriptors| descriptors.saturating_sub(others));
     let heavy = memory / OF_MEMORY / WEIGHT;
+    // An eighth more are open for a moment.
     let connections = (left / 9).saturating_mul(8).min(heavy).clamp(FEWEST, MOST);
     usize::try_from(connections).unwrap_or(usize::MAX)
-}
-
-/// An eighth more than there may be are open for a moment.
-fn most_open(connections: usize) -> u64 {
-    let connections = connections as u64;
-    connections + connections.div_ceil(8)
 }
 
 #[cfg(test)]
@@ -139,8 +135,9 @@ mod tests {
         assert_eq!(connections(Some(1024), 64 << 20, 40), 170);
         assert_eq!(connections(None, 0, 40), 8);
         for (descriptors, others) in (64..4096).flat_map(|some| [(some, 40), (some + 256, 288)]) {
-            let most = connections(Some(descriptors), MUCH, others);
-            assert!(most_open(most) + others <= descriptors, "{descriptors} {others}");
+            let connections = connections(Some(descriptors), MUCH, others);
+            let open = api::Limits { connections, per_network: 1 }.open() as u64;
+            assert!(open + others <= descriptors, "{descriptors} {others}");
         }
     }
 

@@ -247,11 +247,11 @@ pub(super) fn dsn(text: &str) -> Result<Option<Dsn>, Wrong> {
     if text.is_empty() { Ok(None) } else { Dsn::parse(text).map(Some) }
 }
 
-/// An address that the paths of signals are appended to, `None` for an empty text. A login in it would be shown with it.
 /// Where a collector takes traces, below its endpoint
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>).
 pub(crate) const TRACES: &str = "/v1/traces";
 
+/// An address that the paths of signals are appended to, `None` for an empty text. A login in it would be shown with it.
 pub(super) fn otlp_endpoint(text: &str) -> Result<Option<String>, Wrong> {
     if text.is_empty() {
         return Ok(None);

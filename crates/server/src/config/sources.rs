@@ -73,7 +73,7 @@ impl Sources {
         let mut sources = Self::default();
         let (file_path, file) = sources.file(named, folder);
         let dotenv = sources.dotenv(&folder.join(DOTENV_FILE));
-        let (environment, mut foreign) = sources.variables(environment);
+        let (environment, mut foreign) = sources.variables(environment, "");
         if !foreign.is_empty() {
             // Kubernetes makes such for a service that is called `auth`.
             foreign.sort();
@@ -166,9 +166,10 @@ impl Sources {
             };
             variables.push((name.into(), value.into()));
         }
-        let (variables, foreign) = self.variables(variables);
+        let place = format!(" in {DOTENV_FILE}");
+        let (variables, foreign) = self.variables(variables, &place);
         // Nobody but its owner writes into this file.
-        self.problems.extend(foreign.iter().map(|name| unknown(format!("{name} in {DOTENV_FILE}"), name)));
+        self.problems.extend(foreign.iter().map(|name| unknown(format!("{name}{place}"), name)));
         let is_secret = |key: &&Key| variables.get(key.name).is_some_and(|text| key.hides(text));
         if readable_by_others && KEYS.iter().any(is_secret) {
             self.warnings.push(Warning::readable_by_others(DOTENV_FILE));
@@ -178,7 +179,11 @@ impl Sources {
 
     /// Those variables that are settings, and the names of those that might be meant for somebody else. Names are
     /// compared exactly, since the `config` crate would take `AUTH_Http__Addr` for another spelling.
-    fn variables(&mut self, variables: Vec<(OsString, OsString)>) -> (HashMap<String, String>, Vec<String>) {
+    fn variables(
+        &mut self,
+        variables: Vec<(OsString, OsString)>,
+        place: &str,
+    ) -> (HashMap<String, String>, Vec<String>) {
         let (mut known, mut foreign) = (HashMap::new(), Vec::new());
         for (name, value) in variables {
             let name = name.to_string_lossy().into_owned();
@@ -188,7 +193,7 @@ impl Sources {
                     Err(_) => self.problems.push(Problem::new(name, "must be UTF-8")),
                 }
             } else if is_slip(&name) || name.starts_with("AUTH_") && name.contains("__") {
-                self.problems.push(unknown(name.escape_debug().to_string(), &name));
+                self.problems.push(unknown(format!("{}{place}", name.escape_debug()), &name));
             } else if name.starts_with("AUTH_") {
                 foreign.push(name.escape_debug().to_string());
             }
