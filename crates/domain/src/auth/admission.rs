@@ -27,8 +27,8 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// When it is worth another try if nothing was decided in time.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often an attempt is begun anew because the name that it is counted by changed hands meanwhile. Nobody but those
-/// who change it can have that happen again and again.
+/// How often an attempt is begun because the name that it is counted by changed hands meanwhile, each time with as much
+/// patience. Nobody but those who change it can have that happen again and again.
 const MOVES: usize = 3;
 
 /// Too many wrong passwords were tried.
@@ -280,7 +280,7 @@ mod tests {
     };
     use crate::{
         Action, Attempt, ChangePasswordError, ClientNetwork, ConfirmError, CountedName, Counter, Holder,
-        LogInError, Outcome, Subject, Tries, UserId, UsernameKey, Verdict, Whence,
+        LogInError, Outcome, Subject, Tries, UserId, UsernameKey, Whence,
     };
 
     /// Counts in memory what a store counts on disk.
@@ -330,11 +330,7 @@ mod tests {
             let tries = counters.entry(counter).or_insert_with(|| Tries::none(at));
             let (after, verdict) = tries.admit(at, rules);
             *tries = after;
-            Ok(match verdict {
-                Verdict::Go => Admittance::Admitted(Place { counter, taken_at: at }),
-                Verdict::Wait => Admittance::Undecided,
-                Verdict::Refuse { retry_after } => Admittance::Refused { retry_after },
-            })
+            Ok(Admittance::of(verdict, counter, at))
         }
 
         async fn fail(&self, compared: Compared, refusal: Refusal, _: Attempt) -> Result<Refusal, PortError> {

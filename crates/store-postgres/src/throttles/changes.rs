@@ -61,6 +61,9 @@ async fn bound_networks(connection: &mut AsyncPgConnection, name: CountedName) -
         .select(throttles::whence)
         .load(connection)
         .await?;
+    if others.is_empty() {
+        return Ok(());
+    }
     diesel::update(throttles::table.filter(of_networks()).filter(throttles::whence.eq_any(others)))
         .set(throttles::is_stray.eq(true))
         .execute(connection)

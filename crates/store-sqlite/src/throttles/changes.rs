@@ -55,6 +55,9 @@ fn bound_networks(connection: &mut SqliteConnection, name: CountedName) -> Resul
         .offset(MOST_KNOWN_NETWORKS.into())
         .select(throttles::whence)
         .load(connection)?;
+    if others.is_empty() {
+        return Ok(());
+    }
     diesel::update(throttles::table.filter(of_networks()).filter(throttles::whence.eq_any(others)))
         .set(throttles::is_stray.eq(true))
         .execute(connection)?;
