@@ -67,6 +67,7 @@ docker-up: docker-env ## Build the image and serve on http://localhost:8000, in 
 	$(DOCKER_COMPOSE) up --build --detach
 
 docker-test: ## Run every test in a container
+	$(DOCKER_COMPOSE) build test
 	$(DOCKER_COMPOSE) run --rm test
 
 docker-down: ## Stop what docker-up started; data/ stays
