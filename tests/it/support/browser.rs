@@ -184,10 +184,10 @@ impl Browser {
         let entries = self.command("POST", "/se/log", &json!({ "type": "browser" })).await;
         let complaints = entries.as_array().unwrap().iter().filter(|entry| entry["level"] != "DEBUG");
         let told = complaints.filter_map(|entry| entry["message"].as_str());
-        told.filter(|message| !message.starts_with("chrome://")).map(str::to_owned).collect()
+        told.filter(|message| !is_its_own(message)).map(str::to_owned).collect()
     }
 
-    /// The URL of every request since it was last asked.
+    /// The URL of every request since it was last asked, but for those of its own pages.
     pub(crate) async fn requests(&self) -> Vec<String> {
         let entries = self.command("POST", "/se/log", &json!({ "type": "performance" })).await;
         let sent = |entry: &Value| {
@@ -196,7 +196,7 @@ impl Browser {
             let is_sent = message["method"] == "Network.requestWillBeSent";
             is_sent.then(|| message["params"]["request"]["url"].as_str().map(str::to_owned))?
         };
-        entries.as_array().unwrap().iter().filter_map(sent).collect()
+        entries.as_array().unwrap().iter().filter_map(sent).filter(|url| !is_its_own(url)).collect()
     }
 
     async fn find(&self, selector: &str) -> String {
@@ -220,4 +220,9 @@ impl Drop for Browser {
         _ = self.driver.kill();
         _ = self.driver.wait();
     }
+}
+
+/// Whether this begins with the URL of a page that the browser brings along.
+fn is_its_own(text: &str) -> bool {
+    text.starts_with("chrome://") || text.starts_with("chrome-untrusted://")
 }
