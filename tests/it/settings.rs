@@ -281,7 +281,7 @@ fn what_is_no_setting_at_all_gives_one_warning() {
 }
 
 #[test]
-fn whoever_serves_people_without_naming_an_https_url_or_without_limits_is_warned() {
+fn whoever_serves_people_without_naming_an_https_url_is_warned() {
     let secret = |letter: char| {
         let key = (0..16_u8).map(|n| format!("{:02x}", n.wrapping_mul(167) ^ letter as u8));
         key.collect::<String>()
@@ -296,9 +296,6 @@ fn whoever_serves_people_without_naming_an_https_url_or_without_limits_is_warned
     assert!(checked.stderr.contains("AUTH_TOKEN__ISSUER"), "{checked:?}");
     let named = check(&production.set("AUTH_TOKEN__ISSUER", "https://auth.example"));
     assert_eq!(warnings(&named), [""; 0]);
-
-    let unlimited = check(&Deployment::bare().set("AUTH_LIMITS__ENABLED", "false"));
-    assert!(warnings(&unlimited)[0].contains("AUTH_LIMITS__ENABLED"), "{unlimited:?}");
 }
 
 #[test]

@@ -521,12 +521,6 @@ impl Reading {
                  the limits that are too low instead",
             );
         }
-        if !enabled {
-            self.sources.warnings.push(Warning(format!(
-                "{} is false, so anybody may try passwords without end",
-                keys::LIMITS_ENABLED.key.name
-            )));
-        }
         let quotas = api::Quotas {
             sign_ups: sign_ups?,
             log_ins: log_ins?,
