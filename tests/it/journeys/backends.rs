@@ -163,13 +163,13 @@ async fn a_token_is_inactive_at_once_when_its_session_has_ended_however_it_did()
 
 #[tokio::test]
 async fn a_token_is_inactive_when_it_has_expired() {
-    let server = with_backends().set("AUTH_TOKEN__ACCESS_TTL", "2s").serve();
+    let server = with_backends().set("AUTH_TOKEN__ACCESS_TTL", "4s").serve();
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
     assert_eq!(introspect(&client, &token).await.json()["active"], true);
 
     let asking = async { while introspect(&client, &token).await.json()["active"] == true {} };
-    tokio::time::timeout(Duration::from_secs(10), asking).await.expect("it expires");
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("it expires");
 
     assert_inactive(&introspect(&client, &token).await);
     client.me(&token).await.assert_problem(401, "token_expired");
