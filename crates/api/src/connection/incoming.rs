@@ -66,6 +66,7 @@ impl Incoming {
         let ahead = self.ahead.take();
         let length = |piece: &Piece| piece.as_ref().map_or(0, Bytes::len);
         let mut discarded = self.discarded.get() + ahead.iter().map(length).sum::<usize>();
+        self.discarded.set(discarded);
         while discarded <= LARGEST_BODY
             && let Some(piece) = ready!(self.poll_payload(context))
         {
