@@ -151,7 +151,8 @@ fn a_value_that_cannot_be_is_refused_by_the_name_of_its_key_and_never_shown() {
     for name in KEYS.iter().map(|key| key.name) {
         // Texts that are names, and not judged beyond their form; the rest cannot be a canary at all.
         let value = match name {
-            "AUTH_TLS__CERT_PATH"
+            "AUTH_CORS__HEADERS"
+            | "AUTH_TLS__CERT_PATH"
             | "AUTH_TLS__KEY_PATH"
             | "AUTH_TOKEN__AUDIENCE"
             | "AUTH_TOKEN__CLIENT_ID"

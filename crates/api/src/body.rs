@@ -1,16 +1,16 @@
 //! Requests' bodies: bytes to fields, fields to domain types.
 //!
 //! Two refusals, told apart: what is not one well-formed JSON object is malformed; what is one, but not the
-//! one that was asked for, is not valid, and every field that is wrong is named.
+//! one that was asked for, is not valid, and every field that is wrong is named, once for each rule that it breaks.
 
 use std::future::Future;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
 use actix_web::{FromRequest, HttpRequest};
-use domain::{LoginName, Password, Username};
+use domain::{LoginName, Password, PasswordPolicy, PasswordProblem, Username};
 use futures_util::StreamExt;
 use garde::Validate;
 use serde::de::value::{Error as ReadError, MapDeserializer};
@@ -18,6 +18,7 @@ use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, MapAcces
 use serde::{Deserialize, forward_to_deserialize_any};
 use zeroize::Zeroizing;
 
+use crate::Api;
 use crate::problem::{Code, FieldCode, FieldError, Problem};
 
 /// The most bytes of a body that are read.
@@ -29,42 +30,62 @@ const MOST_UNKNOWN: usize = 16;
 /// A request's body, read and found valid.
 pub(crate) struct Body<T>(pub(crate) T);
 
-/// One field of a request: what it was parsed to, or what is wrong with it.
-pub(crate) struct Field<T>(Result<T, FieldCode>);
+/// One field of a request: what it was parsed to, or every rule that it breaks.
+pub(crate) struct Field<T>(Result<T, Vec<FieldCode>>);
+
+/// A password that somebody chooses, by the operator's rules. Whether it is too easy to guess is left to the domain.
+pub(crate) struct ChosenPassword(pub(crate) Password);
 
 /// A domain type that a field's text can be parsed to.
 pub(crate) trait FromText: Sized {
-    fn from_text(text: &str) -> Result<Self, FieldCode>;
+    fn from_text(text: &str) -> Result<Self, Vec<FieldCode>>;
+
+    /// The operator's rules that it breaks.
+    fn broken_rules(&self, _: PasswordPolicy) -> Vec<FieldCode> {
+        Vec::new()
+    }
 }
 
 impl FromText for Username {
-    fn from_text(text: &str) -> Result<Self, FieldCode> {
-        Ok(Self::parse(text)?)
+    fn from_text(text: &str) -> Result<Self, Vec<FieldCode>> {
+        Self::parse(text).map_err(|_| Self::broken_rules(text).into_iter().map(FieldCode::from).collect())
     }
 }
 
 impl FromText for LoginName {
-    fn from_text(text: &str) -> Result<Self, FieldCode> {
+    fn from_text(text: &str) -> Result<Self, Vec<FieldCode>> {
         Ok(Self::from_typed(text))
     }
 }
 
 impl FromText for Password {
-    fn from_text(text: &str) -> Result<Self, FieldCode> {
-        Ok(Self::parse(text)?)
+    fn from_text(text: &str) -> Result<Self, Vec<FieldCode>> {
+        Self::parse(text).map_err(|problem| vec![problem.into()])
+    }
+}
+
+impl FromText for ChosenPassword {
+    fn from_text(text: &str) -> Result<Self, Vec<FieldCode>> {
+        let invalid = text.contains('\0').then_some(FieldCode::InvalidCharacters);
+        let too_long = |problem: PasswordProblem| [Some(problem.into()), invalid].into_iter().flatten();
+        Password::parse(text).map(Self).map_err(|problem| too_long(problem).collect())
+    }
+
+    fn broken_rules(&self, policy: PasswordPolicy) -> Vec<FieldCode> {
+        policy.broken_rules(&self.0).into_iter().map(FieldCode::from).collect()
     }
 }
 
 /// Any text: what it is good for, the domain says.
 impl FromText for Zeroizing<String> {
-    fn from_text(text: &str) -> Result<Self, FieldCode> {
+    fn from_text(text: &str) -> Result<Self, Vec<FieldCode>> {
         Ok(Self::new(text.to_owned()))
     }
 }
 
 impl<T> FromRequest for Body<T>
 where
-    T: DeserializeOwned + Validate<Context = ()>,
+    T: DeserializeOwned + Validate<Context = PasswordPolicy>,
 {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
@@ -77,7 +98,7 @@ where
                 return Err(Problem::new(Code::UnsupportedMediaType));
             }
             let bytes = read(request.headers(), payload).await?;
-            parse(&bytes).map(Self)
+            parse(&bytes, Api::of(&request)?.auth.rules().passwords).map(Self)
         })
     }
 }
@@ -87,6 +108,12 @@ impl<T> Field<T> {
     pub(crate) fn into_parsed(self) -> Result<T, Problem> {
         self.0.map_err(|_| Problem::new(Code::ValidationFailed))
     }
+}
+
+/// Whether a request has a body (RFC 9112, section 6.3). One in chunks counts as one, though it may turn out empty.
+pub(crate) fn has_body(headers: &HeaderMap) -> bool {
+    let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    has_length || headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Nothing but JSON: a page of another origin can send a form or plain text without asking first, and so log
@@ -136,9 +163,9 @@ pub(crate) async fn read(headers: &HeaderMap, mut payload: Payload) -> Result<Ze
     Ok(bytes)
 }
 
-fn parse<T>(bytes: &[u8]) -> Result<T, Problem>
+fn parse<T>(bytes: &[u8], policy: PasswordPolicy) -> Result<T, Problem>
 where
-    T: DeserializeOwned + Validate<Context = ()>,
+    T: DeserializeOwned + Validate<Context = PasswordPolicy>,
 {
     let Object(members) = serde_json::from_slice(bytes).map_err(|_| Problem::new(Code::MalformedRequest))?;
     let mut unknown = Vec::new();
@@ -148,11 +175,12 @@ where
     let named = unknown.iter().take(MOST_UNKNOWN);
     let mut errors: Vec<FieldError> =
         named.map(|name| FieldError::new(shown(name), FieldCode::UnknownField)).collect();
-    if let Err(report) = value.validate() {
+    if let Err(report) = value.validate_with(&policy) {
         for (path, error) in report.iter() {
-            errors.push(FieldError::new(&path.to_string(), FieldCode::named(error.message())));
+            errors.push(FieldError::of_rule(&path.to_string(), FieldCode::named(error.message()), policy));
         }
     }
+    // By a stable sort: the rules of one field keep their order.
     errors.sort_by(|one, other| one.field().cmp(other.field()));
     if errors.is_empty() { Ok(value) } else { Err(Problem::validation(errors)) }
 }
@@ -315,7 +343,7 @@ impl<'de> Deserializer<'de> for Member {
 /// For a member that is not there.
 impl<T> Default for Field<T> {
     fn default() -> Self {
-        Self(Err(FieldCode::Required))
+        Self(Err(vec![FieldCode::Required]))
     }
 }
 
@@ -335,7 +363,7 @@ impl<'de, T: FromText> Deserialize<'de> for Field<T> {
             }
 
             fn visit_unit<E>(self) -> Result<Field<T>, E> {
-                Ok(Field(Err(FieldCode::WrongType)))
+                Ok(Field(Err(vec![FieldCode::WrongType])))
             }
         }
 
@@ -345,11 +373,20 @@ impl<'de, T: FromText> Deserialize<'de> for Field<T> {
 
 /// Lets garde collect what is wrong over all fields of a request. A garde error is a text, so it carries the
 /// code's name.
-impl<T> Validate for Field<T> {
-    type Context = ();
+impl<T: FromText> Validate for Field<T> {
+    type Context = PasswordPolicy;
 
-    fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
-        if let Err(code) = &self.0 {
+    fn validate_into(
+        &self,
+        policy: &PasswordPolicy,
+        parent: &mut dyn FnMut() -> garde::Path,
+        report: &mut garde::Report,
+    ) {
+        let broken = match &self.0 {
+            Ok(value) => &value.broken_rules(*policy),
+            Err(broken) => broken,
+        };
+        for code in broken {
             report.append(parent(), garde::Error::new(code.as_str()));
         }
     }
@@ -362,17 +399,22 @@ mod tests {
     use super::*;
 
     #[derive(Deserialize, Validate)]
+    #[garde(context(PasswordPolicy))]
     struct Request {
         #[serde(default)]
         #[garde(dive)]
         username: Field<Username>,
         #[serde(default)]
         #[garde(dive)]
-        password: Field<Password>,
+        password: Field<ChosenPassword>,
+    }
+
+    fn parse(json: &[u8]) -> Result<Request, Problem> {
+        super::parse(json, PasswordPolicy::new(8).unwrap())
     }
 
     fn refusal(json: &[u8]) -> (Code, serde_json::Value) {
-        let Err(problem) = parse::<Request>(json) else { panic!("{json:?} is accepted") };
+        let Err(problem) = parse(json) else { panic!("{json:?} is accepted") };
         (problem.code(), serde_json::to_value(problem.errors()).unwrap())
     }
 
@@ -385,10 +427,10 @@ mod tests {
 
     #[test]
     fn a_valid_request_is_parsed_to_domain_types() {
-        let request: Request = parse(br#"{"username":"Ann","password":"caf\u00e9 au lait"}"#).ok().unwrap();
+        let request = parse(br#"{"username":"Ann","password":"caf\u00e9 au lait"}"#).ok().unwrap();
 
         assert_eq!(request.username.into_parsed().ok().unwrap().as_typed(), "Ann");
-        assert_eq!(request.password.into_parsed().ok().unwrap().expose(), "café au lait");
+        assert_eq!(request.password.into_parsed().ok().unwrap().0.expose(), "café au lait");
     }
 
     #[test]
@@ -440,6 +482,24 @@ mod tests {
             let json = format!(r#"{{"username":{wrong},"password":"long enough"}}"#);
             assert_eq!(field_codes(&json), [pair("username", "wrong_type")]);
         }
+    }
+
+    #[test]
+    fn every_rule_that_a_field_breaks_is_named_at_once() {
+        let pair = |field: &str, code: &str| (field.to_owned(), code.to_owned());
+
+        let expected = [
+            pair("password", "too_short"),
+            pair("password", "invalid_characters"),
+            pair("username", "too_short"),
+            pair("username", "invalid_characters"),
+        ];
+        assert_eq!(field_codes(r#"{"username":"a!","password":"a\u0000"}"#), expected);
+        let long = format!(r#"{{"username":"ann","password":"{}\u0000"}}"#, "x".repeat(300));
+        assert_eq!(
+            field_codes(&long),
+            [pair("password", "too_long"), pair("password", "invalid_characters")]
+        );
     }
 
     #[test]

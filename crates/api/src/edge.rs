@@ -10,12 +10,12 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
-    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, Accept, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, Header, HeaderMap, HeaderName, HeaderValue,
+    Quality, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::uri::Authority;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
@@ -24,14 +24,14 @@ use futures_util::FutureExt;
 
 use crate::client_address;
 use crate::connection::{self, AnswerBody, Overdue};
-use crate::cors::Admission;
+use crate::cors::{Admission, SentOrigin};
 use crate::limits::Tab;
 use crate::live::Current;
 use crate::observer::{Exchange, Observer};
 use crate::problem::{Code, Context, Problem};
 use crate::trace_context::Trace;
 use crate::traffic::{self, Counters, InFlight};
-use crate::{Api, Encryption};
+use crate::{Api, Encryption, pages, target};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -62,6 +62,8 @@ pub(crate) async fn edge(
         return Err(Problem::new(Code::Internal).into());
     };
     let current = api.live.current();
+    let base = api.settings.base_path();
+    target::strip_base(&mut request, base);
     let line = RequestLine::begin(&api, &current, &request);
     request.extensions_mut().insert(RequestId(line.request_id.clone()));
     if let Err(problem) = check_head(&request) {
@@ -82,8 +84,19 @@ pub(crate) async fn edge(
             .into_response(response)
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
-    if let Some(answer) = line.admission.preflight(&request) {
-        let answer = line.finish(answer, None);
+    let early = match current.cross_origin.preflight(&line.admission, &request) {
+        Some(Ok(answer)) => Some(line.finish(answer, None)),
+        Some(Err(origin)) => {
+            let problem = line.refuse_preflight(&api, &origin);
+            Some(line.finish(problem.render(line.context(&api)), Some(&problem)))
+        }
+        None if line.route.is_none() => {
+            target::without_trailing_slash(&request, base).map(|answer| line.finish(answer, None))
+        }
+        None => None,
+    };
+    if let Some(answer) = early {
+        in_flight.come_to_rest().await;
         return Ok(request
             .into_response(answer)
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
@@ -195,6 +208,8 @@ struct RequestLine {
     route: Option<String>,
     client: IpAddr,
     admission: Admission,
+    /// The path of the issuer, if a wrong address is answered with a page.
+    page: Option<String>,
     tab: Rc<Tab>,
     trace: Trace,
     in_flight: Option<InFlight>,
@@ -228,7 +243,8 @@ impl RequestLine {
             in_flight: counters.map(|counters| counters.begin(route.as_deref())),
             route,
             client,
-            admission: Admission::of(&current.origins, request.headers()),
+            admission: current.cross_origin.admission(request.headers()),
+            page: prefers_html(request).then(|| api.settings.base_path().to_owned()),
             tab,
             trace,
             observer: api.observer.clone(),
@@ -243,8 +259,28 @@ impl RequestLine {
         Context { issuer: &api.settings.issuer, request_id: &self.request_id }
     }
 
+    /// The answer to a preflight of a page that may not ask, of which the operator is told.
+    fn refuse_preflight(&self, api: &Api, origin: &SentOrigin) -> Problem {
+        let shown = origin.as_str();
+        if api.live.refused_origins.has_line(shown) {
+            let (request_id, route) = (&self.request_id, self.route.as_deref());
+            tracing::warn!(
+                request_id,
+                route,
+                origin = shown,
+                setting = "AUTH_CORS__ORIGINS",
+                "refused a preflight: the setting does not name the page's origin"
+            );
+        }
+        origin.forbidden()
+    }
+
     /// Puts the last headers on an answer and writes the line.
-    fn finish(&self, mut response: HttpResponse, problem: Option<&Problem>) -> HttpResponse {
+    fn finish(&self, response: HttpResponse, problem: Option<&Problem>) -> HttpResponse {
+        let mut response = match (&self.page, problem) {
+            (Some(base), Some(problem)) => pages::in_place_of(response, problem.code(), base),
+            _ => response,
+        };
         protect(response.headers_mut(), &self.request_id);
         self.admission.write_into(response.headers_mut());
         self.tab.write_into(response.headers_mut());
@@ -300,6 +336,23 @@ impl Drop for RequestLine {
     }
 }
 
+/// Whether somebody opens an address in a browser, which takes a page and would only show JSON.
+fn prefers_html(request: &ServiceRequest) -> bool {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return false;
+    }
+    let is_named = |accept: &HeaderValue| accept.as_bytes().windows(9).any(|part| part == b"text/html");
+    if !request.headers().get_all(ACCEPT).any(is_named) {
+        return false;
+    }
+    let Ok(Accept(accepted)) = Accept::parse(request) else { return false };
+    let best = |kinds: &[&str]| {
+        let fits = accepted.iter().filter(|kind| kinds.contains(&kind.item.essence_str()));
+        fits.map(|kind| kind.quality).max().unwrap_or(Quality::ZERO)
+    };
+    best(&["text/html"]) > best(&["application/problem+json", "application/json", "application/*", "*/*"])
+}
+
 /// Headers that every answer has; a page brings a policy of its own.
 pub(crate) fn protect(headers: &mut HeaderMap, request_id: &str) {
     let set = |headers: &mut HeaderMap, name, value| headers.insert(name, HeaderValue::from_static(value));
@@ -336,6 +389,8 @@ fn known_method(method: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     fn given(values: &[&str]) -> Option<String> {
@@ -354,6 +409,38 @@ mod tests {
         }
         assert_eq!(given(&[]), None);
         assert_eq!(given(&["a", "b"]), None);
+    }
+
+    #[test]
+    fn page_is_for_those_who_prefer_it_to_json() {
+        let prefers = |method, accept: &[&str]| {
+            let mut request = TestRequest::default().method(method);
+            for accept in accept {
+                request = request.append_header((ACCEPT, *accept));
+            }
+            prefers_html(&request.to_srv_request())
+        };
+
+        let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        for accept in [&[chromium][..], &["text/html"], &["text/html", "*/*;q=0.5"]] {
+            assert!(prefers(Method::GET, accept), "{accept:?}");
+            assert!(!prefers(Method::POST, accept), "{accept:?}");
+        }
+        assert!(prefers(Method::HEAD, &[chromium]));
+        for accept in [
+            &[][..],
+            &[""],
+            &["*/*"],
+            &["text/*"],
+            &["text/html, */*"],
+            &["application/json, text/html;q=0.9"],
+            &["application/json, text/html"],
+            &["text/html;q=0"],
+            &["text/html;q=nonsense"],
+            &["text/htmlx"],
+        ] {
+            assert!(!prefers(Method::GET, accept), "{accept:?}");
+        }
     }
 
     #[test]

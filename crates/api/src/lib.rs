@@ -26,7 +26,10 @@ mod openapi;
 mod ops;
 mod pages;
 mod problem;
+mod refused_origins;
 mod routes;
+mod session_cookie;
+mod target;
 mod trace_context;
 mod traffic;
 mod transport;
@@ -90,8 +93,18 @@ pub struct Settings {
     pub docs: bool,
     /// Whether there are backends that may ask about tokens, so that others are told where.
     pub clients: bool,
+    /// Where `/.well-known/change-password` leads, if anywhere: a URL, or a path of this host.
+    pub change_password_page: Option<String>,
     /// Who speaks TLS with clients.
     pub encryption: Encryption,
+}
+
+impl Settings {
+    /// The path under which clients know this service, as a proxy may have it: empty, or one without a slash at its end.
+    pub(crate) fn base_path(&self) -> &str {
+        let rest = self.issuer.split_once("://").map_or("", |(_, rest)| rest);
+        rest.find('/').map_or("", |begin| &rest[begin..])
+    }
 }
 
 /// Who speaks TLS with clients.

@@ -2,18 +2,21 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName};
 use domain::ports::Clock;
 
 use crate::client_address::TrustedProxies;
-use crate::cors::{Admission, Origin};
+use crate::cors::{CrossOrigin, Origin};
 use crate::limits::{Limits, Quotas};
+use crate::refused_origins::RefusedOrigins;
 
 /// The choices that an operator may change without a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choices {
     /// Pages of which other origins may ask.
     pub origins: Vec<Origin>,
+    /// Which headers these pages may send beside the usual ones.
+    pub request_headers: Vec<HeaderName>,
     /// Who is believed about for whom they ask.
     pub trusted_proxies: TrustedProxies,
     /// How many requests somebody may send; without quotas, as many as they like.
@@ -25,11 +28,12 @@ pub struct Choices {
 pub struct Live {
     current: Arc<RwLock<Arc<Current>>>,
     clock: Arc<dyn Clock>,
+    pub(crate) refused_origins: Arc<RefusedOrigins>,
 }
 
 /// The choices that one request is served by.
 pub(crate) struct Current {
-    pub(crate) origins: Vec<Origin>,
+    pub(crate) cross_origin: CrossOrigin,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) limits: Option<Arc<Limits>>,
 }
@@ -37,7 +41,12 @@ pub(crate) struct Current {
 impl Current {
     /// Whether the page that asks is of an origin that the operator named.
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
-        Admission::of(&self.origins, headers).is_granted()
+        self.cross_origin.admission(headers).is_granted()
+    }
+
+    fn new(choices: Choices, limits: Option<Arc<Limits>>) -> Self {
+        let Choices { origins, request_headers, trusted_proxies, quotas: _ } = choices;
+        Self { cross_origin: CrossOrigin::new(origins, &request_headers), trusted_proxies, limits }
     }
 }
 
@@ -45,8 +54,9 @@ impl Live {
     /// Puts choices in force.
     pub fn new(choices: Choices, clock: Arc<dyn Clock>) -> Self {
         let limits = choices.quotas.map(|quotas| Arc::new(Limits::new(quotas, &clock)));
-        let current = Current { origins: choices.origins, trusted_proxies: choices.trusted_proxies, limits };
-        Self { current: Arc::new(RwLock::new(Arc::new(current))), clock }
+        let current = Arc::new(RwLock::new(Arc::new(Current::new(choices, limits))));
+        let refused_origins = Arc::new(RefusedOrigins::new(clock.clone()));
+        Self { current, clock, refused_origins }
     }
 
     /// Puts other choices in force, for requests from now on. What was counted goes on being counted unless the
@@ -57,7 +67,7 @@ impl Live {
             Some(limits) if limits.quotas() == quotas => limits.clone(),
             _ => Arc::new(Limits::new(quotas, &self.clock)),
         });
-        let current = Current { origins: choices.origins, trusted_proxies: choices.trusted_proxies, limits };
+        let current = Current::new(choices, limits);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     }
 

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::ServiceConfig;
+use actix_web::web::{Data, ServiceConfig};
 use domain::ports::PortError;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -12,12 +12,13 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
+use crate::Api;
 use crate::endpoint::get;
 use crate::problem::{FieldCode, FieldError, Problem, ProblemView};
 use crate::routes;
 
-/// The description, as JSON, of the service at `server`: the URL that clients know, or `/` for whoever reads it
-/// from the service itself. Fails only if the document cannot be written as JSON at all.
+/// The description, as JSON, of the service at `server`: the URL that clients know, or its path alone for whoever reads
+/// it from the service itself. Fails only if the document cannot be written as JSON at all.
 pub fn openapi_json(server: &str) -> serde_json::Result<String> {
     let mut document = Description::openapi();
     document.servers = Some(vec![ServerBuilder::new().url(server).build()]);
@@ -28,8 +29,10 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
     config.service(get("/openapi.json", document));
 }
 
-async fn document() -> Result<HttpResponse, Problem> {
-    let json = openapi_json("/").map_err(|error| PortError::Failed(error.into()))?;
+async fn document(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let base = api.settings.base_path();
+    let json = openapi_json(if base.is_empty() { "/" } else { base })
+        .map_err(|error| PortError::Failed(error.into()))?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "application/json"))
         .insert_header((CACHE_CONTROL, "no-cache"))

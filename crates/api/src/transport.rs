@@ -1,27 +1,36 @@
 //! How a refresh token travels: in the body, or for browsers in a cookie that no script can read.
 //!
 //! A cookie comes with whatever request some other page makes, so it counts only with a header that no other page
-//! can send without asking first, and from our own origin or one that the operator named. Which our own is, the issuer
-//! and the request's own Host say.
+//! can send without asking first, and from a page of our own origin or of one that the operator named. A browser that
+//! says `Sec-Fetch-Site: same-origin` has compared origins itself, and no script can write that header, so it counts
+//! whatever a proxy made of `Host`. Older browsers are told by `Origin`, which is compared with the issuer and `Host`.
 
 use std::future::Ready;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SET_COOKIE};
+use actix_web::http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, HttpResponseBuilder};
-use domain::RefreshToken;
+use domain::{PasswordPolicy, RefreshToken};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::body::{Body, Field};
+use crate::cors::{Origin, SentOrigin};
 use crate::problem::{Code, Problem};
-use crate::{Api, Encryption};
+use crate::{Api, session_cookie};
 
 /// The header that asks for the cookie, by the value `cookie`.
 pub(crate) const SESSION_TRANSPORT: HeaderName = HeaderName::from_static("x-session-transport");
+
+/// By which a browser tells whose page it is that asks (Fetch Metadata Request Headers, section 2.3).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What is said where a cookie came along and the header did not.
+const COOKIE_WITHOUT_HEADER: &str =
+    "The session cookie counts only with the header X-Session-Transport: cookie.";
 
 /// How the refresh tokens of one request and its answer travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +40,16 @@ pub(crate) enum Transport {
 }
 
 /// The refresh token that came with a request.
-pub(crate) struct RefreshSecret(pub(crate) Zeroizing<String>);
+pub(crate) struct RefreshSecret {
+    pub(crate) token: Zeroizing<String>,
+    /// Whether there were other cookies of its name.
+    pub(crate) has_rivals: bool,
+}
 
 /// A body with a refresh token.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(context(PasswordPolicy))]
 pub(crate) struct Refresh {
     /// The `refresh_token` of the login, or of the last refresh.
     #[serde(default)]
@@ -54,7 +68,7 @@ impl Transport {
         }
     }
 
-    /// The token for the body of the answer, unless it goes into a cookie, which is set then.
+    /// The token for the body of an answer, unless it goes into a cookie, which is the only one of ours then.
     pub(crate) fn hand_out<'a>(
         self,
         answer: &mut HttpResponseBuilder,
@@ -64,16 +78,33 @@ impl Transport {
         match self {
             Self::Body => Some(&token.text),
             Self::Cookie => {
-                answer.insert_header((SET_COOKIE, cookie(api, &token.text, token.lifetime.as_secs())));
+                session_cookie::set(answer, api, token);
+                session_cookie::remove_others(answer, api);
                 None
             }
         }
     }
 
+    /// The same of a token that takes the place of another one. Nothing else is taken away unless there were rivals.
+    pub(crate) fn replace<'a>(
+        self,
+        has_rivals: bool,
+        answer: &mut HttpResponseBuilder,
+        api: &Api,
+        token: &'a RefreshToken,
+    ) -> Option<&'a str> {
+        if self == Self::Body || has_rivals {
+            return self.hand_out(answer, api, token);
+        }
+        session_cookie::set(answer, api, token);
+        None
+    }
+
     /// Takes the cookie away, if that is how tokens travel.
     pub(crate) fn clear(self, answer: &mut HttpResponseBuilder, api: &Api) {
         if self == Self::Cookie {
-            answer.insert_header((SET_COOKIE, cookie(api, "", 0)));
+            session_cookie::remove(answer, api);
+            session_cookie::remove_others(answer, api);
         }
     }
 }
@@ -95,68 +126,86 @@ impl FromRequest for RefreshSecret {
         match Transport::asked_for(request.headers()) {
             Err(problem) => Box::pin(async { Err(problem) }),
             Ok(Transport::Cookie) => {
-                let secret = Api::of(request).and_then(|api| from_cookie(request.headers(), api));
-                Box::pin(async { secret.map(Self) })
+                let request = request.clone();
+                Box::pin(async move { from_cookie(request.headers(), Api::of(&request)?).await })
             }
             Ok(Transport::Body) => {
                 let body = Body::<Refresh>::from_request(request, payload);
-                Box::pin(async { Ok(Self(body.await?.0.refresh_token.into_parsed()?)) })
+                let request = request.clone();
+                Box::pin(async move {
+                    let body = body.await.map_err(|problem| name_missing_header(&request, problem))?;
+                    Ok(Self { token: body.0.refresh_token.into_parsed()?, has_rivals: false })
+                })
             }
         }
     }
 }
 
-fn from_cookie(headers: &HeaderMap, api: &Api) -> Result<Zeroizing<String>, Problem> {
-    if !is_own_origin(headers, &api.settings.issuer) && !api.live.current().admits(headers) {
-        return Err(Problem::new(Code::Forbidden));
-    }
-    let secret = cookie_named(cookie_name(api), headers);
-    secret.map(|secret| secret.to_owned().into()).ok_or(Problem::new(Code::InvalidRefreshToken))
-}
-
-/// The value of the only cookie of this name. Browsers send all of a host's cookies in one line, and what is in the
-/// others is nothing that we could ask for anything.
-fn cookie_named<'a>(name: &str, headers: &'a HeaderMap) -> Option<&'a str> {
-    let pairs = headers.get_all(COOKIE).flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    let mut values =
-        pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
-    match (values.next(), values.next()) {
-        (Some(only), None) => str::from_utf8(only).ok(),
-        // Of two, one is not ours.
-        _ => None,
+/// Names the header to whoever sent a cookie without it.
+pub(crate) fn name_missing_header(request: &HttpRequest, problem: Problem) -> Problem {
+    if session_cookie::is_sent(request.headers()) {
+        problem.with_detail(COOKIE_WITHOUT_HEADER)
+    } else {
+        problem
     }
 }
 
-/// Whether the page that asks is the issuer's, or was served by the host that it asks, over the issuer's scheme.
-fn is_own_origin(headers: &HeaderMap, issuer: &str) -> bool {
-    let mut origins = headers.get_all(ORIGIN).filter_map(|origin| origin.to_str().ok());
-    let (Some(origin), None) = (origins.next(), origins.next()) else { return false };
+async fn from_cookie(headers: &HeaderMap, api: &Api) -> Result<RefreshSecret, Problem> {
+    check_page(headers, api)?;
+    let values = session_cookie::values(headers, api);
+    let has_rivals = values.len() > 1;
+    let token = api.auth.choose_refresh_token(values).await?;
+    token.map(|token| RefreshSecret { token, has_rivals }).ok_or(Problem::new(Code::InvalidRefreshToken))
+}
+
+/// Refuses the cookie to pages that it is not for, and tells the operator what was compared.
+fn check_page(headers: &HeaderMap, api: &Api) -> Result<(), Problem> {
+    let issuer = &api.settings.issuer;
+    let sent = SentOrigin::of(headers);
+    let is_own = match &sent {
+        SentOrigin::WellFormed(origin) => is_own_origin(origin, headers, issuer),
+        SentOrigin::Missing | SentOrigin::Opaque | SentOrigin::Malformed => false,
+    };
+    if is_own || is_same_origin(headers) || api.live.current().admits(headers) {
+        return Ok(());
+    }
+    let origin = sent.as_str();
+    if api.live.refused_origins.has_line(origin) {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        tracing::warn!(
+            origin,
+            host,
+            issuer,
+            setting = "AUTH_CORS__ORIGINS",
+            "refused the session cookie: the page's origin is neither the issuer's, nor that of the host, nor in the \
+             setting"
+        );
+    }
+    Err(sent.forbidden())
+}
+
+/// Whether the browser says that the page is of the origin that it asks.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(&SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    matches!((sites.next(), sites.next()), (Some(b"same-origin"), None))
+}
+
+/// Whether this is the issuer's origin, or that of the host that is asked, over the issuer's scheme.
+fn is_own_origin(origin: &Origin, headers: &HeaderMap, issuer: &str) -> bool {
     let Some((scheme, rest)) = issuer.split_once("://") else { return false };
     let own = |host: &str| {
-        origin.split_once("://").is_some_and(|(of, at)| of == scheme && at.eq_ignore_ascii_case(host))
+        let parts = origin.as_str().split_once("://");
+        parts.is_some_and(|(of, at)| of == scheme && at.eq_ignore_ascii_case(host))
     };
     let issuer_host = rest.split('/').next().unwrap_or_default();
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     own(issuer_host) || host.is_some_and(own)
 }
 
-/// The prefix has browsers refuse it from anywhere but this host over TLS (RFC 6265bis, section 4.1.3.2). Without
-/// TLS, as in development, there is no such thing.
-fn cookie_name(api: &Api) -> &'static str {
-    if is_for_tls(api) { "__Host-auth_refresh" } else { "auth_refresh" }
-}
-
-fn cookie(api: &Api, value: &str, seconds: u64) -> String {
-    let secure = if is_for_tls(api) { " Secure;" } else { "" };
-    format!("{}={value}; Path=/; Max-Age={seconds}; HttpOnly;{secure} SameSite=Strict", cookie_name(api))
-}
-
-fn is_for_tls(api: &Api) -> bool {
-    api.settings.encryption != Encryption::None
-}
-
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::ORIGIN;
+
     use super::*;
 
     fn is_own(issuer: &str, origin: &[&'static str], host: &'static str) -> bool {
@@ -165,7 +214,36 @@ mod tests {
         for origin in origin {
             headers.append(ORIGIN, HeaderValue::from_static(origin));
         }
-        is_own_origin(&headers, issuer)
+        match SentOrigin::of(&headers) {
+            SentOrigin::WellFormed(origin) => is_own_origin(&origin, &headers, issuer),
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn only_the_one_value_same_origin_is_the_browsers_word() {
+        let is_same = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(SEC_FETCH_SITE, HeaderValue::from_static(value));
+            }
+            is_same_origin(&headers)
+        };
+
+        assert!(is_same(&["same-origin"]));
+        for values in [
+            &[][..],
+            &["same-site"],
+            &["cross-site"],
+            &["none"],
+            &[""],
+            &["Same-Origin"],
+            &["same-origin, cross-site"],
+            &["same-origin", "cross-site"],
+            &["same-origin", "same-origin"],
+        ] {
+            assert!(!is_same(values), "{values:?}");
+        }
     }
 
     #[test]
@@ -191,36 +269,6 @@ mod tests {
         }
         assert!(!is_own(issuer, &[], "auth.example"));
         assert!(!is_own(issuer, &["https://auth.example", "https://auth.example"], "auth.example"));
-    }
-
-    #[test]
-    fn a_cookie_is_found_beside_whatever_others_there_are_and_two_are_none() {
-        let found = |lines: &[&'static [u8]]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
-            }
-            cookie_named("ours", &headers).map(str::to_owned)
-        };
-
-        for lines in [
-            &[&b"ours=a.b-c_"[..]][..],
-            &[b"theirs=1; ours=a.b-c_;x"],
-            &["theirs=\u{e9}; ours=a.b-c_".as_bytes()],
-            &[b"theirs=\xff", b"oursx=2;ours=a.b-c_"],
-        ] {
-            assert_eq!(found(lines), Some("a.b-c_".to_owned()), "{lines:?}");
-        }
-        for lines in [
-            &[][..],
-            &[&b"xours=1"[..]],
-            &[b"ours"],
-            &[b"ours=1; ours=1"],
-            &[b"ours=1", b"ours=2"],
-            &[b"ours=\xff"],
-        ] {
-            assert_eq!(found(lines), None, "{lines:?}");
-        }
     }
 
     #[test]

@@ -138,17 +138,22 @@ impl PasswordPolicy {
         self.min_length
     }
 
-    /// Looks at what can be seen at a glance: length, and characters that no password can have. Never at
+    /// Every rule that a password breaks at first sight: its length, and characters that no password can have. Never
     /// classes of characters.
-    pub fn admit(self, password: Password, username: Username) -> Result<NewPassword, PasswordProblem> {
+    pub fn broken_rules(self, password: &Password) -> Vec<PasswordProblem> {
         let text = password.expose();
-        if text.contains('\0') {
-            return Err(PasswordProblem::InvalidCharacters);
+        let is_short = text.chars().count() < self.min_length;
+        let short = is_short.then_some(PasswordProblem::TooShort { at_least: self.min_length });
+        let invalid = text.contains('\0').then_some(PasswordProblem::InvalidCharacters);
+        short.into_iter().chain(invalid).collect()
+    }
+
+    /// Accepts a password that breaks none of these rules.
+    pub fn admit(self, password: Password, username: Username) -> Result<NewPassword, PasswordProblem> {
+        match self.broken_rules(&password).into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(NewPassword { password, username }),
         }
-        if text.chars().count() < self.min_length {
-            return Err(PasswordProblem::TooShort { at_least: self.min_length });
-        }
-        Ok(NewPassword { password, username })
     }
 }
 

@@ -71,9 +71,7 @@ impl Username {
             return Err(InvalidUsername::TooLong);
         }
         let key = canonical(raw)?;
-        if !key.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || PUNCTUATION.contains(c))
-            || !key.is_single_script()
-        {
+        if !has_valid_characters(&key) {
             return Err(InvalidUsername::InvalidCharacters);
         }
         match key.chars().count() {
@@ -83,6 +81,26 @@ impl Username {
             }
             _ => Err(InvalidUsername::TooLong),
         }
+    }
+
+    /// Every rule that a text breaks which is no username, the length first.
+    pub fn broken_rules(raw: &str) -> Vec<InvalidUsername> {
+        if raw.is_empty() {
+            return vec![InvalidUsername::TooShort];
+        }
+        if raw.len() > LONGEST_RAW_BYTES {
+            return vec![InvalidUsername::TooLong];
+        }
+        let key = canonical(raw).ok();
+        // What has no canonical form is counted as it would be kept.
+        let length = key.as_deref().map_or_else(|| raw.nfc().count(), |key| key.chars().count());
+        let length = match length {
+            ..MIN_USERNAME_LENGTH => Some(InvalidUsername::TooShort),
+            MIN_USERNAME_LENGTH..=MAX_USERNAME_LENGTH => None,
+            _ => Some(InvalidUsername::TooLong),
+        };
+        let has_invalid = !key.is_some_and(|key| has_valid_characters(&key));
+        length.into_iter().chain(has_invalid.then_some(InvalidUsername::InvalidCharacters)).collect()
     }
 
     /// A name as a store kept it. Rules may have tightened since it was taken, and it stays its owner's.
@@ -133,6 +151,12 @@ impl fmt::Debug for StrayText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StrayText(..)")
     }
+}
+
+/// Whether a canonical text has letters of one script and no other ASCII punctuation than a name may have.
+fn has_valid_characters(key: &str) -> bool {
+    let is_valid = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || PUNCTUATION.contains(c);
+    key.chars().all(is_valid) && key.is_single_script()
 }
 
 fn canonical(raw: &str) -> Result<String, InvalidUsername> {
@@ -237,5 +261,27 @@ mod tests {
         };
         assert!((251..=256).contains(&kept.expose().len()));
         assert_eq!(format!("{kept:?}"), "StrayText(..)");
+    }
+
+    #[test]
+    fn every_broken_rule_is_named_and_a_name_breaks_none() {
+        use InvalidUsername::{InvalidCharacters, TooLong, TooShort};
+
+        let long = "a!".repeat(40);
+        for (raw, broken) in [
+            ("ann", &[][..]),
+            ("", &[TooShort]),
+            ("an", &[TooShort]),
+            ("a!", &[TooShort, InvalidCharacters]),
+            (" ", &[TooShort, InvalidCharacters]),
+            ("ann!", &[InvalidCharacters]),
+            (&"a".repeat(65), &[TooLong]),
+            (&long, &[TooLong, InvalidCharacters]),
+            (&"!".repeat(2000), &[TooLong]),
+            ("p\u{430}", &[TooShort, InvalidCharacters]),
+        ] {
+            assert_eq!(Username::broken_rules(raw), broken, "{raw}");
+            assert_eq!(Username::parse(raw).is_ok(), broken.is_empty(), "{raw}");
+        }
     }
 }

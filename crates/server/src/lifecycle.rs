@@ -138,6 +138,7 @@ async fn run(
             issuer: config.token.issuer.clone(),
             docs: config.docs,
             clients: !config.clients.is_empty(),
+            change_password_page: config.http.change_password_page.clone(),
             encryption: config.encryption(),
         },
         live,

@@ -506,6 +506,7 @@ mod tests {
                 issuer: "http://localhost".to_owned(),
                 docs: false,
                 clients: false,
+                change_password_page: None,
                 encryption: api::Encryption::None,
             },
             live: Live::new(Choices::default(), clock),

@@ -9,7 +9,7 @@ use crate::support::server::{Deployment, Server};
 
 const README: &str = include_str!("../../../README.md");
 
-fn page() -> &'static str {
+pub(super) fn page() -> &'static str {
     let blocks: Vec<_> = README.split("```html\n").skip(1).collect();
     assert_eq!(blocks.len(), 1, "one page, and this test knows which");
     blocks[0].split_once("```").unwrap().0
@@ -30,7 +30,7 @@ async fn the_page_in_the_readme_keeps_its_tabs_logged_in_together_and_logs_them_
     let second = browser.open_tab(&url).await;
     browser.wait_for("#who", "nobody").await;
     log_in(&browser, "wrong").await;
-    browser.wait_for("#who", "Check the spelling").await;
+    browser.wait_for("#who", "The username or the password is wrong").await;
     assert_eq!(sessions(), json!([]));
 
     log_in(&browser, PASSWORD).await;
@@ -73,7 +73,7 @@ async fn the_page_in_the_readme_keeps_its_tabs_logged_in_together_and_logs_them_
     assert_eq!(complaints, Vec::<String>::new());
 }
 
-async fn log_in(browser: &Browser, password: &str) {
+pub(super) async fn log_in(browser: &Browser, password: &str) {
     browser.clear("[name=username]").await;
     browser.type_into("[name=username]", "ann").await;
     browser.clear("[name=password]").await;

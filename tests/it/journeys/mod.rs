@@ -24,6 +24,7 @@ mod operators;
 mod other_origins;
 mod own_account;
 mod pages;
+mod proxies;
 mod sessions;
 mod settings_that_change;
 mod start_and_stop;

@@ -67,9 +67,9 @@ async fn a_page_of_an_allowed_origin_may_read_every_answer_and_is_told_so_before
     let preflight = client.send(asks.header("Access-Control-Request-Headers", "content-type")).await;
     assert_eq!((preflight.status.as_u16(), preflight.text()), (204, ""));
     assert_eq!(preflight.header("Access-Control-Max-Age"), "7200");
-    for (header, needed) in
-        [("Access-Control-Allow-Methods", "DELETE"), ("Access-Control-Allow-Headers", "X-Session-Transport")]
-    {
+    let needed = ["X-Session-Transport", "baggage", "sentry-trace", "traceparent", "X-Requested-With"];
+    let needed = needed.map(|name| ("Access-Control-Allow-Headers", name));
+    for (header, needed) in [("Access-Control-Allow-Methods", "DELETE")].into_iter().chain(needed) {
         assert!(preflight.header(header).contains(needed), "{preflight:?}");
     }
 
@@ -105,7 +105,7 @@ async fn a_page_of_any_other_origin_is_told_nothing() {
     ] {
         let asks = client.request("OPTIONS", "/api/login").header("Origin", origin);
         let preflight = client.send(asks.header("Access-Control-Request-Method", "POST")).await;
-        preflight.assert_problem(405, "method_not_allowed");
+        preflight.assert_problem(403, "forbidden");
         let answer = client.send(client.request("GET", "/health/live").header("Origin", origin)).await;
         for answer in [preflight, answer] {
             let told: Vec<_> =
@@ -113,6 +113,65 @@ async fn a_page_of_any_other_origin_is_told_nothing() {
             assert_eq!(told, Vec::<&str>::new(), "{origin}");
             assert_eq!(answer.header("Vary"), "Origin", "{origin}");
         }
+    }
+}
+
+#[tokio::test]
+async fn refused_preflight_is_logged_once_with_its_origin() {
+    for origins in ["", APP] {
+        let server = Deployment::new().set("AUTH_CORS__ORIGINS", origins).serve();
+        let client = Client::of(&server);
+        let preflight = async |path: &str, origin: &str| {
+            let asks = client.request("OPTIONS", path).header("Origin", origin);
+            client.send(asks.header("Access-Control-Request-Method", "POST")).await
+        };
+
+        for path in ["/api/login", "/api/refresh", "/api/nope"] {
+            let refused = preflight(path, "http://localhost:5173").await;
+            refused.assert_problem(403, "forbidden");
+            let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+            assert!(
+                detail.contains("http://localhost:5173") && detail.contains("AUTH_CORS__ORIGINS"),
+                "{detail}"
+            );
+        }
+        let odd = preflight("/api/login", "https://a.example/?token=hunter2").await;
+        odd.assert_problem(403, "forbidden");
+        preflight("/api/login", "https://b.example").await;
+        let is_refusal = |line: &serde_json::Value| line["setting"] == "AUTH_CORS__ORIGINS";
+        server.log().wait_for("the last refusal", |line| line["origin"] == "https://b.example");
+        let lines = server.log().lines();
+        let lines = lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let logged: Vec<_> = lines.filter(is_refusal).map(|line| line["origin"].clone()).collect();
+
+        assert_eq!(logged, ["http://localhost:5173", "malformed", "https://b.example"]);
+        assert!(!server.log().lines().concat().contains("hunter2"));
+        client
+            .send(client.request("OPTIONS", "/api/login").header("Origin", APP))
+            .await
+            .assert_problem(405, "method_not_allowed");
+    }
+}
+
+#[tokio::test]
+async fn app_of_another_scheme_may_ask_with_headers_of_its_own() {
+    let origin = "tauri://localhost";
+    let server =
+        Deployment::new().set("AUTH_CORS__ORIGINS", origin).set("AUTH_CORS__HEADERS", "x-tenant").serve();
+    let client = Client::of(&server);
+
+    let asks = client.request("OPTIONS", "/api/login").header("Origin", origin);
+    let preflight = client.send(asks.header("Access-Control-Request-Method", "POST")).await;
+    let answer = client.send(client.request("GET", "/health/live").header("Origin", origin)).await;
+
+    assert_eq!(preflight.status, 204);
+    assert!(preflight.header("Access-Control-Allow-Headers").ends_with(", x-tenant"), "{preflight:?}");
+    for answer in [preflight, answer] {
+        assert_eq!(answer.header("Access-Control-Allow-Origin"), origin);
+    }
+    for wrong in ["null", "file://", "tauri://localhost/"] {
+        let refused = Deployment::new().set("AUTH_CORS__ORIGINS", wrong).run(&["config", "check"]);
+        assert!(refused.code == 2 && refused.stderr.contains("AUTH_CORS__ORIGINS"), "{refused:?}");
     }
 }
 

@@ -6,6 +6,8 @@ use crate::support::browser::Browser;
 use crate::support::client::{Client, PASSWORD};
 use crate::support::server::{Deployment, Server};
 
+const README: &str = include_str!("../../../README.md");
+
 #[tokio::test]
 async fn swagger_ui_takes_somebody_from_a_login_to_me() {
     let server = Server::start();
@@ -91,6 +93,38 @@ async fn every_problem_has_a_page_and_every_page_of_a_problem_is_linked() {
         if link.starts_with("/problems/") {
             assert!(answer.text().contains("What to do"), "{link}");
         }
+    }
+}
+
+#[tokio::test]
+async fn list_of_problems_and_the_readme_have_every_code() {
+    let server = Server::start();
+    let list = Client::of(&server).get("/problems").await;
+    assert_eq!((list.status.as_u16(), list.header("Content-Type")), (200, "text/html; charset=utf-8"));
+
+    let items = list.text().split("<li>").skip(1);
+    let mut listed: Vec<(String, String)> = items
+        .map(|item| {
+            let code = item.split_once("<code>").unwrap().1.split_once("</code>").unwrap().0;
+            let status = item.split_once("</a> ").unwrap().1.split(' ').next().unwrap();
+            (status.to_owned(), code.to_owned())
+        })
+        .collect();
+    let table = README.split_once("| Status | `code` |").unwrap().1.split_once("\n\n").unwrap().0;
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| ")?.split_once(" | "));
+    let mut told: Vec<(String, String)> = rows
+        .flat_map(|(status, codes)| {
+            // What comes after is about fields.
+            let codes = codes.split(", with ").next().unwrap().split('`').skip(1).step_by(2);
+            codes.filter(|code| !code.starts_with('/')).map(|code| (status.to_owned(), code.to_owned()))
+        })
+        .collect();
+    listed.sort();
+    told.sort();
+
+    assert_eq!(told, listed);
+    for (_, code) in listed {
+        assert_eq!(Client::of(&server).get(&format!("/problems/{code}")).await.status, 200);
     }
 }
 

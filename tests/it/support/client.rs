@@ -6,6 +6,7 @@ use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
+use reqwest::redirect::Policy;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
@@ -39,9 +40,16 @@ impl Client {
         Self { base_url: server.ops_url().to_owned(), ..Self::of(server) }
     }
 
+    /// A client of what stands before a server, at this URL.
+    pub(crate) fn before(server: &Server, base_url: &str) -> Self {
+        Self { base_url: base_url.to_owned(), ..Self::of(server) }
+    }
+
     /// A client whose own address is this one, of 127.0.0.0/8.
     pub(crate) fn at(server: &Server, address: [u8; 4]) -> Self {
         let http = reqwest::Client::builder().no_proxy().local_address(IpAddr::from(address));
+        // A redirect is an answer like any other.
+        let http = http.redirect(Policy::none());
         Self { base_url: server.base_url().to_owned(), http: http.build().unwrap() }
     }
 
@@ -134,7 +142,7 @@ impl Answer {
         for member in ["title", "detail"] {
             assert!(problem[member].as_str().is_some_and(|text| text.len() > 8), "{problem}");
         }
-        assert_eq!(problem.get("errors").is_some(), status == 422, "{problem}");
+        assert_eq!(problem.get("errors").is_some(), [409, 422].contains(&status), "{problem}");
     }
 
     /// Asserts that this is a 422 that names exactly this field, with this code.

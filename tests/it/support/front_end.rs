@@ -8,6 +8,17 @@ use tokio::net::{TcpListener, TcpStream};
 /// Where its one page is.
 pub(crate) const PAGE: &str = "/app";
 
+/// What a front end does with requests that are not for its page.
+#[derive(Clone)]
+enum Proxy {
+    /// There is nothing else.
+    None,
+    /// It passes them on to this address as they are.
+    Verbatim(String),
+    /// It passes them on with another `Host`, and without the browser's word of whose page asks, as an old browser's.
+    Rewriting(String),
+}
+
 /// A front end that serves a page.
 pub(crate) struct FrontEnd {
     /// `http://127.0.0.1:` and a port of its own.
@@ -17,23 +28,28 @@ pub(crate) struct FrontEnd {
 impl FrontEnd {
     /// Serves the page and nothing else.
     pub(crate) async fn serve(page: String) -> Self {
-        Self::start(page, None).await
+        Self::start(page, Proxy::None).await
     }
 
     /// Serves the page and passes the rest on to the API at this address, as a development server does.
     pub(crate) async fn before(api: &str, page: String) -> Self {
-        Self::start(page, Some(api.to_owned())).await
+        Self::start(page, Proxy::Verbatim(api.to_owned())).await
     }
 
-    async fn start(page: String, api: Option<String>) -> Self {
+    /// The same with another `Host`, for a browser that does not say of which site a page is.
+    pub(crate) async fn rewriting(api: &str, page: String) -> Self {
+        Self::start(page, Proxy::Rewriting(api.to_owned())).await
+    }
+
+    async fn start(page: String, proxy: Proxy) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let (page, api) = (Arc::<str>::from(page), Arc::new(api));
+        let page = Arc::<str>::from(page);
         tokio::spawn(async move {
             while let Ok((browser, _)) = listener.accept().await {
-                let (page, api) = (page.clone(), api.clone());
+                let (page, proxy) = (page.clone(), proxy.clone());
                 // A browser that has gone is nobody's fault.
-                tokio::spawn(async move { answer(browser, &page, api.as_deref()).await.ok() });
+                tokio::spawn(async move { answer(browser, &page, proxy).await.ok() });
             }
         });
         Self { origin }
@@ -46,7 +62,7 @@ impl FrontEnd {
 }
 
 /// One request, after which the connection is closed: each is looked at for where it goes.
-async fn answer(mut browser: TcpStream, page: &str, api: Option<&str>) -> std::io::Result<()> {
+async fn answer(mut browser: TcpStream, page: &str, proxy: Proxy) -> std::io::Result<()> {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         if browser.read_buf(&mut request).await? == 0 {
@@ -58,12 +74,22 @@ async fn answer(mut browser: TcpStream, page: &str, api: Option<&str>) -> std::i
         let head = format!("HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: {}\r\n", page.len());
         return browser.write_all(format!("{head}Connection: close\r\n\r\n{page}").as_bytes()).await;
     }
-    let Some(api) = api else {
-        let nothing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        return browser.write_all(nothing).await;
-    };
     let request = String::from_utf8(request).unwrap();
-    let request = request.replacen("Connection: keep-alive\r\n", "Connection: close\r\n", 1);
+    let mut request = request.replacen("Connection: keep-alive\r\n", "Connection: close\r\n", 1);
+    let api = match proxy {
+        Proxy::None => {
+            let nothing = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            return browser.write_all(nothing).await;
+        }
+        Proxy::Verbatim(api) => api,
+        Proxy::Rewriting(api) => {
+            let (head, body) = request.split_once("\r\n\r\n").unwrap();
+            let is_kept = |line: &&str| !line.starts_with("Host:") && !line.starts_with("Sec-Fetch-");
+            let lines: Vec<_> = head.split("\r\n").filter(is_kept).collect();
+            request = format!("{}\r\nHost: {api}\r\n\r\n{body}", lines.join("\r\n"));
+            api
+        }
+    };
     let mut api = TcpStream::connect(api).await?;
     api.write_all(request.as_bytes()).await?;
     copy_bidirectional(&mut browser, &mut api).await.map(drop)

@@ -9,6 +9,7 @@ pub(crate) mod front_end;
 pub(crate) mod later;
 pub(crate) mod ledger;
 pub(crate) mod lock;
+pub(crate) mod nginx;
 pub(crate) mod operator;
 #[cfg(postgres)]
 pub(crate) mod postgres;
@@ -18,6 +19,7 @@ pub(crate) mod receiver;
 pub(crate) mod runtime;
 pub(crate) mod server;
 pub(crate) mod sqlite;
+pub(crate) mod vite;
 #[cfg(postgres)]
 pub(crate) mod way;
 pub(crate) mod workspace;

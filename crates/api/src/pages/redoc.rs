@@ -3,10 +3,12 @@
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
-use actix_web::web::{Bytes, ServiceConfig};
+use actix_web::web::{Bytes, Data, ServiceConfig};
 use aide::redoc::Redoc;
+use serde_json::Value;
 
-use super::{DOCUMENTATION, asset, html};
+use super::{DOCUMENTATION, asset, at, html};
+use crate::Api;
 use crate::endpoint::get;
 
 const PAGE: &str = r#"<!doctype html>
@@ -15,20 +17,20 @@ const PAGE: &str = r#"<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Authentication API: read about it</title>
-<link rel="icon" href="/icon.svg">
-<link rel="stylesheet" href="/redoc/page.css">
+<link rel="icon" href="{base}/icon.svg">
+<link rel="stylesheet" href="{base}/redoc/page.css">
 </head>
 <body>
 <div id="redoc"></div>
-<script src="/redoc/redoc.js"></script>
-<script src="/redoc/start.js"></script>
+<script src="{base}/redoc/redoc.js"></script>
+<script src="{base}/redoc/start.js"></script>
 </body>
 </html>
 "#;
 
 const STYLE: &str = "body { margin: 0; }\n";
 
-const START: &str = r#"Redoc.init("/openapi.json", {}, document.getElementById("redoc"));
+const START: &str = r#"Redoc.init({description}, {}, document.getElementById("redoc"));
 "#;
 
 /// The one thing that ReDoc asks of another origin, and an empty picture to ask for instead.
@@ -47,16 +49,17 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(get("/redoc/redoc.js", script));
 }
 
-async fn page() -> HttpResponse {
-    html(DOCUMENTATION, PAGE)
+async fn page(api: Data<Api>) -> HttpResponse {
+    html(DOCUMENTATION, PAGE.replace("{base}", &at(api.settings.base_path(), "")))
 }
 
 async fn style() -> HttpResponse {
     asset("text/css; charset=utf-8", STYLE)
 }
 
-async fn start() -> HttpResponse {
-    asset("text/javascript; charset=utf-8", START)
+async fn start(api: Data<Api>) -> HttpResponse {
+    let description = Value::from(format!("{}/openapi.json", api.settings.base_path())).to_string();
+    asset("text/javascript; charset=utf-8", START.replace("{description}", &description))
 }
 
 async fn script() -> HttpResponse {

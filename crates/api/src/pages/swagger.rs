@@ -3,10 +3,12 @@
 use std::sync::{Arc, LazyLock};
 
 use actix_web::HttpResponse;
-use actix_web::web::{Bytes, ServiceConfig};
+use actix_web::web::{Bytes, Data, ServiceConfig};
+use serde_json::Value;
 use utoipa_swagger_ui::{Config, serve};
 
-use super::{DOCUMENTATION, asset, html};
+use super::{DOCUMENTATION, asset, at, html};
+use crate::Api;
 use crate::endpoint::get;
 
 const PAGE: &str = r#"<!doctype html>
@@ -15,20 +17,20 @@ const PAGE: &str = r#"<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Authentication API: try it out</title>
-<link rel="icon" href="/icon.svg">
-<link rel="stylesheet" href="/docs/swagger-ui.css">
+<link rel="icon" href="{base}/icon.svg">
+<link rel="stylesheet" href="{base}/docs/swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
+<script src="{base}/docs/swagger-ui-bundle.js"></script>
+<script src="{base}/docs/start.js"></script>
 </body>
 </html>
 "#;
 
 /// No validator: it would send the description to another origin.
 const START: &str = r##"SwaggerUIBundle({
-  url: "/openapi.json",
+  url: {description},
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayRequestDuration: true,
@@ -48,12 +50,13 @@ pub(super) fn configure(config: &mut ServiceConfig) {
         .service(get("/docs/swagger-ui.css", style));
 }
 
-async fn page() -> HttpResponse {
-    html(DOCUMENTATION, PAGE)
+async fn page(api: Data<Api>) -> HttpResponse {
+    html(DOCUMENTATION, PAGE.replace("{base}", &at(api.settings.base_path(), "")))
 }
 
-async fn start() -> HttpResponse {
-    asset("text/javascript; charset=utf-8", START)
+async fn start(api: Data<Api>) -> HttpResponse {
+    let description = Value::from(format!("{}/openapi.json", api.settings.base_path())).to_string();
+    asset("text/javascript; charset=utf-8", START.replace("{description}", &description))
 }
 
 async fn script() -> HttpResponse {

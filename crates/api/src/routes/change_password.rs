@@ -2,14 +2,14 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use domain::Password;
+use domain::{Password, PasswordPolicy};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::log_in::TokensView;
 use crate::Api;
-use crate::body::{Body, Field};
+use crate::body::{Body, ChosenPassword, Field};
 use crate::caller::{Caller, Sender};
 use crate::problem::Problem;
 use crate::transport::Transport;
@@ -17,6 +17,7 @@ use crate::transport::Transport;
 /// Who wants another password.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(context(PasswordPolicy))]
 pub(crate) struct ChangePassword {
     /// The password that opens the account now.
     #[serde(default)]
@@ -27,7 +28,7 @@ pub(crate) struct ChangePassword {
     #[serde(default)]
     #[garde(dive)]
     #[schema(value_type = String, required, format = Password, min_length = 8, max_length = 256, example = "eight grey herons wade")]
-    new_password: Field<Password>,
+    new_password: Field<ChosenPassword>,
 }
 
 /// Change one's password: end every session and open a new one.
@@ -61,7 +62,8 @@ pub(crate) async fn change_password(
     transport: Transport,
     Body(body): Body<ChangePassword>,
 ) -> Result<HttpResponse, Problem> {
-    let (current, new) = (body.current_password.into_parsed()?, body.new_password.into_parsed()?);
+    let (current, ChosenPassword(new)) =
+        (body.current_password.into_parsed()?, body.new_password.into_parsed()?);
     let changed = api.auth.change_password(origin, &holder, current, new).await?;
     let mut answer = HttpResponse::Ok();
     let refresh_token = transport.hand_out(&mut answer, &api, &changed.tokens.refresh);

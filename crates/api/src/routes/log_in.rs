@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use domain::{LoginName, Password, Tokens};
+use domain::{LoginName, Password, PasswordPolicy, Tokens};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,6 +16,7 @@ use crate::transport::Transport;
 /// Who wants to be let in.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(context(PasswordPolicy))]
 pub(crate) struct LogIn {
     /// Any text; one that cannot be a name is simply wrong.
     #[serde(default)]

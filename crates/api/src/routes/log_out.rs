@@ -10,10 +10,11 @@ use domain::Farewell;
 use zeroize::Zeroizing;
 
 use crate::Api;
+use crate::body::has_body;
 use crate::caller::{Sender, bearer_token};
 use crate::limits::Tab;
 use crate::problem::{Code, Problem};
-use crate::transport::{RefreshSecret, SESSION_TRANSPORT, Transport};
+use crate::transport::{RefreshSecret, SESSION_TRANSPORT, Transport, name_missing_header};
 
 /// What whoever logs out shows: the cookie's refresh token, an access token, or else a refresh token.
 pub(crate) struct Shown(Farewell);
@@ -35,7 +36,7 @@ pub(crate) struct Shown(Farewell);
         (status = 401, description = "There is no token, or the access token is not valid, or has expired."),
         (status = 403, description = "The cookie was to be used, and the page that asks is of another origin."),
         (status = 413, description = "The body is larger than 16 KiB."),
-        (status = 415, description = "The body is not declared as JSON."),
+        (status = 415, description = "There is a body, and it is not declared as JSON."),
         (status = 422, description = "A field is missing or unknown; `errors` says which."),
         (status = 503, description = "The store does not answer."),
     ),
@@ -63,17 +64,19 @@ impl FromRequest for Shown {
             return Box::pin(async { Err(problem) });
         }
         // Whoever asks for the cookie to be taken away wants its session to end, though there is another token too.
-        if headers.contains_key(AUTHORIZATION) && !headers.contains_key(SESSION_TRANSPORT) {
+        let has_transport = headers.contains_key(SESSION_TRANSPORT);
+        if headers.contains_key(AUTHORIZATION) && !has_transport {
             let token = bearer_token(headers).map(|token| token.to_owned().into());
             return Box::pin(async { Ok(Self(Farewell::AccessToken(token?))) });
         }
-        if !headers.contains_key(CONTENT_TYPE) && !headers.contains_key(SESSION_TRANSPORT) {
-            return Box::pin(async { Err(Problem::new(Code::MissingToken)) });
+        if !headers.contains_key(CONTENT_TYPE) && !has_transport && !has_body(headers) {
+            let problem = name_missing_header(request, Problem::new(Code::MissingToken));
+            return Box::pin(async { Err(problem) });
         }
         let secret = RefreshSecret::from_request(request, payload);
         Box::pin(async {
             match secret.await {
-                Ok(RefreshSecret(token)) => Ok(Self(Farewell::RefreshToken(token))),
+                Ok(RefreshSecret { token, .. }) => Ok(Self(Farewell::RefreshToken(token))),
                 // A browser without the cookie has logged out before.
                 Err(problem) if problem.code() == Code::InvalidRefreshToken => {
                     Ok(Self(Farewell::RefreshToken(Zeroizing::default())))

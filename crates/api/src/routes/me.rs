@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use domain::{Password, User, Username};
+use domain::{Password, PasswordPolicy, User, Username};
 use garde::Validate;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,7 @@ pub(crate) struct UserView<'a> {
 /// Who wants another name.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(context(PasswordPolicy))]
 pub(crate) struct Rename {
     /// By the rules of a sign-up; it may be another spelling of the name that one has.
     #[serde(default)]
@@ -46,6 +47,7 @@ pub(crate) struct Rename {
 /// Who wants to leave.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(context(PasswordPolicy))]
 pub(crate) struct CloseAccount {
     /// The password of the account.
     #[serde(default)]
@@ -88,7 +90,8 @@ pub(crate) async fn me(Caller(holder): Caller) -> Result<HttpResponse, Problem> 
         (status = 400, description = "There is more than one header `Authorization`, or the body is not one JSON \
          object."),
         (status = 401, description = "There is no token, or it is not valid, or has expired, or its session is over."),
-        (status = 409, description = "Somebody else has that name, in this spelling or another."),
+        (status = 409, description = "Another account has that name, in this spelling or another; `errors` names the \
+         field."),
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),
         (status = 422, description = "A field is missing, unknown or breaks a rule; `errors` says which."),

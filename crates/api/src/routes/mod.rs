@@ -1,6 +1,7 @@
 //! The endpoints, one file each. A handler translates and nothing else.
 
 pub(crate) mod change_password;
+mod change_password_page;
 mod discovery;
 mod health;
 pub(crate) mod introspect;
@@ -42,10 +43,25 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
         .service(get("/health/ready", health::ready))
         // Last: whatever comes after a path with a variable pays for a regular expression first.
         .service(delete("/api/sessions/{id}", sessions::end));
+    let base = settings.base_path();
+    // Where the issuer has a path, RFC 8414 (section 3.1) puts its own between the host and this one. A brace would make
+    // a variable of it.
+    if !base.is_empty() && !base.contains(['{', '}']) {
+        let of_issuer = |path: &str| format!("{path}{base}");
+        config
+            .service(get(
+                &of_issuer("/.well-known/oauth-authorization-server"),
+                discovery::authorization_server,
+            ))
+            .service(get(&of_issuer("/.well-known/openid-configuration"), discovery::openid_configuration));
+    }
+    if settings.change_password_page.is_some() {
+        config.service(get("/.well-known/change-password", change_password_page::redirect));
+    }
     if settings.docs {
         config.configure(openapi::configure);
     }
-    pages::configure(config, settings.docs);
+    pages::configure(config, settings);
     config.default_service(web::to(not_found));
 }
 

@@ -49,14 +49,14 @@ pub(crate) async fn refresh(
     api: Data<Api>,
     Sender(origin): Sender,
     transport: Transport,
-    RefreshSecret(token): RefreshSecret,
+    RefreshSecret { token, has_rivals }: RefreshSecret,
 ) -> Result<HttpResponse, Problem> {
     let refreshed = api.auth.refresh(origin, token).await?;
     let mut answer = HttpResponse::Ok();
     if let Some(reuse) = refreshed.reuse {
         answer.insert_header((REFRESH_REUSE, word(reuse)));
     }
-    let refresh_token = transport.hand_out(&mut answer, &api, &refreshed.tokens.refresh);
+    let refresh_token = transport.replace(has_rivals, &mut answer, &api, &refreshed.tokens.refresh);
     Ok(answer.json(TokensView::new(&refreshed.tokens, refresh_token)))
 }
 

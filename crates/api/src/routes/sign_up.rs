@@ -3,20 +3,21 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
 use actix_web::web::Data;
-use domain::{Password, Username};
+use domain::{PasswordPolicy, Username};
 use garde::Validate;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::me::UserView;
 use crate::Api;
-use crate::body::{Body, Field};
+use crate::body::{Body, ChosenPassword, Field};
 use crate::caller::Sender;
 use crate::problem::Problem;
 
 /// Who wants an account.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(context(PasswordPolicy))]
 pub(crate) struct SignUp {
     /// 3 to 64 letters and digits of one script, and `@ . _ - +`. Case and width do not matter.
     #[serde(default)]
@@ -27,7 +28,7 @@ pub(crate) struct SignUp {
     #[serde(default)]
     #[garde(dive)]
     #[schema(value_type = String, required, format = Password, min_length = 8, max_length = 256, example = "seven brown otters sing")]
-    password: Field<Password>,
+    password: Field<ChosenPassword>,
 }
 
 /// Make an account.
@@ -43,7 +44,7 @@ pub(crate) struct SignUp {
         )),
         (status = 400, description = "The body is not one JSON object."),
         (status = 403, description = "Only operators make accounts here."),
-        (status = 409, description = "Somebody has that name, in this spelling or another."),
+        (status = 409, description = "The name is taken, in this spelling or another; `errors` names the field."),
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),
         (status = 422, description = "A field is missing, unknown or breaks a rule; `errors` says which."),
@@ -56,6 +57,8 @@ pub(crate) async fn sign_up(
     Body(body): Body<SignUp>,
 ) -> Result<HttpResponse, Problem> {
     let SignUp { username, password } = body;
-    let user = api.auth.sign_up(origin, username.into_parsed()?, password.into_parsed()?).await?;
-    Ok(HttpResponse::Created().insert_header((LOCATION, "/api/me")).json(UserView::from(&user)))
+    let (username, ChosenPassword(password)) = (username.into_parsed()?, password.into_parsed()?);
+    let user = api.auth.sign_up(origin, username, password).await?;
+    let location = format!("{}/api/me", api.settings.base_path());
+    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(UserView::from(&user)))
 }

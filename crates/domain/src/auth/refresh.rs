@@ -42,6 +42,31 @@ impl Auth {
         self.rotate(origin, claim, &session, &user).await
     }
 
+    /// The token to go by where a browser sent several, of which others may be of another program or out of date: the
+    /// newest generation of the last session that lives. If none is good for anything, the last one, which is refused
+    /// like any other.
+    pub async fn choose_refresh_token(
+        &self,
+        mut tokens: Vec<Zeroizing<String>>,
+    ) -> Result<Option<Zeroizing<String>>, PortError> {
+        let mut chosen: Option<(usize, RefreshClaim)> = None;
+        if tokens.len() > 1 {
+            for (index, token) in tokens.iter().enumerate() {
+                let Ok((claim, ..)) = self.session_of(token).await? else { continue };
+                let is_older = |chosen: &RefreshClaim| {
+                    chosen.session == claim.session && chosen.generation > claim.generation
+                };
+                if !chosen.as_ref().is_some_and(|(_, chosen)| is_older(chosen)) {
+                    chosen = Some((index, claim));
+                }
+            }
+        }
+        Ok(match chosen {
+            Some((index, _)) => Some(tokens.swap_remove(index)),
+            None => tokens.pop(),
+        })
+    }
+
     /// The live session that a genuine refresh token belongs to. What is forged never comes to the writer.
     pub(super) async fn session_of(
         &self,
@@ -111,7 +136,7 @@ mod tests {
     use super::*;
     use crate::ports::{MockRefreshTokens, MockSessionRepo, Ports};
     use crate::testing::{self, Events, ann, auth, broken, noon, origin, ports, session, token_ports};
-    use crate::{Account, Misuse};
+    use crate::{Account, Generation, Misuse};
 
     fn refresh_tokens(genuine: bool) -> MockRefreshTokens {
         let mut tokens = MockRefreshTokens::new();
@@ -225,5 +250,36 @@ mod tests {
         let (auth, _) = one_who_refreshes(sessions, true);
 
         assert!(matches!(refresh(&auth, "good").await, Err(RefreshError::Port(_))));
+    }
+    #[tokio::test]
+    async fn newest_genuine_token_of_a_live_session_is_chosen() {
+        let generation = |number| Generation::new(number).unwrap();
+        let mut tokens = MockRefreshTokens::new();
+        tokens.expect_read().returning(move |text| {
+            let number = text.strip_prefix("genuine ").or(text.strip_prefix("forged "))?.parse().ok()?;
+            Some(RefreshClaim { session: session().id, generation: generation(number) })
+        });
+        tokens.expect_is_genuine().returning(|text, _| text.starts_with("genuine"));
+        let ports = Ports {
+            sessions: Arc::new(sessions_with(Some((session(), ann())))),
+            refresh_tokens: Arc::new(tokens),
+            ..ports()
+        };
+        let auth = auth(ports);
+
+        for (sent, chosen) in [
+            (&[][..], None),
+            (&["anything"], Some("anything")),
+            (&["genuine 2", "of another program"], Some("genuine 2")),
+            (&["of another program", "genuine 2"], Some("genuine 2")),
+            (&["genuine 1", "genuine 2"], Some("genuine 2")),
+            (&["genuine 2", "genuine 1"], Some("genuine 2")),
+            (&["forged 9", "genuine 2", ""], Some("genuine 2")),
+            (&["forged 1", "forged 2"], Some("forged 2")),
+        ] {
+            let sent = sent.iter().map(|token| (*token).to_owned().into()).collect();
+            let found = auth.choose_refresh_token(sent).await.unwrap();
+            assert_eq!(found.as_ref().map(|token| token.as_str()), chosen);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::header::HeaderName;
 use domain::PasswordPolicy;
 use token_jwt::{KeyPair, TokenType};
 
@@ -99,13 +100,15 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 58] = [
+pub static KEYS: [&Key; 60] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
     &HTTP_TRUSTED_PROXIES.key,
     &HTTP_GRACE.key,
+    &HTTP_CHANGE_PASSWORD_PAGE.key,
     &CORS_ORIGINS.key,
+    &CORS_HEADERS.key,
     &SIGNUP_ENABLED.key,
     &LIMITS_ENABLED.key,
     &LIMITS_SIGNUPS.key,
@@ -202,6 +205,15 @@ pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
     read: readers::grace,
 };
 
+pub(super) static HTTP_CHANGE_PASSWORD_PAGE: Setting<Option<String>> = Setting {
+    key: Key::text(
+        "AUTH_HTTP__CHANGE_PASSWORD_PAGE",
+        DefaultValue::Text(""),
+        "page that /.well-known/change-password redirects to; empty for none",
+    ),
+    read: readers::change_password_page,
+};
+
 pub(super) static CORS_ORIGINS: Setting<Vec<api::Origin>> = Setting {
     key: Key::text(
         "AUTH_CORS__ORIGINS",
@@ -210,6 +222,16 @@ pub(super) static CORS_ORIGINS: Setting<Vec<api::Origin>> = Setting {
     )
     .live(),
     read: readers::origins,
+};
+
+pub(super) static CORS_HEADERS: Setting<Vec<HeaderName>> = Setting {
+    key: Key::text(
+        "AUTH_CORS__HEADERS",
+        DefaultValue::Text(""),
+        "headers that these pages may send beside the usual ones, with commas between them",
+    )
+    .live(),
+    read: readers::header_names,
 };
 
 pub(super) static SIGNUP_ENABLED: Setting<bool> = Setting {

@@ -16,6 +16,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actix_web::http::header::HeaderName;
 use domain::{PasswordPolicy, SessionRules};
 use hasher_bcrypt::Engine;
 use token_jwt::{GivenKeys, KeyPairAlgorithm, TokenType};
@@ -39,6 +40,8 @@ pub struct Config {
     pub http: Http,
     /// Pages of which other origins may ask.
     pub origins: Vec<api::Origin>,
+    /// Which headers these pages may send beside the usual ones.
+    pub request_headers: Vec<HeaderName>,
     /// Who may make an account.
     pub signup: Signup,
     /// How much somebody may send.
@@ -99,6 +102,8 @@ pub struct Http {
     pub trusted_proxies: api::TrustedProxies,
     /// What it speaks TLS with, if it does.
     pub tls: Option<Tls>,
+    /// Where passwords are changed, if there is a page for it.
+    pub change_password_page: Option<String>,
 }
 
 /// How much somebody may send.
@@ -366,6 +371,7 @@ impl Config {
     pub fn live(&self) -> api::Choices {
         api::Choices {
             origins: self.origins.clone(),
+            request_headers: self.request_headers.clone(),
             trusted_proxies: self.http.trusted_proxies.clone(),
             quotas: self.limits.enabled.then_some(self.limits.quotas),
         }
@@ -376,6 +382,7 @@ impl Config {
         let environment = reading.read(&keys::ENV);
         let http = reading.http();
         let origins = reading.read(&keys::CORS_ORIGINS);
+        let request_headers = reading.read(&keys::CORS_HEADERS);
         let signup = reading.read(&keys::SIGNUP_ENABLED).map(|enabled| Signup { enabled });
         let limits = reading.limits(environment);
         let database = reading.database();
@@ -398,6 +405,7 @@ impl Config {
             environment: environment?,
             http: http?,
             origins: origins?,
+            request_headers: request_headers?,
             signup: signup?,
             limits: limits?,
             database: database?,
@@ -475,6 +483,7 @@ impl Reading {
             )));
         }
         let tls = self.tls();
+        let change_password_page = self.read(&keys::HTTP_CHANGE_PASSWORD_PAGE);
         let address = address?;
         if !address.ip().to_canonical().is_loopback() && tls.is_none() && !behind_tls_proxy? {
             self.refuse(
@@ -484,7 +493,13 @@ impl Reading {
                  AUTH_HTTP__BEHIND_TLS_PROXY=true, or listen on 127.0.0.1",
             );
         }
-        Some(Http { address, grace: grace?, trusted_proxies: trusted_proxies?, tls })
+        Some(Http {
+            address,
+            grace: grace?,
+            trusted_proxies: trusted_proxies?,
+            tls,
+            change_password_page: change_password_page?,
+        })
     }
 
     fn warn_of_issuer(

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Uri;
+use actix_web::http::header::HeaderName;
 use domain::PasswordPolicy;
 use ipnet::IpNet;
 use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
@@ -55,10 +56,41 @@ pub(super) fn trusted_proxies(text: &str) -> Result<api::TrustedProxies, Wrong> 
 pub(super) fn origins(text: &str) -> Result<Vec<api::Origin>, Wrong> {
     items(text).map(api::Origin::parse).collect::<Option<_>>().ok_or_else(|| {
         "must be origins as browsers write them, with commas between them, such as \
-         https://app.example.com,http://localhost:3000: in lower case, without a slash at the end, a path, a * or the \
-         port that the scheme has anyway"
+         https://app.example.com,http://localhost:3000,tauri://localhost: in lower case, without a slash at the end, a \
+         path, a * or the scheme's own port; null and file:// cannot be allowed"
             .to_owned()
     })
+}
+
+/// Names of headers. A `*` means every header only without credentials, which this service's pages send.
+pub(super) fn header_names(text: &str) -> Result<Vec<HeaderName>, Wrong> {
+    let name = |item: &str| HeaderName::from_str(item).ok().filter(|name| name.as_str() != "*");
+    items(text).map(name).collect::<Option<_>>().ok_or_else(|| {
+        "must be names of headers with commas between them, such as x-tenant,x-client-version; * is not one".to_owned()
+    })
+}
+
+/// `None` for an empty text: there is no such page.
+pub(super) fn change_password_page(text: &str) -> Result<Option<String>, Wrong> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains(['\\', '"', '<', '>']);
+    // A browser takes what follows two slashes for a host.
+    let is_path = text.starts_with('/') && !text.starts_with("//");
+    let is_url = text.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri
+                .authority()
+                .is_some_and(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'))
+    });
+    if is_plain && (is_path || is_url) {
+        return Ok(Some(text.to_owned()));
+    }
+    wrong(
+        "must be an http or https URL without a login, such as https://app.example.com/account/password, or a path \
+         that begins with one slash",
+    )
 }
 
 /// The parts of a list; an empty text has none.
@@ -440,6 +472,50 @@ mod tests {
         assert_eq!(origins("https://app.example, http://localhost:3000").unwrap().len(), 2);
         for text in ["https://app.example,", "https://app.example,*", "https://app.example/"] {
             assert!(origins(text).unwrap_err().contains("without a slash"), "{text}");
+        }
+    }
+
+    #[test]
+    fn origin_of_an_app_is_taken_and_one_that_many_share_is_not() {
+        for text in ["tauri://localhost", "capacitor://localhost", "chrome-extension://abcdefghijklmnop"] {
+            assert_eq!(origins(text).unwrap().len(), 1, "{text}");
+        }
+        for text in ["null", "file://", "file:///", "https://app.example,null"] {
+            assert!(origins(text).unwrap_err().contains("null and file://"), "{text}");
+        }
+    }
+
+    #[test]
+    fn header_names_are_tokens() {
+        assert_eq!(header_names("").unwrap().len(), 0);
+        assert_eq!(header_names("X-Tenant, x-client-version").unwrap(), ["x-tenant", "x-client-version"]);
+        for text in ["*", "x tenant", "x-tenant,", "x-tenant: 1", "x-t\u{e9}nant", "x-tenant;y"] {
+            assert!(header_names(text).unwrap_err().contains("names of headers"), "{text}");
+        }
+    }
+
+    #[test]
+    fn change_password_page_is_a_web_url_or_a_path() {
+        assert_eq!(change_password_page(""), Ok(None));
+        for text in
+            ["https://app.example/password?x=1#y", "http://localhost:3000/password", "/account/password"]
+        {
+            assert_eq!(change_password_page(text), Ok(Some(text.to_owned())));
+        }
+        for text in [
+            "//evil.example",
+            "account/password",
+            "app.example/password",
+            "javascript:alert(1)",
+            "ftp://app.example",
+            "https://",
+            "https://ann:hunter2@app.example",
+            "/a b",
+            "/a\n",
+            "/\\evil.example",
+            "https://b\u{fc}cher.example",
+        ] {
+            assert!(change_password_page(text).is_err(), "{text:?}");
         }
     }
 

@@ -1,0 +1,157 @@
+//! From the errors of use cases and ports to problems.
+
+use domain::ports::{HasherError, PortError};
+use domain::{
+    ChangePasswordError, ConfirmError, InvalidToken, LogInError, LogOutError, PasswordProblem, RefreshError,
+    RenameError, SignUpError, Throttled, UnknownClient, WhoamiError,
+};
+
+use super::{Code, FieldError, Problem, STORE_RETRY};
+use crate::connection::Overdue;
+
+impl From<PasswordProblem> for Problem {
+    fn from(error: PasswordProblem) -> Self {
+        Self::validation(vec![FieldError::of_password("password", error)])
+    }
+}
+
+impl From<SignUpError> for Problem {
+    fn from(error: SignUpError) -> Self {
+        match error {
+            SignUpError::Closed => Self::new(Code::SignupDisabled),
+            SignUpError::UsernameTaken => Self::username_taken(),
+            SignUpError::Password(error) => error.into(),
+            SignUpError::Hasher(error) => error.into(),
+            SignUpError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<LogInError> for Problem {
+    fn from(error: LogInError) -> Self {
+        match error {
+            // Why is nobody's business but the audit log's.
+            LogInError::InvalidCredentials(_) => Self::new(Code::InvalidCredentials),
+            LogInError::Throttled(error) => error.into(),
+            LogInError::Hasher(error) => error.into(),
+            LogInError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<WhoamiError> for Problem {
+    fn from(error: WhoamiError) -> Self {
+        match error {
+            WhoamiError::Token(error) => error.into(),
+            WhoamiError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<UnknownClient> for Problem {
+    fn from(UnknownClient: UnknownClient) -> Self {
+        Self::new(Code::InvalidClient)
+    }
+}
+
+impl From<RefreshError> for Problem {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            // Why is nobody's business but the audit log's.
+            RefreshError::InvalidToken => Self::new(Code::InvalidRefreshToken),
+            RefreshError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<LogOutError> for Problem {
+    fn from(error: LogOutError) -> Self {
+        match error {
+            LogOutError::Token(error) => error.into(),
+            LogOutError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConfirmError> for Problem {
+    fn from(error: ConfirmError) -> Self {
+        match error {
+            // Why is nobody's business but the audit log's.
+            ConfirmError::PasswordWrong(_) => Self::new(Code::PasswordWrong),
+            ConfirmError::NoAccount => Self::new(Code::InvalidToken),
+            ConfirmError::Throttled(error) => error.into(),
+            ConfirmError::Hasher(error) => error.into(),
+            ConfirmError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangePasswordError> for Problem {
+    fn from(error: ChangePasswordError) -> Self {
+        match error {
+            ChangePasswordError::NewPassword(error) => {
+                Self::validation(vec![FieldError::of_password("new_password", error)])
+            }
+            ChangePasswordError::Confirm(error) => error.into(),
+        }
+    }
+}
+
+impl From<RenameError> for Problem {
+    fn from(error: RenameError) -> Self {
+        match error {
+            RenameError::UsernameTaken => Self::username_taken(),
+            RenameError::NoAccount => Self::new(Code::InvalidToken),
+            RenameError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvalidToken> for Problem {
+    fn from(error: InvalidToken) -> Self {
+        Self::new(match error {
+            InvalidToken::Expired => Code::TokenExpired,
+            InvalidToken::Invalid => Code::InvalidToken,
+        })
+    }
+}
+
+impl From<Throttled> for Problem {
+    fn from(Throttled { retry_after }: Throttled) -> Self {
+        Self::too_many_requests(retry_after)
+    }
+}
+
+impl From<HasherError> for Problem {
+    fn from(error: HasherError) -> Self {
+        match error {
+            HasherError::Overloaded { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(Code::Overloaded) }
+            }
+            HasherError::Port(error) => error.into(),
+        }
+    }
+}
+
+impl From<Overdue> for Problem {
+    fn from(overdue: Overdue) -> Self {
+        match overdue {
+            Overdue::Body => Self::new(Code::RequestTimeout),
+            Overdue::Handler => {
+                let late = PortError::Unavailable("it was not done in time".into());
+                Self { is_overdue: true, ..late.into() }
+            }
+        }
+    }
+}
+
+impl From<PortError> for Problem {
+    fn from(error: PortError) -> Self {
+        match error {
+            PortError::Unavailable(cause) => {
+                Self { retry_after: Some(STORE_RETRY), cause: Some(cause), ..Self::new(Code::Unavailable) }
+            }
+            PortError::Failed(cause) => Self { cause: Some(cause), ..Self::new(Code::Internal) },
+        }
+    }
+}
