@@ -1,6 +1,6 @@
 # `make` alone prints what there is.
 .DEFAULT_GOAL := help
-.PHONY: help run migrate migrate-down migrate-status migration test bench check fmt lint deny docs users \
+.PHONY: help run migrate migrate-down migrate-status migration test bench check fmt lint deny advisories docs users \
 	docker-env docker-up docker-test docker-down clean
 
 # The plugin, or the program that it was before.
@@ -34,15 +34,25 @@ migration: ## Make the files of a new migration, for both databases: make migrat
 		echo "$$folder/up.sql" && echo "$$folder/down.sql"; \
 	done
 
-test: ## Run every test
+test: ## Run every test, and count what was skipped
 	cargo build --locked --package server --bin auth-api
-	cargo test --locked --workspace
+	@skipped=$$(mktemp); trap 'rm -f "$$skipped"' EXIT; \
+	TESTS_SKIPPED="$$skipped" cargo test --locked --workspace; status=$$?; \
+	count=$$(wc -l < "$$skipped"); \
+	if [ "$$count" -eq 0 ]; then echo "no test was skipped"; else \
+		cut -f1 "$$skipped" | sort | uniq -c | awk -v count="$$count" \
+			'{ n = $$1; sub(/^ *[0-9]+ /, ""); all = all (NR > 1 ? "; " : "") n " for want of " $$0 } \
+			END { print count (count == 1 ? " test was" : " tests were") " skipped: " all }'; \
+	fi; exit $$status
 
 bench: ## Measure the server against yardsticks of the same run: make bench ARGS=--full
 	cargo build --release --locked --package server --bin auth-api
 	cargo run --release --locked --package bench --bin bench -- $(ARGS)
 
-check: lint test deny docs ## Run the tests and every check
+advisories: ## Check the dependencies for known faults; report it where the advisory database cannot be reached
+	@.ci/advisories
+
+check: lint test deny advisories docs ## Run the tests and every check
 	cargo fmt --all --check
 
 fmt: ## Format the code
@@ -63,7 +73,12 @@ users: ## List the users
 docker-env: ## Make .env with secrets and passwords, or add what is lacking
 	@docker/make-env
 
-docker-up: docker-env ## Build the image and serve on http://localhost:8000, in the background
+docker-up: ## Build the image and serve on http://localhost:8000, in the background
+	@$(DOCKER_COMPOSE) version > /dev/null 2>&1 || \
+		{ echo "there is no Docker Compose, so nothing was written; install it (docs.docker.com/compose/install)" >&2; exit 1; }
+	@$(DOCKER_COMPOSE) ps > /dev/null || \
+		{ echo "Docker does not answer, so nothing was written; start it, or join the group docker" >&2; exit 1; }
+	@docker/make-env
 	$(DOCKER_COMPOSE) up --build --detach
 
 docker-test: ## Run every test in a container

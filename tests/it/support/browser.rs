@@ -5,15 +5,23 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::foreign::{is_installed, skip};
 
+const NEEDS: &str = "Debian's packages chromium and chromium-driver";
+
 /// The key under which WebDriver answers an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Runs the driver in a process group that ends with the test, however that ends: standard input is a pipe from the test,
+/// and the system closes it when the process is gone.
+const DRIVER: &str = "chromedriver --port=$0 < /dev/null & read -r _; kill -KILL 0";
 
 /// Resolves when the page has an element for the selector, and fails when none has come after ten seconds.
 const APPEARS: &str = r"
@@ -55,7 +63,7 @@ impl Browser {
         if ["chromium", "chromedriver"].into_iter().all(is_installed) {
             return Some(Self::launch().await);
         }
-        skip(test, "Debian's packages chromium and chromium-driver");
+        skip(test, NEEDS);
         None
     }
 
@@ -63,15 +71,17 @@ impl Browser {
     fn drive() -> Option<(Child, u16, impl Iterator<Item = String>)> {
         // Where there is no IPv6 it does not tell which one it took of its own accord.
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut driver = Command::new("chromedriver")
-            .arg(format!("--port={free}"))
+        let mut driver = Command::new("sh")
+            .args(["-c", DRIVER, &free.to_string()])
+            .process_group(0)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut said = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
         if !said.any(|line| line.contains("started successfully")) {
-            driver.wait().unwrap();
+            end(&mut driver);
             return None;
         }
         Some((driver, free, said))
@@ -216,13 +226,112 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver takes its browser along, and so does a killed one, whose pipe to it closes.
-        _ = self.driver.kill();
-        _ = self.driver.wait();
+        end(&mut self.driver);
     }
+}
+
+/// Ends the driver with the browser, whose processes are of its group.
+fn end(driver: &mut Child) {
+    // It fails when all have ended already.
+    _ = kill_process_group(Pid::from_child(driver), Signal::KILL);
+    _ = driver.wait();
 }
 
 /// Whether this begins with the URL of a page that the browser brings along.
 fn is_its_own(text: &str) -> bool {
     text.starts_with("chrome://") || text.starts_with("chrome-untrusted://")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+
+    use super::*;
+
+    /// The processes of a group that have not ended.
+    fn members(group: i32) -> Vec<String> {
+        let stats = fs::read_dir("/proc").unwrap().flatten();
+        let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+        // After the name: state, parent, group (proc_pid_stat(5)).
+        let is_member = |stat: &String| {
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            fields[2] == group.to_string() && fields[0] != "Z"
+        };
+        stats.filter(is_member).collect()
+    }
+
+    /// Each has been sent SIGKILL, so a few looks are enough.
+    fn assert_end(group: i32) {
+        let is_over = (0..20_000).any(|_| {
+            std::thread::yield_now();
+            members(group).is_empty()
+        });
+        assert!(is_over, "{:?}", members(group));
+    }
+
+    fn group(browser: &Browser) -> i32 {
+        Pid::from_child(&browser.driver).as_raw_nonzero().get()
+    }
+
+    #[tokio::test]
+    async fn browser_ends_with_its_test() {
+        let Some(browser) = Browser::start("browser_ends_with_its_test").await else { return };
+        let group = group(&browser);
+        assert!(members(group).len() > 3, "{:?}", members(group));
+
+        drop(browser);
+
+        assert_end(group);
+    }
+
+    #[tokio::test]
+    async fn browser_ends_when_its_test_panics() {
+        let Some(browser) = Browser::start("browser_ends_when_its_test_panics").await else { return };
+        let group = group(&browser);
+
+        let panicked = tokio::spawn(async move {
+            let _browser = browser;
+            panic!("as a test does that fails");
+        });
+
+        assert!(panicked.await.unwrap_err().is_panic());
+        assert_end(group);
+    }
+
+    #[test]
+    fn browser_ends_when_its_test_is_killed() {
+        if !["chromium", "chromedriver"].into_iter().all(is_installed) {
+            return skip("browser_ends_when_its_test_is_killed", NEEDS);
+        }
+        let mut test = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "support::browser::tests::stays_until_it_is_killed",
+                "--ignored",
+                "--nocapture",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(test.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let group =
+            said.find_map(|line| line.strip_prefix("the group is ")?.parse().ok()).expect("a browser");
+        assert!(members(group).len() > 3, "{:?}", members(group));
+
+        test.kill().unwrap();
+
+        test.wait().unwrap();
+        assert_end(group);
+    }
+
+    #[tokio::test]
+    #[ignore = "another test runs it in a process of its own"]
+    async fn stays_until_it_is_killed() {
+        let browser = Browser::start("stays_until_it_is_killed").await.unwrap();
+        println!("\nthe group is {}", group(&browser));
+        // Ends with the other test.
+        _ = std::io::stdin().read_to_end(&mut Vec::new());
+    }
 }
