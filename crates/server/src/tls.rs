@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use domain::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
+use pem_blocks::{KeyForm, PrivateKey};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -39,26 +39,51 @@ const LONGEST: u64 = 1 << 20;
 /// Why there is nothing to speak TLS with. The key file is not quoted, and neither is an error that might.
 #[derive(Debug, Error)]
 pub(crate) enum TlsError {
-    #[error("cannot read {}, which {key} names", path.display())]
+    #[error("{}, which {key} names, cannot be read{}", path.display(), advice(source))]
     Unreadable { key: &'static str, path: PathBuf, source: io::Error },
-    #[error("{}, which AUTH_TLS__CERT_PATH names, has no certificate in PEM", .0.display())]
-    NoCertificate(PathBuf),
-    #[error("{}, which AUTH_TLS__KEY_PATH names, has no private key in PEM", .0.display())]
-    NoKey(PathBuf),
-    #[error("the private key that AUTH_TLS__KEY_PATH names cannot be used")]
-    UnusableKey,
-    #[error("the certificate that AUTH_TLS__CERT_PATH names cannot be used")]
-    UnusableCertificate,
+    #[error("{}, which {key} names, {fault}", path.display())]
+    Pem { key: &'static str, path: PathBuf, fault: pem_blocks::Fault },
     #[error(
-        "the certificate that AUTH_TLS__CERT_PATH names is of another key than the one that AUTH_TLS__KEY_PATH names"
+        "the private key that AUTH_TLS__KEY_PATH names is damaged, or of an algorithm that TLS here does not know; \
+         `openssl pkey -in FILE -noout -text` shows it, and `openssl genpkey -algorithm EC -pkeyopt \
+         ec_paramgen_curve:P-256 -out NEW` makes one, for which a certificate has to be made"
+    )]
+    UnusableKey,
+    #[error(
+        "certificate {0} of the file that AUTH_TLS__CERT_PATH names is damaged; copy the file again, and see what \
+         `openssl x509 -in FILE -noout -text` says"
+    )]
+    UnusableCertificate(usize),
+    #[error(
+        "the certificate that AUTH_TLS__CERT_PATH names is of another key than the one that AUTH_TLS__KEY_PATH names; \
+         `openssl x509 -in CERT -noout -pubkey` and `openssl pkey -in KEY -pubout` print the same for a pair"
     )]
     Mismatch,
-    #[error("the certificate that AUTH_TLS__CERT_PATH names has expired, on {0}")]
+    #[error(
+        "the file that AUTH_TLS__CERT_PATH names has the certificate of this key as number {0}; put it first, before those \
+         that it is signed with"
+    )]
+    NotFirst(usize),
+    #[error("the certificate that AUTH_TLS__CERT_PATH names has expired, on {0}; renew it")]
     Expired(Timestamp),
-    #[error("the certificate that AUTH_TLS__CERT_PATH names is not valid before {0}")]
+    #[error(
+        "the certificate that AUTH_TLS__CERT_PATH names is not valid before {0}; check the clock of this machine (`date -u`)"
+    )]
     NotYetValid(Timestamp),
     #[error("TLS cannot be spoken")]
     Protocol(#[from] rustls::Error),
+}
+
+/// What to do about a file that cannot be read, as the end of a sentence.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; correct the path, which starts at the folder where auth-api runs",
+        io::ErrorKind::PermissionDenied => {
+            "; let the user that auth-api runs as read it, and enter each folder above it (`namei -l FILE` shows them)"
+        }
+        io::ErrorKind::IsADirectory => "; name a file in it",
+        _ => "",
+    }
 }
 
 /// A certificate with its key, and when it ends.
@@ -184,18 +209,21 @@ impl ResolvesServerCert for InForce {
 impl Pair {
     fn read(source: &Tls, now: Timestamp) -> Result<Self, TlsError> {
         let chain = certificates(&source.cert_path)?;
-        let key = contents("AUTH_TLS__KEY_PATH", &source.key_path)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(&key).map_err(|_| TlsError::NoKey(source.key_path.clone()))?;
-        let (begins, ends) = chain.first().and_then(validity).ok_or(TlsError::UnusableCertificate)?;
+        let key = private_key(&source.key_path)?;
+        // Those that clients check too, so that a damaged one is not served.
+        let validities = (1..)
+            .zip(&chain)
+            .map(|(number, certificate)| validity(certificate).ok_or(TlsError::UnusableCertificate(number)));
+        let validities = validities.collect::<Result<Vec<_>, _>>()?;
+        let (begins, ends) = *validities.first().ok_or(TlsError::UnusableCertificate(1))?;
         let key = provider().key_provider.load_private_key(key).map_err(|_| TlsError::UnusableKey)?;
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
             Ok(()) => {}
             Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                return Err(TlsError::Mismatch);
+                return Err(mismatch(certified));
             }
-            Err(_) => return Err(TlsError::UnusableCertificate),
+            Err(_) => return Err(TlsError::UnusableCertificate(1)),
         }
         if now >= ends {
             return Err(TlsError::Expired(ends));
@@ -212,12 +240,36 @@ pub(crate) fn check(source: &Tls, now: Timestamp) -> Result<(), TlsError> {
     Pair::read(source, now).map(drop)
 }
 
+/// Whether the key is that of another certificate of the chain.
+fn mismatch(CertifiedKey { cert: chain, key, .. }: CertifiedKey) -> TlsError {
+    let is_of_key = |certificate: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![certificate.clone()], key.clone()).keys_match().is_ok()
+    };
+    chain.iter().position(is_of_key).map_or(TlsError::Mismatch, |index| TlsError::NotFirst(index + 1))
+}
+
 /// The certificates of a file, the server's own first.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = contents("AUTH_TLS__CERT_PATH", path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let chain = chain.ok().filter(|chain| !chain.is_empty());
-    chain.ok_or_else(|| TlsError::NoCertificate(path.to_owned()))
+    let key = "AUTH_TLS__CERT_PATH";
+    let text = contents(key, path)?;
+    let read = pem_blocks::certificates(&text);
+    let chain = read.map_err(|fault| TlsError::Pem { key, path: path.to_owned(), fault })?;
+    Ok(chain.into_iter().map(CertificateDer::from).collect())
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let key = "AUTH_TLS__KEY_PATH";
+    let text = contents(key, path)?;
+    let read = pem_blocks::private_key(&text);
+    let PrivateKey { form, der } =
+        read.map_err(|fault| TlsError::Pem { key, path: path.to_owned(), fault })?;
+    // The library wipes what it is given.
+    let der = der.to_vec();
+    Ok(match form {
+        KeyForm::Pkcs8 => PrivateKeyDer::Pkcs8(der.into()),
+        KeyForm::Pkcs1 => PrivateKeyDer::Pkcs1(der.into()),
+        KeyForm::Sec1 => PrivateKeyDer::Sec1(der.into()),
+    })
 }
 
 /// The cryptography that signs tokens too.
@@ -228,6 +280,9 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 fn contents(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let read = || {
         let metadata = fs::metadata(path)?;
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         if !metadata.is_file() || metadata.len() > LONGEST {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,

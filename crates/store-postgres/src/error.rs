@@ -24,10 +24,16 @@ pub struct OpenError {
 #[non_exhaustive]
 pub enum OpenProblem {
     /// No server that could be asked.
-    #[error("no server answers; check the hosts and ports, and that one of them accepts changes")]
+    #[error("no server answers; {}", .0.way())]
     Unreachable(#[source] ConnectError),
+    /// A server is there, and takes nobody at this moment.
+    #[error("the server takes no connection now; {}", .0.way())]
+    Busy(#[source] ConnectError),
+    /// What is there is no server that can be used.
+    #[error("what answers there is no PostgreSQL server; correct the host and port")]
+    OtherProtocol(#[source] ConnectError),
     /// The server does not know who this is.
-    #[error("the server refuses this user or this password, or this address in its pg_hba.conf")]
+    #[error("the server refuses this user {}", .0.credentials())]
     Credentials(#[source] ConnectError),
     /// It asks for a password, and the URL has none.
     #[error("the server asks for a password, and the URL has none")]
@@ -35,11 +41,14 @@ pub enum OpenProblem {
     /// The server has no such database.
     #[error("the server has no database of this name; make it with `createdb`")]
     NoDatabase(#[source] ConnectError),
+    /// The server knows who this is, and lets them not in.
+    #[error("this user may not connect to this database; `GRANT CONNECT ON DATABASE … TO …` allows it")]
+    NoPermission(#[source] ConnectError),
     /// The server is not who it should be, or speaks no TLS.
-    #[error("no TLS with the server as sslmode asks for it; check its certificate, its name and sslrootcert")]
+    #[error("no TLS with the server as sslmode asks for it; {}", .0.tls())]
     Tls(#[source] ConnectError),
     /// The file that `sslrootcert` names is of no use.
-    #[error("the certificates that sslrootcert names cannot be read; it is a file in PEM, or `system`")]
+    #[error("the certificates that sslrootcert names cannot be used; it is a file in PEM, or `system`")]
     RootCertificates(#[source] Box<dyn Error + Send + Sync>),
     /// Somebody else's tables. They were left as they are.
     #[error("this database has tables of another application; choose another database, or another schema")]
@@ -156,11 +165,126 @@ impl From<ConnectError> for OpenProblem {
                 Self::Credentials(error)
             }
             Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase(error),
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::NoPermission(error),
+            Some(&SqlState::TOO_MANY_CONNECTIONS | &SqlState::CANNOT_CONNECT_NOW) => Self::Busy(error),
             None if is_about_tls(cause) => Self::Tls(error),
             None if lacks_password(cause) => Self::NoPassword(error),
+            None if is_no_answer_of_postgres(cause) => Self::OtherProtocol(error),
             _ => Self::Unreachable(error),
         }
     }
+}
+
+impl ConnectError {
+    fn refusal(&self) -> Option<&tokio_postgres::Error> {
+        match &self.cause {
+            ConnectCause::Refused(error) => Some(error),
+            ConnectCause::NoAnswer | ConnectCause::Setup(_) => None,
+        }
+    }
+
+    fn code(&self) -> Option<&SqlState> {
+        self.refusal().and_then(tokio_postgres::Error::code)
+    }
+
+    /// What to do about a server that is not there, or takes nobody.
+    fn way(&self) -> &'static str {
+        match self.code() {
+            Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+                return "all connections of the server, or of this user, are taken; end some, or raise max_connections or \
+                        the role's CONNECTION LIMIT";
+            }
+            Some(&SqlState::CANNOT_CONNECT_NOW) => return "it is starting or stopping; try again in a moment",
+            _ => {}
+        }
+        let told = self.refusal().and_then(Error::source);
+        let kind = told.and_then(|told| told.downcast_ref::<io::Error>()).map(io::Error::kind);
+        match (&self.cause, kind, told.map(ToString::to_string)) {
+            (ConnectCause::NoAnswer, ..) => {
+                "it is silent; see whether it runs (`pg_isready -h HOST -p PORT`), and whether a firewall is in the way"
+            }
+            (_, Some(io::ErrorKind::ConnectionRefused), _) => {
+                "nothing listens there; start PostgreSQL, or correct the host and port (`pg_isready -h HOST -p PORT`)"
+            }
+            (_, Some(io::ErrorKind::NotFound), _) => {
+                "there is no such socket; start PostgreSQL, or correct the folder and port (`pg_isready -h FOLDER -p PORT`)"
+            }
+            (_, Some(io::ErrorKind::PermissionDenied), _) => {
+                "this user may not use the socket; let it enter the folder, or connect by host and port"
+            }
+            (_, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset), _) => {
+                "it hangs up at once; its log says why"
+            }
+            (_, _, Some(told)) if told.contains("lookup address") => {
+                "the host's name is not known; correct it, or see what `getent hosts HOST` finds"
+            }
+            (_, _, Some(told)) if told.contains("does not allow writes") => {
+                "it is a standby, which accepts no changes; name the primary, or all hosts with commas between them"
+            }
+            _ => "check the hosts and ports, and that one of them accepts changes",
+        }
+    }
+
+    fn credentials(&self) -> &'static str {
+        match self.code() {
+            Some(&SqlState::INVALID_PASSWORD) => {
+                "or this password; try them with `psql`, and set another with `ALTER ROLE … PASSWORD`"
+            }
+            _ => {
+                "here; its pg_hba.conf has a line for this user, database and address, or the role may not log in (`\\du`)"
+            }
+        }
+    }
+
+    fn tls(&self) -> &'static str {
+        use rustls::{CertificateError as C, Error as E};
+        match self.refusal().and_then(tls_error) {
+            Some(E::InvalidCertificate(C::UnknownIssuer | C::BadSignature)) => {
+                "its certificate is signed by none of those that sslrootcert names; name the file with its authority's \
+                 certificate (`openssl s_client -starttls postgres -connect HOST:PORT -showcerts` shows what it sends)"
+            }
+            Some(E::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. })) => {
+                "its certificate is for another name; use that name in the URL, or sslmode=verify-ca"
+            }
+            Some(E::InvalidCertificate(C::Expired | C::ExpiredContext { .. })) => {
+                "its certificate has expired; renew it on the server"
+            }
+            Some(E::InvalidCertificate(C::NotValidYet | C::NotValidYetContext { .. })) => {
+                "its certificate is not valid yet; check the clocks of both machines (`date -u`)"
+            }
+            None if self
+                .refusal()
+                .and_then(Error::source)
+                .is_some_and(|it| it.to_string().contains("not support TLS")) =>
+            {
+                "it speaks none; set `ssl = on` there, or say sslmode=disable where nobody can read the network"
+            }
+            _ => "check its certificate, its name and sslrootcert",
+        }
+    }
+}
+
+/// What rustls says, wherever it stands among the causes.
+fn tls_error(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
+    let mut cause = Error::source(error);
+    while let Some(error) = cause {
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let found = inside.and_then(|inside| inside.downcast_ref()).or_else(|| error.downcast_ref());
+        if found.is_some() {
+            return found;
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The driver keeps to itself what kind of error it is, but not its words.
+fn is_no_answer_of_postgres(error: &tokio_postgres::Error) -> bool {
+    let told = error.to_string();
+    let cause = Error::source(error).map(ToString::to_string).unwrap_or_default();
+    told.starts_with("unexpected message")
+        || told.starts_with("error parsing response")
+        || cause.contains("bytes remaining on stream")
 }
 
 impl ConnectCause {

@@ -1,12 +1,14 @@
 //! TLS as `sslmode` asks for it.
 
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -49,13 +51,35 @@ fn load(roots: &Roots) -> Result<RootCertStore, OpenProblem> {
             store.add_parsable_certificates(found.certs);
         }
         Roots::File(path) => {
-            let certificates = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-            for certificate in certificates {
-                store.add(certificate.map_err(unreadable)?).map_err(unreadable)?;
+            let told = |what: &dyn std::fmt::Display| unreadable(format!("{} {what}", path.display()));
+            let text = read(path).map_err(|error| told(&format_args!("cannot be read: {error}")))?;
+            let certificates = pem_blocks::certificates(&text).map_err(|fault| told(&fault))?;
+            for (number, certificate) in (1..).zip(certificates) {
+                let added = store.add(CertificateDer::from(certificate));
+                added.map_err(|error| {
+                    told(&format_args!("has a certificate {number} that is damaged: {error}"))
+                })?;
             }
         }
     }
     if store.is_empty() { Err(unreadable("there is no certificate")) } else { Ok(store) }
+}
+
+/// No list of authorities is longer; a device that never ends is not read.
+const LARGEST_FILE: u64 = 16 << 20;
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() || metadata.len() > LARGEST_FILE {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a file of 16 megabytes at the most",
+        ));
+    }
+    fs::read(path)
 }
 
 fn unreadable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> OpenProblem {

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
+use pem_blocks::{Fault, KeyForm};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::key_pair::{KeyPair, KeyPairAlgorithm, LABEL};
-
-/// How a block of PEM begins, whatever is in it.
-const BEGIN: &str = "-----BEGIN ";
+use crate::key_pair::{KeyPair, KeyPairAlgorithm};
 
 /// The keys that an operator gives a deployment in place of a folder.
 #[derive(Clone, Debug)]
@@ -22,19 +20,17 @@ pub struct GivenKeys {
 /// Why a text is no key to sign with. Says nothing of what stands in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum UnusableKeyText {
-    /// Not even a block of PEM (RFC 7468).
-    #[error(
-        "must be a private key in PEM, from its BEGIN line to its END line; the ends of lines may be written as \\n"
-    )]
-    NoPem,
-    /// Whoever gives the key would have to give its passphrase beside it.
-    #[error("is encrypted; `openssl pkey -in FILE` writes it without a passphrase")]
-    Encrypted,
-    /// A public key, a certificate, or a private key in a form of its algorithm's own.
-    #[error("is no private key in PKCS #8; `openssl pkey -in FILE` writes one so")]
+    /// Not one private key in PEM (RFC 7468).
+    #[error(transparent)]
+    Pem(#[from] Fault),
+    /// A private key in a form of its algorithm's own.
+    #[error("is a private key, but not in PKCS #8; `openssl pkey -in FILE -out NEW` writes it so")]
     OtherForm,
     /// Damaged, too small, or of a kind that signs no tokens.
-    #[error("holds no whole private key of EdDSA (Ed25519), ES256 (P-256) or RS256 (of 2048 bits or more)")]
+    #[error(
+        "holds no whole private key of EdDSA (Ed25519), ES256 (P-256) or RS256 (of 2048 bits or more); `openssl pkey -in \
+         FILE -noout -text` shows what it is, and `openssl genpkey -algorithm ed25519 -out NEW` makes one"
+    )]
     NoKey,
 }
 
@@ -44,21 +40,23 @@ impl KeyPair {
     /// one line, and no backslash is in any PEM.
     pub fn from_text(text: &str) -> Result<Self, UnusableKeyText> {
         let lines = Zeroizing::new(text.replace("\\n", "\n"));
-        let block = &lines[lines.find(BEGIN).ok_or(UnusableKeyText::NoPem)?..];
-        let label = block[BEGIN.len()..].split("-----").next().unwrap_or_default();
-        match label {
-            LABEL => {}
-            "ENCRYPTED PRIVATE KEY" => return Err(UnusableKeyText::Encrypted),
-            _ => return Err(UnusableKeyText::OtherForm),
+        let key = pem_blocks::private_key(lines.as_bytes())?;
+        if key.form != KeyForm::Pkcs8 {
+            return Err(UnusableKeyText::OtherForm);
         }
-        let read = |algorithm| Self::from_pem(algorithm, block.trim_ascii_end()).ok();
-        KeyPairAlgorithm::ALL.into_iter().find_map(read).ok_or(UnusableKeyText::NoKey)
+        let read = |algorithm| Self::from_pkcs8(algorithm, &key.der).ok();
+        // What is behind a key was cut off, or belongs to another one.
+        let is_last = lines.trim_end().ends_with("-----");
+        KeyPairAlgorithm::ALL.into_iter().find_map(read).filter(|_| is_last).ok_or(UnusableKeyText::NoKey)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pem_blocks::LineFault;
+
     use super::*;
+    use crate::key_pair::LABEL;
     use crate::pem;
 
     #[test]
@@ -88,20 +86,28 @@ mod tests {
         let good = KeyPair::generate(KeyPairAlgorithm::Es256).unwrap().to_pem().unwrap();
         let labelled = |label: &str| pem::encode(label, b"something");
 
-        for text in ["", "hunter2", "MC4CAQAwBQYDK2VwBCIEIA==", &good.replace("BEGIN", "Begin")] {
-            assert_eq!(refusal(text), UnusableKeyText::NoPem, "{text}");
+        let fault = |text: &str| match refusal(text) {
+            UnusableKeyText::Pem(fault) => fault,
+            other => panic!("{other}"),
+        };
+        for (text, expected) in [
+            (String::new(), Fault::Empty),
+            ("hunter2".to_owned(), Fault::NotPem),
+            ("MC4CAQAwBQYDK2VwBCIEIA==MC4CAQAwBQYDK2VwBCIEIA==".to_owned(), Fault::BareBase64),
+            (good.replace("BEGIN", "Begin"), Fault::Line(1, LineFault::Misspelt)),
+            (good.replace('\n', " "), Fault::Line(1, LineFault::Joined)),
+            (good[..good.len() - 40].to_owned(), Fault::Line(1, LineFault::BeginWithoutEnd)),
+            (format!("{}{}", *good, *good), Fault::SeveralKeys),
+            (labelled("ENCRYPTED PRIVATE KEY").to_string(), Fault::Encrypted),
+            (labelled("PUBLIC KEY").to_string(), Fault::PublicKeyForKey),
+            (labelled("CERTIFICATE").to_string(), Fault::CertificateForKey),
+        ] {
+            assert_eq!(fault(&text), expected, "{text}");
         }
-        assert_eq!(refusal(&labelled("ENCRYPTED PRIVATE KEY")), UnusableKeyText::Encrypted);
-        for label in ["EC PRIVATE KEY", "RSA PRIVATE KEY", "PUBLIC KEY", "CERTIFICATE", ""] {
+        for label in ["EC PRIVATE KEY", "RSA PRIVATE KEY"] {
             assert_eq!(refusal(&labelled(label)), UnusableKeyText::OtherForm, "{label}");
         }
-        for text in [
-            labelled(LABEL).to_string(),
-            good[..good.len() - 40].to_owned(),
-            good.replace('\n', " "),
-            format!("{}{}", *good, *good),
-            format!("{}words", *good),
-        ] {
+        for text in [labelled(LABEL).to_string(), format!("{}words", *good)] {
             assert_eq!(refusal(&text), UnusableKeyText::NoKey, "{text}");
         }
     }

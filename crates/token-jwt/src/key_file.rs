@@ -35,13 +35,21 @@ pub enum UnusableKeyFile {
     )]
     OpenToOthers,
     /// It is not of the form that such files have.
-    #[error("is not a key file as `auth-api keys generate` writes them")]
+    #[error(
+        "is not a key file as `auth-api keys generate` writes them; give a key of another program by \
+         AUTH_TOKEN__PRIVATE_KEY_FILE instead, and remove this file"
+    )]
     Malformed,
     /// It is of that form, and has no key in it, or one that is too short.
-    #[error("holds no whole private key of the algorithm that it names")]
+    #[error(
+        "holds no whole private key of the algorithm that it names; put it back from a backup, or remove it and make \
+         another one with `auth-api keys rotate`"
+    )]
     NoKey,
     /// The name is how a key is found.
-    #[error("is not named after the key in it")]
+    #[error(
+        "is not named after the key in it; give it back the name that `auth-api keys` gave it, or remove it"
+    )]
     OtherName,
 }
 

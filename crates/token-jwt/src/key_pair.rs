@@ -124,7 +124,7 @@ impl KeyPair {
         Ok(pem::encode(LABEL, &self.to_pkcs8()?))
     }
 
-    fn from_pkcs8(algorithm: KeyPairAlgorithm, der: &[u8]) -> Result<Self, UnusableKey> {
+    pub(crate) fn from_pkcs8(algorithm: KeyPairAlgorithm, der: &[u8]) -> Result<Self, UnusableKey> {
         let private = match algorithm {
             KeyPairAlgorithm::EdDsa => Ed25519KeyPair::from_pkcs8(der).map(PrivateKey::EdDsa),
             KeyPairAlgorithm::Es256 => {

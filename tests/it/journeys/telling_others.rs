@@ -172,7 +172,7 @@ fn what_cannot_be_read_again_is_reported_with_what_is_wrong_with_it() {
 
     let events: Vec<_> = receiver.posts().iter().map(event).collect();
     for (message, cause) in [
-        ("the certificate stays as it was", "has no certificate in PEM"),
+        ("the certificate stays as it was", "is not PEM"),
         ("the settings stay as they were", "limits.logouts"),
     ] {
         let told = events.iter().find(|event| event["message"] == message);

@@ -64,8 +64,17 @@ impl Pair {
     }
 
     fn client_of(&self, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        Self::trusted_by(&self.cert, versions)
+    }
+
+    /// A client that trusts what is certified by this certificate, in PEM, and nothing else.
+    pub(super) fn trusted(cert: &str) -> Arc<ClientConfig> {
+        Self::trusted_by(cert, &[&TLS13, &TLS12])
+    }
+
+    fn trusted_by(cert: &str, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()).unwrap();
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
             .unwrap()
@@ -256,8 +265,8 @@ fn what_cannot_be_spoken_with_stops_the_start_and_is_named() {
     another.write("key.pem", &Pair::of("localhost").key);
     refused(&another, "of another key");
     let swapped = good().set("AUTH_TLS__KEY_PATH", "cert.pem");
-    refused(&swapped, "has no private key");
-    refused(&good().set("AUTH_TLS__CERT_PATH", "key.pem"), "has no certificate");
+    refused(&swapped, "no private key");
+    refused(&good().set("AUTH_TLS__CERT_PATH", "key.pem"), "no certificate");
     refused(
         &good().set("AUTH_TLS__CERT_PATH", "nowhere.pem"),
         "nowhere.pem, which AUTH_TLS__CERT_PATH names",

@@ -1,5 +1,6 @@
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
@@ -109,15 +110,104 @@ fn what_is_wrong_with_a_server_is_told_and_the_password_is_not() {
     let none = right.replace(":wide%20green%20rivers%20hum@", "@");
     assert!(matches!(open(&none).unwrap_err().problem, OpenProblem::NoPassword(_)));
 
+    let admin = format!("{}&port={}", server.cluster.url("postgres"), server.port);
+    for statement in [
+        "CREATE ROLE few LOGIN PASSWORD 'hum' CONNECTION LIMIT 0",
+        "CREATE ROLE shut NOLOGIN PASSWORD 'hum'",
+        "CREATE ROLE other LOGIN PASSWORD 'hum'",
+        "CREATE DATABASE closed",
+        "REVOKE CONNECT ON DATABASE closed FROM PUBLIC",
+    ] {
+        execute(&admin, statement);
+    }
+    let by = |login: &str| right.replace("postgres:wide%20green%20rivers%20hum", login);
     for (wrong, told) in [
-        (right.replace("@localhost", "@no.such.host.invalid"), "no server answers"),
-        (right.replace(&format!(":{}", server.port), ":1"), "no server answers"),
+        (
+            right.replace("@localhost", "@no.such.host.invalid"),
+            "no server answers; the host's name is not known",
+        ),
+        (right.replace(&format!(":{}", server.port), ":1"), "no server answers; nothing listens there"),
+        (right.replace("@localhost", "@%2Fno%2Fsuch%2Ffolder"), "there is no such socket"),
         (right.replace("/postgres?", "/elsewhere?"), "no database of this name"),
-        (right.replace("postgres:wide", "nobody:wide"), "refuses this user"),
+        (right.replace("postgres:wide", "nobody:wide"), "refuses this user or this password"),
+        (by("shut:hum"), "the role may not log in"),
+        (by("few:hum"), "all connections of the server, or of this user, are taken"),
+        (by("other:hum").replace("/postgres?", "/closed?"), "`GRANT CONNECT ON DATABASE"),
     ] {
         let refused = open(&wrong).unwrap_err();
         assert!(refused.to_string().contains(told), "{wrong}: {refused}");
     }
+}
+
+#[test]
+fn what_answers_in_place_of_postgresql_is_told() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silence = format!("postgres://ann:hum@{}/auth?connect_timeout=2", silent.local_addr().unwrap());
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let page = format!("postgres://ann:hum@{}/auth?sslmode=disable", web.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in web.incoming().flatten() {
+            _ = (&stream).read(&mut [0; 1024]);
+            _ = io::Write::write_all(&mut &stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+
+    let refused = open(&silence).unwrap_err();
+    assert!(refused.to_string().contains("it is silent"), "{refused}");
+    let refused = open(&page).unwrap_err();
+    assert!(refused.to_string().contains("is no PostgreSQL server"), "{refused}");
+}
+
+#[test]
+fn what_is_wrong_with_a_servers_certificate_is_told() {
+    let Some(server) = Server::named("what_is_wrong_with_a_servers_certificate", "db.example") else {
+        return;
+    };
+    let other = server.folder.join("other.pem");
+    fs::write(&other, Authority::new().pem()).unwrap();
+
+    for (options, told) in [
+        (format!("sslmode=verify-full&sslrootcert={}", server.ca()), "its certificate is for another name"),
+        (format!("sslmode=verify-ca&sslrootcert={}", other.display()), "is signed by none of those"),
+    ] {
+        let refused = server.open(&options).unwrap_err();
+        assert!(refused.to_string().contains(told), "{refused}");
+    }
+    let none = Server::start("what_is_wrong_with_a_servers_certificate", None, "").unwrap();
+    let refused = none.open("sslmode=require").unwrap_err();
+    assert!(refused.to_string().contains("it speaks none; set `ssl = on` there"), "{refused}");
+}
+
+#[test]
+fn root_certificates_that_are_not_understood_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (Authority::new().pem(), Authority::new().pem());
+    let (key, _) = self_signed("localhost");
+    let file = folder.path().join("ca.pem");
+    for (text, told) in [
+        (format!("{}{other}", one.trim_end()), "joins lines"),
+        (
+            format!("{one}{}", other.replace("CERTIFICATE", "TRUSTED CERTIFICATE")),
+            "openssl x509 -in FILE -out NEW",
+        ),
+        (format!("{one}{}", &other[..200]), "no END line"),
+        (key.clone(), "has a private key and no certificate"),
+        (format!("{one}{}", key.replace("PRIVATE KEY", "CERTIFICATE")), "certificate 2 that is damaged"),
+        (String::new(), "is empty"),
+    ] {
+        fs::write(&file, &text).unwrap();
+
+        assert_root_refused(&file.display().to_string(), told);
+    }
+    assert_root_refused(&folder.path().display().to_string(), "directory");
+}
+
+/// That nothing is asked of any server with such a file.
+fn assert_root_refused(file: &str, told: &str) {
+    let url = format!("postgres://ann:hum@127.0.0.1:1/auth?sslmode=verify-full&sslrootcert={file}");
+    let OpenError { problem, .. } = open(&url).unwrap_err();
+    let OpenProblem::RootCertificates(cause) = problem else { panic!("{problem:?}") };
+    assert!(cause.to_string().contains(file) && cause.to_string().contains(told), "{told}: {cause}");
 }
 
 impl Server {
