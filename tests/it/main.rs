@@ -7,11 +7,13 @@
 #![allow(clippy::duplicate_mod, reason = "what holds for every database is compiled once for each")]
 
 mod architecture;
+mod checks;
 mod common_passwords;
 mod containers;
 mod journeys;
 #[cfg(postgres)]
 mod postgres_adapter;
+mod setting_values;
 mod settings;
 mod support;
 

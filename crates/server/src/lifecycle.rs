@@ -15,7 +15,7 @@ use api::{Observer, Traffic};
 use domain::ports::Clock;
 use rustls::ServerConfig;
 use sd_notify::NotifyState;
-use socket2::SockRef;
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -70,7 +70,12 @@ struct Doors {
 
 /// Serves until SIGTERM or SIGINT, then finishes what was begun.
 pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeError> {
-    let config = &loaded.config.clone();
+    let mut config = loaded.config.clone();
+    let address = config.http.address;
+    let fail = |source| ServeError::Listen { address, source };
+    let socket = bind(address).map_err(fail)?;
+    config.listen_on(socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address));
+    let config = &config;
     let tls = config.http.tls.as_ref().map(|tls| InForce::read(tls, SystemClock::new().now())).transpose()?;
     let application = Application::start(config, Purpose::Serve)?;
     let live = api::Live::new(config.live(), application.clock.clone());
@@ -80,12 +85,9 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     if let Some(tls) = &tls {
         follow_certificate(tls, &application).map_err(ServeError::Signals)?;
     }
-    let address = config.http.address;
-    let fail = |source| ServeError::Listen { address, source };
-    let listener = TcpListener::bind(address).map_err(fail)?;
-    // The standard library lets 128 clients wait to be accepted; in a storm the next one would hang for a second.
-    SockRef::from(&listener).listen(BACKLOG).map_err(fail)?;
-    SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER).map_err(fail)?;
+    socket.set_send_buffer_size(SEND_BUFFER).map_err(fail)?;
+    socket.listen(BACKLOG).map_err(fail)?;
+    let listener = TcpListener::from(socket);
     let ops_listener = config.ops.address.map(bind_for_operators).transpose()?;
 
     let traces = tell_others(config, &application).map_err(ServeError::Serve)?;
@@ -110,6 +112,15 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     stopped?;
     info!("stopped");
     Ok(())
+}
+
+/// Takes the address, on which nobody is let in yet: the port that the system chose is part of what tokens say.
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // As the standard library does it, for a start right after a stop.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn bind_for_operators(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -260,7 +271,7 @@ fn watch_signals(application: &Application) -> io::Result<oneshot::Receiver<()>>
 fn follow_keys(config: &Config, application: &Application) -> io::Result<()> {
     let _inside = application.runtime.enter();
     let hang_up = signal(SignalKind::hangup())?;
-    let keys = signing_keys::Source::of(config);
+    let keys = signing_keys::Source::of(&config.token);
     application.runtime.spawn(signing_keys::follow(keys, application.tokens.clone(), hang_up));
     Ok(())
 }

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Environment, Secret, Warning, WeakSecret};
+use crate::config::{self, Config, Environment, Secret, Warning, WeakSecret};
 use crate::line_end;
 
 /// All of them.
@@ -39,10 +39,7 @@ const REFRESH: Place = Place { key: "AUTH_SESSION__REFRESH_KEY", file: "data/ref
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// Production has to be given one.
-    #[error(
-        "{key} is not set, and production makes none; make one with `openssl rand -base64 48`, put it into a file of \
-         mode 600 and name that in {key}_FILE"
-    )]
+    #[error("{key} {}", config::no_secret(key))]
     Missing {
         /// The setting.
         key: &'static str,
@@ -78,7 +75,9 @@ pub enum SecretError {
 impl Secrets {
     /// Those of this configuration; in development they are made now if there are none yet.
     pub(crate) fn take(config: &Config, entropy: &dyn Entropy) -> Result<Self, SecretError> {
-        check(config)?;
+        if let Some(fault) = faults(config).into_iter().next() {
+            return Err(fault);
+        }
         let take = |given: &Option<Secret>, place: &Place| match given {
             Some(secret) => Ok(secret.clone()),
             None => place.made(Path::new(place.file), entropy),
@@ -90,15 +89,19 @@ impl Secrets {
     }
 }
 
-/// Tells whether all secrets are there, or would be made, and makes none.
-pub fn check(config: &Config) -> Result<(), SecretError> {
-    let find = |given: &Option<Secret>, place: &Place| match (given, config.environment) {
-        (Some(secret), _) => Ok(Some(secret.clone())),
-        (None, Environment::Production) => Err(SecretError::Missing { key: place.key }),
-        (None, Environment::Development) => place.kept(Path::new(place.file)),
+/// All that is wrong with the secrets: none is made for it.
+pub fn faults(config: &Config) -> Vec<SecretError> {
+    let mut faults = Vec::new();
+    let mut find = |given: &Option<Secret>, place: &Place| {
+        let found = match (given, config.environment) {
+            (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, Environment::Production) => Err(SecretError::Missing { key: place.key }),
+            (None, Environment::Development) => place.kept(Path::new(place.file)),
+        };
+        found.map_err(|fault| faults.push(fault)).ok().flatten()
     };
-    let signing = find(&config.token.secret, &SIGNING)?;
-    let refresh = find(&config.session.refresh_key, &REFRESH)?;
+    let signing = find(&config.token.secret, &SIGNING);
+    let refresh = find(&config.session.refresh_key, &REFRESH);
     let previous = config.session.previous_refresh_key.clone();
     let others = [
         (REFRESH.key, refresh),
@@ -109,10 +112,10 @@ pub fn check(config: &Config) -> Result<(), SecretError> {
         let is_shared =
             matches!((&signing, &other), (Some(one), Some(other)) if one.expose() == other.expose());
         if is_shared {
-            return Err(SecretError::Shared { key });
+            faults.push(SecretError::Shared { key });
         }
     }
-    Ok(())
+    faults
 }
 
 impl Place {

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::causes;
-use crate::config::{Algorithm, Config, Environment, Secret};
+use crate::config::{Algorithm, Config, Environment, Secret, Token};
 
 /// How often the folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -45,8 +45,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    pub(crate) fn of(config: &Config) -> Self {
-        let token = &config.token;
+    pub(crate) fn of(token: &Token) -> Self {
         match (token.algorithm, &token.given_keys) {
             (Algorithm::Hs256, _) => Self::Secret,
             (Algorithm::KeyPair(_), Some(given)) => Self::Given(given.clone()),
@@ -60,7 +59,7 @@ impl Source {
 
 /// The keys to start with; in development a first one is made now if there is none yet.
 pub(crate) fn ring(config: &Config, secret: &Secret, clock: &dyn Clock) -> Result<KeyRing, KeysError> {
-    let folder = match Source::of(config) {
+    let folder = match Source::of(&config.token) {
         Source::Secret => return Ok(KeyRing::hs256(secret.expose())?),
         Source::Given(keys) => {
             if has_key_files(&config.token.keys_dir) {
@@ -88,10 +87,10 @@ pub(crate) fn ring(config: &Config, secret: &Secret, clock: &dyn Clock) -> Resul
 }
 
 /// Tells whether [`ring`] would find something to sign with, and makes nothing.
-pub(crate) fn check(config: &Config) -> Result<(), KeysError> {
+pub(crate) fn check(token: &Token, environment: Environment) -> Result<(), KeysError> {
     // Given keys were looked at with the rest of the configuration.
-    let Source::Folder(folder) = Source::of(config) else { return Ok(()) };
-    match (folder.ring(), config.environment) {
+    let Source::Folder(folder) = Source::of(token) else { return Ok(()) };
+    match (folder.ring(), environment) {
         (Err(error @ KeyFolderError::NoSigningKey { .. }), Environment::Production) => {
             Err(KeysError::Missing(error))
         }

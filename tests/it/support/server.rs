@@ -84,7 +84,7 @@ struct Written {
 
 impl Deployment {
     /// An empty folder, in development, with the cheapest hashes there are, a log for machines, and no limits: all tests
-    /// come from one network.
+    /// come from one network. The issuer does not follow from the port, so that tokens outlive a restart.
     pub(crate) fn new() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let deployment = Self { folder, settings: Vec::new(), elsewhere: None };
@@ -94,11 +94,18 @@ impl Deployment {
             .set("AUTH_PASSWORD__BCRYPT_COST", "10")
             .set("AUTH_LOG__FORMAT", "json")
             .set("AUTH_LIMITS__ENABLED", "false")
+            .set("AUTH_TOKEN__ISSUER", "http://localhost:8000")
     }
 
     /// An empty folder and nothing set, as for a newcomer.
     pub(crate) fn bare() -> Self {
         Self { settings: Vec::new(), ..Self::new() }
+    }
+
+    /// Takes a variable out of the environment.
+    pub(crate) fn unset(mut self, name: &str) -> Self {
+        self.settings.retain(|(other, _)| other != name);
+        self
     }
 
     /// Sets a variable of the environment, in place of what it was.

@@ -1,20 +1,22 @@
 //! `auth-api config`. Whoever sees a value here sees no secret.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::Subcommand;
 use domain::ports::Clock;
 use serde_json::json;
 
-use super::{Failure, output};
+use super::{Exit, Failure, begin, load, output};
 use crate::config::keys::{DefaultValue, KEYS};
-use crate::config::{Effective, Loaded};
+use crate::config::{Config, Effective, Inspected, Loaded};
+use crate::logging::Audience;
 use crate::system::SystemClock;
-use crate::{secrets, signing_keys, tls};
+use crate::{causes, secrets, signing_keys, tls};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check the configuration as a start would, and print what is in force, secrets redacted
+    /// Check the configuration as a start would, and print what is in force, or all that is wrong
     Check,
     /// Show every setting: what is in force, who set it, what it means
     Show {
@@ -24,49 +26,62 @@ pub(super) enum Command {
     },
 }
 
+/// What is in force, if a server could start with it; otherwise all that is wrong.
+pub(super) fn checked(file: Option<&Path>) -> Result<Loaded, Failure> {
+    let Inspected { loaded, missing, tls, token } = Config::inspect(file);
+    let mut lines: Vec<String> = match &loaded {
+        Ok(loaded) => secrets::faults(&loaded.config).iter().map(|fault| causes::chain(fault)).collect(),
+        Err(problems) => problems.iter().chain(&missing).map(ToString::to_string).collect(),
+    };
+    let tls = tls.map(|tls| tls::check(&tls, SystemClock::new().now()));
+    lines.extend(tls.and_then(Result::err).map(|fault| causes::chain(&fault)));
+    let keys = token.map(|(token, environment)| signing_keys::check(&token, environment));
+    lines.extend(keys.and_then(Result::err).map(|fault| causes::chain(&fault)));
+    match loaded {
+        Ok(loaded) if lines.is_empty() => Ok(loaded),
+        _ => Err(Failure { exit: Exit::Usage, lines }),
+    }
+}
+
 impl Command {
-    pub(super) fn run(self, loaded: &Loaded) -> Result<(), Failure> {
+    pub(super) fn run(self, file: Option<&Path>) -> Result<(), Failure> {
         match self {
             Self::Check => {
+                let loaded = begin(checked(file)?, Audience::Caller);
                 let in_force = |effective: &&Effective| {
                     effective.is_set() || effective.key.default != DefaultValue::Unset
                 };
                 for effective in loaded.effective.iter().filter(in_force) {
                     output::line(format_args!("{}={}", effective.key.name, shown(effective)))?;
                 }
-                secrets::check(&loaded.config)?;
-                if let Some(tls) = &loaded.config.http.tls {
-                    tls::check(tls, SystemClock::new().now())?;
-                }
-                Ok(signing_keys::check(&loaded.config)?)
+                output::line("configuration is valid")
             }
-            Self::Show { json: true } => {
-                let mut array = output::JsonArray::begin()?;
-                for Effective { key, value, is_secret, set_by } in &loaded.effective {
-                    array.push(&json!({
-                        "key": key.name,
-                        "value": value,
-                        "set_by": set_by.to_string(),
-                        "secret": is_secret,
-                        "meaning": key.meaning,
-                    }))?;
-                }
-                array.end()
-            }
-            Self::Show { json: false } => output::table(
-                ["KEY", "VALUE", "SET BY", "MEANING"],
-                loaded.effective.iter().map(|effective| {
-                    let Effective { key, set_by, .. } = effective;
-                    [
-                        key.name.to_owned(),
-                        shown(effective).to_owned(),
-                        set_by.to_string(),
-                        key.meaning.to_owned(),
-                    ]
-                }),
-            ),
+            Self::Show { json } => show(&load(file, Audience::Caller)?, json),
         }
     }
+}
+
+fn show(loaded: &Loaded, json: bool) -> Result<(), Failure> {
+    if json {
+        let mut array = output::JsonArray::begin()?;
+        for Effective { key, value, is_secret, set_by } in &loaded.effective {
+            array.push(&json!({
+                "key": key.name,
+                "value": value,
+                "set_by": set_by.to_string(),
+                "secret": is_secret,
+                "meaning": key.meaning,
+            }))?;
+        }
+        return array.end();
+    }
+    output::table(
+        ["KEY", "VALUE", "SET BY", "MEANING"],
+        loaded.effective.iter().map(|effective| {
+            let Effective { key, set_by, .. } = effective;
+            [key.name.to_owned(), shown(effective).to_owned(), set_by.to_string(), key.meaning.to_owned()]
+        }),
+    )
 }
 
 /// The end of `config --help`: all settings there are.

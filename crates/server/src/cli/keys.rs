@@ -41,7 +41,7 @@ pub(super) enum Command {
 
 impl Command {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        let folder = match Source::of(config) {
+        let folder = match Source::of(&config.token) {
             Source::Folder(folder) => folder,
             Source::Given(keys) => return self.run_on_given(&keys),
             Source::Secret => {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::causes;
 use crate::config::{Config, Loaded, Problem};
@@ -123,7 +123,10 @@ pub fn run() -> ExitCode {
 impl Command {
     fn run(self, file: Option<&Path>) -> Result<(), Failure> {
         match self {
-            Self::Serve => Ok(lifecycle::serve(load(file, Audience::Operator)?, file)?),
+            Self::Serve => {
+                let loaded = begin(configuration::checked(file)?, Audience::Operator);
+                Ok(lifecycle::serve(loaded, file)?)
+            }
             Self::Migrate(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Database(command) => {
                 let loaded = load(file, command.audience())?;
@@ -136,7 +139,7 @@ impl Command {
             Self::Sessions(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Audit(command) => command.run(&load(file, Audience::Caller)?.config),
             Self::Keys(command) => command.run(&load(file, Audience::Caller)?.config),
-            Self::Config(command) => command.run(&load(file, Audience::Caller)?),
+            Self::Config(command) => command.run(file),
             Self::Openapi => {
                 let issuer = load(file, Audience::Caller)?.config.token.issuer;
                 output::line(api::openapi_json(&issuer)?)
@@ -148,10 +151,19 @@ impl Command {
 
 /// Reads the configuration and begins the log.
 fn load(file: Option<&Path>, audience: Audience) -> Result<Loaded, Failure> {
-    let loaded = Config::load(file)?;
-    logging::start(loaded.config.log, audience);
+    Ok(begin(Config::load(file)?, audience))
+}
+
+/// Begins the log. A server first says which it is.
+fn begin(loaded: Loaded, audience: Audience) -> Loaded {
+    let config = &loaded.config;
+    logging::start(config.log, audience);
+    if audience == Audience::Operator {
+        let environment = config.environment.as_str();
+        info!(environment, database = %config.database.location, version = env!("CARGO_PKG_VERSION"), "starting");
+    }
     loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
-    Ok(loaded)
+    loaded
 }
 
 impl Failure {

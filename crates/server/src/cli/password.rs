@@ -3,9 +3,11 @@
 use std::io::{self, IsTerminal, Read};
 
 use domain::{Password, PasswordProblem};
+use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure};
+use crate::config::EdgeFault;
 use crate::line_end;
 
 /// More bytes than the longest password has; a pipe to something endless must not fill the memory.
@@ -51,5 +53,14 @@ fn read_all() -> Result<Zeroizing<String>, Failure> {
         return Err(refused(PasswordProblem::TooLong));
     }
     line_end::cut(&mut text);
+    match EdgeFault::of(&text) {
+        // People choose such passwords, and programs that quote make them.
+        Some(EdgeFault::Quotes) => warn!("the password is in quotes, which are a part of it"),
+        Some(EdgeFault::Blank) if text.trim_matches(' ') == text.trim() => {
+            warn!("the password begins or ends with a blank, which is a part of it");
+        }
+        Some(fault) => return Err(Failure::new(Exit::Refused, format_args!("the password {fault}"))),
+        None => {}
+    }
     Ok(text)
 }

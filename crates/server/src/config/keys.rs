@@ -28,6 +28,10 @@ pub struct Key {
     pub is_secret: bool,
     /// Whether a SIGHUP puts another value in force.
     pub is_live: bool,
+    /// Whether an empty text is a value. Elsewhere it means the default.
+    pub takes_empty: bool,
+    /// What may stand around its text.
+    pub edges: Edges,
     /// What it is, in one line.
     pub meaning: &'static str,
 }
@@ -54,6 +58,15 @@ pub enum Shape {
     Flag,
 }
 
+/// What may stand around a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edges {
+    /// Nothing.
+    Bare,
+    /// Blanks and line ends, which mean nothing.
+    Trimmed,
+}
+
 /// A key together with how its text is read.
 pub(super) struct Setting<T> {
     pub(super) key: Key,
@@ -69,7 +82,8 @@ impl Key {
     /// Whether this text, which somebody set it to, is shown to nobody. The URL of a database is no secret as long as it
     /// names a file; any other may have a password in it, also one that is misspelt.
     pub fn hides(&self, text: &str) -> bool {
-        self.is_secret || (std::ptr::eq(self, &raw const DATABASE_URL.key) && !text.starts_with("sqlite://"))
+        let is_secret = self.is_secret && !text.is_empty();
+        is_secret || (std::ptr::eq(self, &raw const DATABASE_URL.key) && !text.starts_with("sqlite://"))
     }
 
     /// Finds a key by its name in the environment.
@@ -78,7 +92,9 @@ impl Key {
     }
 
     const fn text(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
-        Self { name, default, shape: Shape::Text, is_secret: false, is_live: false, meaning }
+        let takes_empty = matches!(default, DefaultValue::Text(text) if text.is_empty());
+        let (is_secret, is_live, edges) = (false, false, Edges::Bare);
+        Self { name, default, shape: Shape::Text, is_secret, is_live, takes_empty, edges, meaning }
     }
 
     const fn secret(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
@@ -90,12 +106,22 @@ impl Key {
         Self { is_live: true, ..self }
     }
 
+    /// One whose text may be empty, though its default is not.
+    const fn or_empty(self) -> Self {
+        Self { takes_empty: true, ..self }
+    }
+
+    /// One whose text may have blanks and line ends around it.
+    const fn trimmed(self) -> Self {
+        Self { edges: Edges::Trimmed, ..self }
+    }
+
     const fn number(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
-        Self { name, default, shape: Shape::Number, is_secret: false, is_live: false, meaning }
+        Self { shape: Shape::Number, ..Self::text(name, default, meaning) }
     }
 
     const fn flag(name: &'static str, default: DefaultValue, meaning: &'static str) -> Self {
-        Self { name, default, shape: Shape::Flag, is_secret: false, is_live: false, meaning }
+        Self { shape: Shape::Flag, ..Self::text(name, default, meaning) }
     }
 }
 
@@ -192,7 +218,8 @@ pub(super) static HTTP_TRUSTED_PROXIES: Setting<api::TrustedProxies> = Setting {
         DefaultValue::Text(""),
         "networks of the proxies whose Forwarded or X-Forwarded-For counts, with commas between them",
     )
-    .live(),
+    .live()
+    .trimmed(),
     read: readers::trusted_proxies,
 };
 
@@ -220,7 +247,8 @@ pub(super) static CORS_ORIGINS: Setting<Vec<api::Origin>> = Setting {
         DefaultValue::Text(""),
         "origins whose pages may ask from a browser, with commas between them",
     )
-    .live(),
+    .live()
+    .trimmed(),
     read: readers::origins,
 };
 
@@ -230,7 +258,8 @@ pub(super) static CORS_HEADERS: Setting<Vec<HeaderName>> = Setting {
         DefaultValue::Text(""),
         "headers that these pages may send beside the usual ones, with commas between them",
     )
-    .live(),
+    .live()
+    .trimmed(),
     read: readers::header_names,
 };
 
@@ -439,7 +468,8 @@ pub(super) static TOKEN_PRIVATE_KEY: Setting<Arc<KeyPair>> = Setting {
         DefaultValue::Unset,
         "the private key that signs tokens, in PEM, instead of the folder",
     )
-    .live(),
+    .live()
+    .trimmed(),
     read: readers::private_key,
 };
 
@@ -455,7 +485,8 @@ pub(super) static TOKEN_PRIVATE_KEY_PREVIOUS: Setting<Arc<KeyPair>> = Setting {
         DefaultValue::Unset,
         "what AUTH_TOKEN__PRIVATE_KEY was before, or will be: it is published and verifies",
     )
-    .live(),
+    .live()
+    .trimmed(),
     read: readers::private_key,
 };
 
@@ -489,7 +520,10 @@ static TOKEN_SECRET_FILE: Key =
 pub(super) static TOKEN_ISSUER: Setting<String> = Setting {
     key: Key::text(
         "AUTH_TOKEN__ISSUER",
-        DefaultValue::Text("http://localhost:8000"),
+        DefaultValue::Depends(
+            "in development http://localhost and the port of AUTH_HTTP__ADDR, https where AUTH_TLS__CERT_PATH is set; in \
+             production http://localhost:8000, with a warning",
+        ),
         "the URL clients know this server by; the iss of its tokens",
     ),
     read: readers::issuer,
@@ -500,7 +534,8 @@ pub(super) static TOKEN_AUDIENCE: Setting<Option<String>> = Setting {
         "AUTH_TOKEN__AUDIENCE",
         DefaultValue::Text("auth-api"),
         "the aud of tokens; empty, with AUTH_TOKEN__TYPE=JWT only, leaves it out",
-    ),
+    )
+    .or_empty(),
     read: readers::audience,
 };
 
@@ -613,13 +648,14 @@ pub(super) static LOG_FORMAT: Setting<LogFormat> = Setting {
 pub(super) static OPS_ADDR: Setting<Option<SocketAddr>> = Setting {
     key: Key::text(
         "AUTH_OPS__ADDR",
-        DefaultValue::Text("127.0.0.1:9090"),
+        DefaultValue::Text("127.0.0.1:9464"),
         "address and port of /metrics and the detailed /health, for operators; empty for none",
-    ),
+    )
+    .or_empty(),
     read: readers::ops_address,
 };
 
-pub(super) static OTLP_ENDPOINT: Setting<Option<String>> = Setting {
+pub(super) static OTLP_ENDPOINT: Setting<String> = Setting {
     key: Key::text(
         "AUTH_OTLP__ENDPOINT",
         DefaultValue::Unset,
@@ -628,7 +664,7 @@ pub(super) static OTLP_ENDPOINT: Setting<Option<String>> = Setting {
     read: readers::otlp_endpoint,
 };
 
-pub(super) static SENTRY_DSN: Setting<Option<Dsn>> = Setting {
+pub(super) static SENTRY_DSN: Setting<Dsn> = Setting {
     key: Key::secret(
         "AUTH_SENTRY__DSN",
         DefaultValue::Unset,
@@ -643,10 +679,11 @@ static SENTRY_DSN_FILE: Key =
 pub(super) static INTROSPECTION_CLIENTS: Setting<ConfiguredClients> = Setting {
     key: Key::secret(
         "AUTH_INTROSPECTION__CLIENTS",
-        DefaultValue::Unset,
+        DefaultValue::Text(""),
         // No secret, and shown to nobody all the same: somebody may have made up what it is the digest of.
         "backends that may ask about tokens and revoke them: id:digest pairs with commas between them",
-    ),
+    )
+    .trimmed(),
     read: readers::clients,
 };
 

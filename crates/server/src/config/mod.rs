@@ -3,8 +3,11 @@
 //! Settings come from the defaults, a file, `.env` and the environment, in this order. Whatever is wrong is
 //! reported by the name of its key; a value, which may be a secret in the wrong place, is never repeated.
 
+mod dotenv;
 mod dsn;
+mod edges;
 pub mod keys;
+mod local_url;
 mod readers;
 mod secret;
 mod sources;
@@ -23,7 +26,8 @@ use token_jwt::{GivenKeys, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
 pub use self::dsn::Dsn;
-use self::keys::{KEYS, Key, Setting};
+pub use self::edges::EdgeFault;
+use self::keys::{Edges, KEYS, Key, Setting};
 pub(crate) use self::readers::TRACES;
 pub use self::secret::{Secret, WeakSecret};
 pub use self::sources::SetBy;
@@ -197,6 +201,8 @@ pub struct Token {
     pub secret: Option<Secret>,
     /// The `iss`.
     pub issuer: String,
+    /// Whether that follows from the listener.
+    is_issuer_derived: bool,
     /// The `aud`, if there is one.
     pub audience: Option<String>,
     /// How long they hold.
@@ -281,6 +287,9 @@ impl Location {
         let (mut url, readable_by_others) =
             read.map_err(|error| Problem::new(option, format!("names a file that cannot be read: {error}")))?;
         line_end::cut(&mut url);
+        if let Some(fault) = EdgeFault::of(&url) {
+            return Err(Problem::new(option, format!("names a file whose URL {fault}")));
+        }
         let location = readers::location(&url);
         let location =
             location.map_err(|wrong| Problem::new(option, format!("names a file whose URL {wrong}")))?;
@@ -297,6 +306,18 @@ impl fmt::Display for Location {
             Self::Postgres(url) => url.fmt(f),
         }
     }
+}
+
+/// What the sources are good for, so that all that is wrong can be said at once.
+pub struct Inspected {
+    /// The configuration, if it can be used.
+    pub loaded: Result<Loaded, Vec<Problem>>,
+    /// The secrets that a server lacks.
+    pub missing: Vec<Problem>,
+    /// What TLS is to be spoken with, if that can be read.
+    pub tls: Option<Tls>,
+    /// What tokens are to say, if that can be read, and where.
+    pub token: Option<(Token, Environment)>,
 }
 
 /// A configuration that holds, and how it came about.
@@ -345,14 +366,34 @@ impl Config {
         Self::from_sources(Sources::read(file, Path::new(""), sources::environment()))
     }
 
+    /// Reads all sources likewise, and tells what can be told of them even where they are no configuration.
+    pub fn inspect(file: Option<&Path>) -> Inspected {
+        Self::inspect_sources(Sources::read(file, Path::new(""), sources::environment()))
+    }
+
     fn from_sources(sources: Sources) -> Result<Loaded, Vec<Problem>> {
-        let mut reading = Reading { sources };
-        match (Self::read(&mut reading), reading.sources) {
+        Self::inspect_sources(sources).loaded
+    }
+
+    fn inspect_sources(sources: Sources) -> Inspected {
+        let mut reading = Reading { sources, environment: None, tls: None, token: None };
+        let config = Self::read(&mut reading);
+        let missing = reading.missing_secrets();
+        let Reading { sources, environment, tls, token } = reading;
+        let loaded = match (config, sources) {
             (Some(config), Sources { texts, problems, warnings, found }) if problems.is_empty() => {
                 let effective = KEYS.into_iter().map(|key| Effective::of(key, texts.get(key.name))).collect();
                 Ok(Loaded { config, effective, warnings, texts, found })
             }
             (_, sources) => Err(sources.problems),
+        };
+        Inspected { loaded, missing, tls, token: token.zip(environment) }
+    }
+
+    /// Has the issuer name the port that the system chose, where the configuration leaves both open.
+    pub(crate) fn listen_on(&mut self, address: SocketAddr) {
+        if self.token.is_issuer_derived {
+            self.token.issuer = local_url::of(address, self.http.tls.is_some());
         }
     }
 
@@ -388,19 +429,19 @@ impl Config {
         let database = reading.database();
         let passwords = reading.read(&keys::PASSWORD_MIN_LENGTH);
         let hashing = reading.hashing();
-        let token = reading.token();
+        let token = reading.token(environment, http.as_ref());
         let session = reading.session();
         let audit_keep = reading.read(&keys::AUDIT_KEEP);
         let audit_key = reading.read(&keys::AUDIT_KEY);
         let log = reading.log(environment);
         let ops = reading.ops(http.as_ref());
-        // Neither has a text unless somebody gives it one, which may be empty.
-        let otlp_endpoint = reading.read(&keys::OTLP_ENDPOINT).flatten();
-        let sentry = reading.read(&keys::SENTRY_DSN).flatten();
-        // Without any it has no text.
-        let clients = reading.read(&keys::INTROSPECTION_CLIENTS).unwrap_or_default();
+        let otlp_endpoint = reading.read(&keys::OTLP_ENDPOINT);
+        let sentry = reading.read(&keys::SENTRY_DSN);
+        let clients = reading.read(&keys::INTROSPECTION_CLIENTS);
         let docs = reading.read(&keys::DOCS_ENABLED);
         reading.warn_of_issuer(environment, http.as_ref(), token.as_ref());
+        reading.environment = environment;
+        reading.token.clone_from(&token);
         Some(Self {
             environment: environment?,
             http: http?,
@@ -418,7 +459,7 @@ impl Config {
             ops: ops?,
             otlp_endpoint,
             sentry,
-            clients,
+            clients: clients?,
             docs: docs?,
         })
     }
@@ -467,6 +508,10 @@ impl fmt::Debug for Loaded {
 /// Takes one setting after the other and notes what is wrong.
 struct Reading {
     sources: Sources,
+    // What can be looked at further although another setting is wrong.
+    environment: Option<Environment>,
+    tls: Option<Tls>,
+    token: Option<Token>,
 }
 
 impl Reading {
@@ -555,7 +600,24 @@ impl Reading {
         if key_path.is_some() && !self.is_set(&keys::TLS_CERT_PATH.key) {
             self.refuse(&keys::TLS_CERT_PATH.key, "is not set, and AUTH_TLS__KEY_PATH is; TLS needs both");
         }
-        Some(Tls { cert_path: cert_path?, key_path: key_path? })
+        self.tls = cert_path.zip(key_path).map(|(cert_path, key_path)| Tls { cert_path, key_path });
+        self.tls.clone()
+    }
+
+    /// The secrets that production asks for and nobody tried to give.
+    fn missing_secrets(&self) -> Vec<Problem> {
+        if self.environment != Some(Environment::Production) {
+            return Vec::new();
+        }
+        let secrets = [&keys::TOKEN_SECRET.key, &keys::SESSION_REFRESH_KEY.key];
+        let is_set = |key: &Key| {
+            let from_file = format!("{}_FILE", key.name);
+            self.sources.texts.contains_key(key.name)
+                || self.sources.texts.contains_key(from_file.as_str())
+                || self.sources.problems.iter().any(|problem| problem.setting == key.name)
+        };
+        let missing = secrets.into_iter().filter(|key| !is_set(key));
+        missing.map(|key| Problem::new(key.name, no_secret(key.name))).collect()
     }
 
     fn database(&mut self) -> Option<Database> {
@@ -583,13 +645,19 @@ impl Reading {
         Some(Hashing { cost: cost?, engine, workers: workers?, queue: queue?, deadline: deadline? })
     }
 
-    fn token(&mut self) -> Option<Token> {
+    fn token(&mut self, environment: Option<Environment>, http: Option<&Http>) -> Option<Token> {
         let algorithm = self.read(&keys::TOKEN_ALGORITHM);
         let keys_dir = self.read(&keys::TOKEN_KEYS_DIR);
         let given_keys = self.given_keys(algorithm);
         let token_type = self.read(&keys::TOKEN_TYPE);
         let secret = self.read(&keys::TOKEN_SECRET);
-        let issuer = self.read(&keys::TOKEN_ISSUER);
+        let is_issuer_derived =
+            environment != Some(Environment::Production) && !self.is_set(&keys::TOKEN_ISSUER.key);
+        let default = match http {
+            Some(http) if is_issuer_derived => local_url::of(http.address, http.tls.is_some()),
+            _ => local_url::IN_PRODUCTION.to_owned(),
+        };
+        let issuer = self.read_or(&keys::TOKEN_ISSUER, &default);
         let audience = self.read(&keys::TOKEN_AUDIENCE);
         let access_ttl = self.read(&keys::TOKEN_ACCESS_TTL);
         let client_id = self.read(&keys::TOKEN_CLIENT_ID);
@@ -607,6 +675,7 @@ impl Reading {
             token_type,
             secret,
             issuer: issuer?,
+            is_issuer_derived,
             audience,
             access_ttl: access_ttl?,
             client_id: client_id?,
@@ -691,7 +760,15 @@ impl Reading {
     fn read<T>(&mut self, setting: &'static Setting<T>) -> Option<T> {
         debug_assert!(Key::named(setting.key.name).is_some(), "a setting that is not in the table");
         let (text, _) = self.sources.texts.get(setting.key.name)?;
-        (setting.read)(text).map_err(|wrong| self.refuse(&setting.key, &wrong)).ok()
+        let judged = match setting.key.edges {
+            Edges::Bare => text,
+            Edges::Trimmed => text.trim(),
+        };
+        let read = match EdgeFault::of(judged) {
+            Some(fault) => Err(fault.to_string()),
+            None => (setting.read)(text),
+        };
+        read.map_err(|wrong| self.refuse(&setting.key, &wrong)).ok()
     }
 
     fn is_set(&self, key: &'static Key) -> bool {
@@ -726,6 +803,14 @@ impl Problem {
     fn new(setting: impl Into<String>, what: impl Into<String>) -> Self {
         Self { setting: setting.into(), what: what.into() }
     }
+}
+
+/// What is wrong with a secret that production lacks, as the end of a sentence that begins with the setting's name.
+pub(crate) fn no_secret(name: &str) -> String {
+    format!(
+        "is not set, and production makes none; make one with `openssl rand -base64 48`, put it into a file of mode 600 \
+         and name that in {name}_FILE"
+    )
 }
 
 fn is_https(url: &str) -> bool {

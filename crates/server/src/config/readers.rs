@@ -274,20 +274,16 @@ pub(super) fn issuer(text: &str) -> Result<String, Wrong> {
     }
 }
 
-/// `None` for an empty text: nobody is told of errors.
-pub(super) fn dsn(text: &str) -> Result<Option<Dsn>, Wrong> {
-    if text.is_empty() { Ok(None) } else { Dsn::parse(text).map(Some) }
+pub(super) fn dsn(text: &str) -> Result<Dsn, Wrong> {
+    Dsn::parse(text)
 }
 
 /// Where a collector takes traces, below its endpoint
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>).
 pub(crate) const TRACES: &str = "/v1/traces";
 
-/// An address that the paths of signals are appended to, `None` for an empty text. A login in it would be shown with it.
-pub(super) fn otlp_endpoint(text: &str) -> Result<Option<String>, Wrong> {
-    if text.is_empty() {
-        return Ok(None);
-    }
+/// An address that the paths of signals are appended to. A login in it would be shown with it.
+pub(super) fn otlp_endpoint(text: &str) -> Result<String, Wrong> {
     let is_plain = !text.contains(['?', '#', '@']);
     if text.trim_end_matches('/').ends_with(TRACES) {
         return wrong("must be the collector's URL without `/v1/traces`, which is added to it");
@@ -296,7 +292,7 @@ pub(super) fn otlp_endpoint(text: &str) -> Result<Option<String>, Wrong> {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
     });
     match parsed {
-        Some(_) if is_plain => Ok(Some(text.to_owned())),
+        Some(_) if is_plain => Ok(text.to_owned()),
         _ => wrong(
             "must be an http or https URL without a query, a fragment or a login, such as http://collector:4318",
         ),
@@ -567,10 +563,10 @@ mod tests {
     #[test]
     fn a_collector_has_a_url_without_a_login() {
         for text in ["http://collector:4318", "https://otlp.example/base/", "http://[::1]:4318"] {
-            assert_eq!(otlp_endpoint(text), Ok(Some(text.to_owned())));
+            assert_eq!(otlp_endpoint(text), Ok(text.to_owned()));
         }
-        assert_eq!(otlp_endpoint(""), Ok(None));
         for text in [
+            "",
             "collector:4318",
             "grpc://collector:4317",
             "http://",

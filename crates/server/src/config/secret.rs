@@ -5,6 +5,8 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::EdgeFault;
+
 /// The fewest bytes, as many as HMAC-SHA-256 makes of them (RFC 7518, section 3.2).
 const SHORTEST: usize = 32;
 
@@ -37,6 +39,9 @@ pub struct Secret(Zeroizing<String>);
 /// Why a text cannot be the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WeakSecret {
+    /// What stands at its ends is hardly meant to be a part of it.
+    #[error(transparent)]
+    Edge(EdgeFault),
     /// Fewer than 32 bytes.
     #[error("is shorter than 32 bytes; make one with `openssl rand -base64 48`")]
     TooShort,
@@ -52,6 +57,9 @@ impl Secret {
     /// Accepts 32 bytes or more that could be random. Nobody can tell that a text is random, only that it is
     /// not: this refuses what people type when they are asked for 32 characters.
     pub fn parse(text: Zeroizing<String>) -> Result<Self, WeakSecret> {
+        if let Some(fault) = EdgeFault::of(&text) {
+            return Err(WeakSecret::Edge(fault));
+        }
         let bytes = text.as_bytes();
         if bytes.len() < SHORTEST {
             return Err(WeakSecret::TooShort);

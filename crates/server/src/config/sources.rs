@@ -9,10 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use config::{FileFormat, Source as _, Value, ValueKind};
+use pem_blocks::Fault;
 use zeroize::Zeroizing;
 
 use super::keys::{DefaultValue, KEYS, Key, Shape};
-use super::{Problem, Texts, Warning};
+use super::{Problem, Texts, Warning, dotenv};
 use crate::line_end;
 
 /// Read when it is there and no other is asked for.
@@ -72,7 +73,7 @@ impl Sources {
     pub(super) fn read(named: Option<&Path>, folder: &Path, environment: Vec<(OsString, OsString)>) -> Self {
         let mut sources = Self::default();
         let (file_path, file) = sources.file(named, folder);
-        let dotenv = sources.dotenv(&folder.join(DOTENV_FILE));
+        let dotenv = sources.dotenv(&folder.join(DOTENV_FILE), &environment);
         let (environment, mut foreign) = sources.variables(environment, "");
         if !foreign.is_empty() {
             // Kubernetes makes such for a service that is called `auth`.
@@ -115,7 +116,7 @@ impl Sources {
         let tree = match config::File::from_str(&text, FileFormat::Toml).collect() {
             Ok(tree) => tree,
             Err(error) => {
-                self.problems.push(Problem::new(shown, format!("is not TOML{}", place(&error.to_string()))));
+                self.problems.push(Problem::new(shown, toml_fault(&error.to_string(), &text)));
                 return (path, HashMap::new());
             }
         };
@@ -132,7 +133,9 @@ impl Sources {
                 if !fits {
                     self.problems.push(Problem::new(key.name, format!("in {shown} {}", must_be(key.shape))));
                 }
-                fits
+                let is_unset =
+                    !key.takes_empty && matches!(&value.kind, ValueKind::String(text) if text.is_empty());
+                fits && !is_unset
             }
         });
         if readable_by_others && leaves.iter().any(|(path, value)| is_secret(path, value)) {
@@ -141,7 +144,7 @@ impl Sources {
         (path, leaves)
     }
 
-    fn dotenv(&mut self, path: &Path) -> HashMap<String, String> {
+    fn dotenv(&mut self, path: &Path, environment: &[(OsString, OsString)]) -> HashMap<String, String> {
         let (text, readable_by_others) = match read_file(path) {
             Ok(read) => {
                 self.found.push(DOTENV_FILE);
@@ -153,18 +156,37 @@ impl Sources {
                 return HashMap::new();
             }
         };
-        let mut variables = Vec::new();
-        for line in dotenvy::from_read_iter(text.trim_start_matches('\u{feff}').as_bytes()) {
-            let Ok((name, value)) = line else {
-                let place = variables.last().map_or_else(
-                    || "its first setting".to_owned(),
-                    |(name, _): &(OsString, OsString)| format!("what follows {}", name.display()),
+        let environment =
+            environment.iter().filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?)));
+        let read = dotenv::read(&text, &environment.collect());
+        if let Some(fault) = read.fault {
+            let place = fault
+                .after
+                .map_or_else(|| "its first setting".to_owned(), |name| format!("what follows {name}"));
+            let what = format!("has a line that is not NAME=value, or lacks quotes around it: {place}");
+            self.problems.push(Problem::new(DOTENV_FILE, what));
+        }
+        let mut variables: Vec<(OsString, OsString)> = Vec::new();
+        for dotenv::Variable { name, value } in read.variables {
+            let is_setting = Key::named(&name).is_some();
+            if is_setting && variables.iter().any(|(other, _)| *other == *name) {
+                let what = format!(
+                    "{name} is set twice in {DOTENV_FILE}, and the last line holds; remove the other"
                 );
-                let what = format!("has a line that is not NAME=value, or lacks quotes around it: {place}");
-                self.problems.push(Problem::new(DOTENV_FILE, what));
-                break;
-            };
-            variables.push((name.into(), value.into()));
+                self.warnings.push(Warning(what));
+            }
+            match value {
+                Some(value) => variables.push((name.into(), value.into())),
+                // What other programs make of their own variables is theirs to say.
+                None if is_setting => self.problems.push(Problem::new(
+                    name,
+                    format!(
+                        "in {DOTENV_FILE} has a $ that refers to nothing; put the value in single quotes, or write \\$ \
+                         for a $ that is a part of it"
+                    ),
+                )),
+                None => {}
+            }
         }
         let place = format!(" in {DOTENV_FILE}");
         let (variables, foreign) = self.variables(variables, &place);
@@ -187,8 +209,10 @@ impl Sources {
         let (mut known, mut foreign) = (HashMap::new(), Vec::new());
         for (name, value) in variables {
             let name = name.to_string_lossy().into_owned();
-            if Key::named(&name).is_some() {
+            if let Some(key) = Key::named(&name) {
                 match value.into_string() {
+                    // As if it were not set, so that an empty variable leaves what another source says.
+                    Ok(value) if value.is_empty() && !key.takes_empty => _ = known.remove(&name),
                     Ok(value) => _ = known.insert(name, value),
                     Err(_) => self.problems.push(Problem::new(name, "must be UTF-8")),
                 }
@@ -218,10 +242,26 @@ impl Sources {
                 line_end::cut(&mut text);
                 self.texts.insert(name, (text, SetBy::NamedFile));
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let what = not_text(name, &folder.join(path.as_str()));
+                self.problems.push(Problem::new(name, format!("in the file that {named} names {what}")));
+            }
             Err(error) => {
                 self.problems.push(Problem::new(named, format!("names a file that cannot be read: {error}")));
             }
         }
+    }
+}
+
+/// What a file is that is not text in UTF-8, as the end of a sentence.
+fn not_text(name: &str, path: &Path) -> String {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = File::open(path).and_then(|file| file.take(LARGEST_FILE).read_to_end(&mut bytes));
+    match (read, pem_blocks::private_key(&bytes)) {
+        (Ok(_), Err(fault)) if fault == Fault::Utf16 || name.starts_with("AUTH_TOKEN__PRIVATE_KEY") => {
+            fault.to_string()
+        }
+        _ => "is not text in UTF-8".to_owned(),
     }
 }
 
@@ -342,14 +382,82 @@ fn unknown(setting: String, name: &str) -> Problem {
     Problem::new(setting, what)
 }
 
-/// Line and column out of a parser's message, whose other lines quote the file.
-fn place(message: &str) -> String {
-    let number_after = |word: &str| -> Option<u32> {
+/// What is wrong with a text that is not TOML, as the end of a sentence that begins with the file's name. The parser's
+/// message quotes the file, so nothing of it is repeated but the place, and the name of a key that is doubled.
+fn toml_fault(message: &str, text: &str) -> String {
+    let number_after = |word: &str| -> Option<usize> {
         let rest = message.split_once(word)?.1;
         rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
     };
-    match (number_after("at line "), number_after("column ")) {
-        (Some(line), Some(column)) => format!(", at line {line}, column {column}"),
-        _ => String::new(),
+    let (Some(line), Some(column)) = (number_after("at line "), number_after("column ")) else {
+        return "is not TOML".to_owned();
+    };
+    let doubled = message.lines().any(|line| line == "duplicate key").then(|| key_at(text, line, column));
+    match doubled.flatten() {
+        Some(key) => {
+            format!("has {key} twice, the second time at line {line}, column {column}; keep one of them")
+        }
+        None => format!("is not TOML, at line {line}, column {column}"),
+    }
+}
+
+/// The name of the key that begins there, with its section.
+fn key_at(text: &str, line: usize, column: usize) -> Option<String> {
+    let is_part_of_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let written: String = text.lines().nth(line.checked_sub(1)?)?.chars().collect();
+    let at: String = written.chars().skip(column.checked_sub(1)?).collect();
+    let name: String =
+        at.trim_start_matches(['"', '\'']).chars().take_while(|c| is_part_of_name(*c)).collect();
+    let is_header = |line: &&str| line.trim_start().starts_with('[');
+    if name.is_empty() {
+        return None;
+    }
+    if is_header(&written.as_str()) {
+        return Some(format!("the section [{name}]"));
+    }
+    let section = text.lines().take(line - 1).filter(is_header).last();
+    let section = section.map(|header| header.trim().trim_start_matches('['));
+    let section = section.and_then(|header| header.split(']').next()).map(str::trim).unwrap_or_default();
+    let path = if section.is_empty() { name } else { format!("{section}.{name}") };
+    Some(format!("the key {}", path.escape_debug()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        let error = config::File::from_str(text, FileFormat::Toml).collect().unwrap_err();
+        toml_fault(&error.to_string(), text)
+    }
+
+    #[test]
+    fn doubled_key_is_named_with_its_line() {
+        for (text, told) in [
+            (
+                "[http]\naddr = \"canary\"\naddr = \"canary\"\n",
+                "the key http.addr twice, the second time at line 3, column 1",
+            ),
+            ("env = \"canary\"\n# words\nenv = \"canary\"\n", "the key env twice, the second time at line 3"),
+            (
+                "[http]\n[token]\nissuer = \"a\"\n  issuer = \"b\"",
+                "the key token.issuer twice, the second time at line 4",
+            ),
+            ("[http]\n\"addr\" = \"a\"\naddr = \"b\"", "the key http.addr twice, the second time at line 3"),
+            ("http.addr = \"a\"\nhttp.addr = \"b\"", "twice, the second time at line 2"),
+            (
+                "[http]\naddr = \"a\"\n[log]\n[http]\ngrace = \"1s\"",
+                "the section [http] twice, the second time at line 4",
+            ),
+            ("http = { addr = \"a\", addr = \"b\" }", "twice, the second time at line 1"),
+        ] {
+            let fault = fault(text);
+            assert!(fault.contains(told) && !fault.contains("canary"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn other_faults_of_a_file_are_told_by_their_place() {
+        assert_eq!(fault("[token]\nsecret = canary\n"), "is not TOML, at line 2, column 10");
     }
 }
