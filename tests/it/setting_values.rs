@@ -1,6 +1,7 @@
 //! What a value of a setting may be, wherever it stands: its ends, references in it, and nothing at all.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use server::config::keys::{DefaultValue, KEYS, Shape};
@@ -123,6 +124,31 @@ fn invisible_edge_of_any_secret_setting_is_refused() {
             checked.code == 2 && checked.stderr.contains(&format!("error: {name} ")),
             "{name}: {checked:?}"
         );
+    }
+}
+
+#[test]
+fn secret_kept_for_development_that_is_open_gives_one_warning() {
+    let deployment = Deployment::new();
+    fs::create_dir(deployment.folder().join("data")).unwrap();
+    let kept = deployment.write("data/token-secret", &format!("{SECRET}\n"));
+    fs::set_permissions(kept, fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = |text: &str| text.matches("data/token-secret holds a secret and is open").count();
+
+    assert_eq!(warnings(&check(&deployment).stderr), 1);
+    assert_eq!(warnings(&deployment.serve().log().lines().concat()), 1);
+}
+
+#[test]
+fn database_url_file_of_an_option_has_no_invisible_edge() {
+    for url in ["\u{feff}sqlite://b.db\n", "sqlite://b.db\n\n", "'sqlite://b.db'", "sqlite://b.db "] {
+        let deployment = Deployment::bare();
+        deployment.write("url", url);
+
+        let refused = deployment.run(&["database", "copy", "--from", "sqlite://a.db", "--to-file", "url"]);
+
+        assert_eq!(refused.code, 2, "{url:?}: {refused:?}");
+        assert!(errors(&refused)[0].starts_with("--to-file names a file whose URL "), "{refused:?}");
     }
 }
 

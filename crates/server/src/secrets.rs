@@ -80,7 +80,7 @@ impl Secrets {
         }
         let take = |given: &Option<Secret>, place: &Place| match given {
             Some(secret) => Ok(secret.clone()),
-            None => place.made(Path::new(place.file), entropy),
+            None => place.made(Path::new(place.file), entropy).inspect(|_| place.warn_if_open()),
         };
         let signing = take(&config.token.secret, &SIGNING)?;
         let refresh = take(&config.session.refresh_key, &REFRESH)?;
@@ -118,7 +118,23 @@ pub fn faults(config: &Config) -> Vec<SecretError> {
     faults
 }
 
+/// Warns of secrets that development keeps and others can read.
+pub fn warn_of_open_files(config: &Config) {
+    for (given, place) in [(&config.token.secret, &SIGNING), (&config.session.refresh_key, &REFRESH)] {
+        if given.is_none() {
+            place.warn_if_open();
+        }
+    }
+}
+
 impl Place {
+    fn warn_if_open(&self) {
+        let is_open = |metadata: fs::Metadata| metadata.permissions().mode() & 0o066 != 0;
+        if fs::metadata(self.file).is_ok_and(is_open) {
+            warn!("{}", Warning::readable_by_others(self.file));
+        }
+    }
+
     /// What is kept at `path`; it is made now if there is nothing yet.
     fn made(&self, path: &Path, entropy: &dyn Entropy) -> Result<Secret, SecretError> {
         if let Some(secret) = self.kept(path)? {
@@ -140,9 +156,6 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fail(error)),
         };
-        if file.metadata().map_err(fail)?.permissions().mode() & 0o066 != 0 {
-            warn!("{}", Warning::readable_by_others(&path.display().to_string()));
-        }
         let mut text = Zeroizing::new(String::with_capacity(4096));
         Read::take(&mut file, 4096).read_to_string(&mut text).map_err(fail)?;
         line_end::cut(&mut text);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -215,14 +216,22 @@ fn combined_file_and_parameters_before_a_key_are_understood() {
 fn file_that_may_not_be_read_tells_what_to_do() {
     let chain = Chain::new();
     let deployment = chain.put_into(Deployment::new());
-    let key = deployment.folder().join("key.pem");
-    if fs::metadata(&key).unwrap().uid() == 0 {
+    fs::set_permissions(deployment.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(deployment.folder().join("key.pem"), fs::Permissions::from_mode(0o0)).unwrap();
+    let mut check = deployment.command(&["config", "check"]);
+    if fs::metadata(deployment.folder()).unwrap().uid() == 0 {
         // Root reads everything.
-        return;
+        check.uid(65534).gid(65534);
     }
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o0)).unwrap();
 
-    assert_refused(&deployment, "AUTH_TLS__KEY_PATH", &["cannot be read; let the user"]);
+    let refused = check.output().unwrap();
+
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("AUTH_TLS__KEY_PATH names, cannot be read; let the user that auth-api runs as"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl Command {
         match self {
             Self::Check => {
                 let loaded = begin(checked(file)?, Audience::Caller);
+                secrets::warn_of_open_files(&loaded.config);
                 let in_force = |effective: &&Effective| {
                     effective.is_set() || effective.key.default != DefaultValue::Unset
                 };
