@@ -18,8 +18,8 @@ use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, MapAcces
 use serde::{Deserialize, forward_to_deserialize_any};
 use zeroize::Zeroizing;
 
-use crate::Api;
 use crate::problem::{Code, FieldCode, FieldError, Problem};
+use crate::{Api, caller};
 
 /// The most bytes of a body that are read.
 pub(crate) const LARGEST_BODY: usize = 16 * 1024;
@@ -34,7 +34,23 @@ pub(crate) struct Body<T>(pub(crate) T);
 pub(crate) struct Field<T>(Result<T, Vec<FieldCode>>);
 
 /// A password that somebody chooses, by the operator's rules. Whether it is too easy to guess is left to the domain.
+#[derive(Clone)]
 pub(crate) struct ChosenPassword(pub(crate) Password);
+
+/// A password that a request chooses, with what is needed to judge it.
+pub(crate) struct Choice {
+    pub(crate) field: &'static str,
+    pub(crate) password: Password,
+    pub(crate) username: Option<Username>,
+}
+
+/// What a body can be read to.
+pub(crate) trait Fields: DeserializeOwned + Validate<Context = PasswordPolicy> {
+    /// The password that it chooses, if it does.
+    fn choice(&self) -> Option<Choice> {
+        None
+    }
+}
 
 /// A domain type that a field's text can be parsed to.
 pub(crate) trait FromText: Sized {
@@ -83,10 +99,7 @@ impl FromText for Zeroizing<String> {
     }
 }
 
-impl<T> FromRequest for Body<T>
-where
-    T: DeserializeOwned + Validate<Context = PasswordPolicy>,
-{
+impl<T: Fields> FromRequest for Body<T> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
@@ -98,12 +111,28 @@ where
                 return Err(Problem::new(Code::UnsupportedMediaType));
             }
             let bytes = read(request.headers(), payload).await?;
-            parse(&bytes, Api::of(&request)?.auth.rules().passwords).map(Self)
+            let api = Api::of(&request)?;
+            let (fields, mut errors) = parse::<T>(&bytes, api.auth.rules().passwords)?;
+            if errors.is_empty() {
+                return Ok(Self(fields));
+            }
+            if let Some(Choice { field, password, username }) = fields.choice() {
+                let judged = api.auth.judge_password(&caller::origin(&request), password, username).await;
+                errors.extend(judged.map(|problem| FieldError::of_password(field, problem)));
+            }
+            // By a stable sort: the rules of one field keep their order.
+            errors.sort_by(|one, other| one.field().cmp(other.field()));
+            Err(Problem::validation(errors))
         })
     }
 }
 
 impl<T> Field<T> {
+    /// The value, if it breaks no rule of its own.
+    pub(crate) fn parsed(&self) -> Option<&T> {
+        self.0.as_ref().ok()
+    }
+
     /// The value. A request that was found valid has one in every field.
     pub(crate) fn into_parsed(self) -> Result<T, Problem> {
         self.0.map_err(|_| Problem::new(Code::ValidationFailed))
@@ -163,13 +192,11 @@ pub(crate) async fn read(headers: &HeaderMap, mut payload: Payload) -> Result<Ze
     Ok(bytes)
 }
 
-fn parse<T>(bytes: &[u8], policy: PasswordPolicy) -> Result<T, Problem>
-where
-    T: DeserializeOwned + Validate<Context = PasswordPolicy>,
-{
+/// The fields, and everything that is wrong with them.
+fn parse<T: Fields>(bytes: &[u8], policy: PasswordPolicy) -> Result<(T, Vec<FieldError>), Problem> {
     let Object(members) = serde_json::from_slice(bytes).map_err(|_| Problem::new(Code::MalformedRequest))?;
     let mut unknown = Vec::new();
-    let fields = Fields { members, unknown: &mut unknown };
+    let fields = Members { members, unknown: &mut unknown };
     let value = T::deserialize(fields).map_err(|_| Problem::new(Code::ValidationFailed))?;
 
     let named = unknown.iter().take(MOST_UNKNOWN);
@@ -180,9 +207,7 @@ where
             errors.push(FieldError::of_rule(&path.to_string(), FieldCode::named(error.message()), policy));
         }
     }
-    // By a stable sort: the rules of one field keep their order.
-    errors.sort_by(|one, other| one.field().cmp(other.field()));
-    if errors.is_empty() { Ok(value) } else { Err(Problem::validation(errors)) }
+    Ok((value, errors))
 }
 
 /// The name of an unknown field is repeated only if it is a plain identifier, and so cannot be much else.
@@ -286,12 +311,12 @@ impl<'de> Deserialize<'de> for Member {
 }
 
 /// Hands an object's members to a struct, and keeps the names of those that the struct does not know.
-struct Fields<'a> {
+struct Members<'a> {
     members: Vec<(String, Member)>,
     unknown: &'a mut Vec<String>,
 }
 
-impl<'de> Deserializer<'de> for Fields<'_> {
+impl<'de> Deserializer<'de> for Members<'_> {
     type Error = ReadError;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -409,8 +434,12 @@ mod tests {
         password: Field<ChosenPassword>,
     }
 
+    impl Fields for Request {}
+
     fn parse(json: &[u8]) -> Result<Request, Problem> {
-        super::parse(json, PasswordPolicy::new(8).unwrap())
+        let (request, mut errors) = super::parse(json, PasswordPolicy::new(8).unwrap())?;
+        errors.sort_by(|one, other| one.field().cmp(other.field()));
+        if errors.is_empty() { Ok(request) } else { Err(Problem::validation(errors)) }
     }
 
     fn refusal(json: &[u8]) -> (Code, serde_json::Value) {

@@ -73,7 +73,8 @@ impl FromRequest for Backend {
     }
 }
 
-fn origin(request: &HttpRequest) -> Origin {
+/// Where a request comes from.
+pub(crate) fn origin(request: &HttpRequest) -> Origin {
     let request_id = request.extensions().get::<RequestId>().map(|RequestId(id)| id.clone());
     let user_agent = request.headers().get(USER_AGENT);
     Origin::Request {

@@ -85,18 +85,18 @@ pub(crate) async fn edge(
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
     }
     let early = match current.cross_origin.preflight(&line.admission, &request) {
-        Some(Ok(answer)) => Some(line.finish(answer, None)),
-        Some(Err(origin)) => {
-            let problem = line.refuse_preflight(&api, &origin);
-            Some(line.finish(problem.render(line.context(&api)), Some(&problem)))
-        }
-        None if line.route.is_none() => {
-            target::without_trailing_slash(&request, base).map(|answer| line.finish(answer, None))
-        }
-        None => None,
+        None if line.route.is_none() => target::without_trailing_slash(&request, base).map(Ok),
+        early => early,
     };
-    if let Some(answer) = early {
+    if let Some(early) = early {
+        // Nothing looks at the token or the secret that came along, so it counts like one without.
+        let counted = line.tab.charge_stranger();
+        let early = counted.and_then(|()| early.map_err(|origin| line.refuse_preflight(&api, &origin)));
         in_flight.come_to_rest().await;
+        let answer = match early {
+            Ok(answer) => line.finish(answer, None),
+            Err(problem) => line.finish(problem.render(line.context(&api)), Some(&problem)),
+        };
         return Ok(request
             .into_response(answer)
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));

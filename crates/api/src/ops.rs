@@ -24,6 +24,7 @@ use crate::edge;
 use crate::endpoint::get;
 use crate::listener;
 use crate::problem::{Code, Context, Problem};
+use crate::target;
 
 /// How many connections of operators there may be. There are a scraper or two, and somebody who looks.
 const LIMITS: Limits = Limits { connections: 56, per_network: 56 };
@@ -160,6 +161,13 @@ async fn around(
         let mut response = protected(problem.render(context));
         response.head_mut().set_connection_type(ConnectionType::Close);
         exchange.end_with_this();
+        return Ok(request
+            .into_response(response)
+            .map_body(|head, body| AnswerBody::new(head, body, in_flight)));
+    }
+    if let Some(redirect) = target::without_trailing_slash(&request, "") {
+        in_flight.come_to_rest().await;
+        let response = protected(redirect);
         return Ok(request
             .into_response(response)
             .map_body(|head, body| AnswerBody::new(head, body, in_flight)));

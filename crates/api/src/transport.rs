@@ -17,7 +17,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::body::{Body, Field};
+use crate::body::{Body, Field, Fields};
 use crate::cors::{Origin, SentOrigin};
 use crate::problem::{Code, Problem};
 use crate::{Api, session_cookie};
@@ -57,6 +57,8 @@ pub(crate) struct Refresh {
     #[schema(value_type = String, required)]
     refresh_token: Field<Zeroizing<String>>,
 }
+
+impl Fields for Refresh {}
 
 impl Transport {
     fn asked_for(headers: &HeaderMap) -> Result<Self, Problem> {

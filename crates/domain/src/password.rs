@@ -155,6 +155,12 @@ impl PasswordPolicy {
             None => Ok(NewPassword { password, username }),
         }
     }
+
+    /// Accepts a password for an account whose name is not known, as where that is not valid either. It is judged by
+    /// itself then: the product's name, which is no good password anyway, stands in for the account's.
+    pub fn admit_nameless(self, password: Password) -> Result<NewPassword, PasswordProblem> {
+        self.admit(password, Username::from_stored(PRODUCT[0].to_owned(), PRODUCT[0].to_owned()))
+    }
 }
 
 impl NewPassword {

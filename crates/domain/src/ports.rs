@@ -259,6 +259,13 @@ pub trait Hasher: Send + Sync {
     /// Judges a password that somebody chooses, and hashes it if it may be chosen.
     async fn hash_new(&self, password: NewPassword, requester: Requester) -> Result<NewHash, HasherError>;
 
+    /// Judges a password that somebody chooses, and hashes nothing.
+    async fn judge(
+        &self,
+        password: NewPassword,
+        requester: Requester,
+    ) -> Result<Option<PasswordProblem>, HasherError>;
+
     /// Hashes at the current cost, in the current format, with a salt of its own, as bulk work. The password
     /// is not empty and holds no NUL.
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError>;

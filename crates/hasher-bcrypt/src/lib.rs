@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use domain::ports::{
     Clock, Entropy, Hasher, HasherError, NewHash, PortError, Requester, UnusableHash, Verification,
 };
-use domain::{Distribution, NewPassword, Password, PasswordHash};
+use domain::{Distribution, NewPassword, Password, PasswordHash, PasswordProblem};
 use thiserror::Error;
 
 use crate::computation::{Bcrypt, Hash, Judge, Verify};
@@ -193,6 +193,14 @@ impl Hasher for BcryptHasher {
             Ok(password) => Ok(NewHash::Done(self.hash_by(due, password, requester).await?)),
             Err(problem) => Ok(NewHash::Refused(problem)),
         }
+    }
+
+    async fn judge(
+        &self,
+        password: NewPassword,
+        requester: Requester,
+    ) -> Result<Option<PasswordProblem>, HasherError> {
+        Ok(self.judge.run(requester, self.judge.due(), Judge(password)).await?.err())
     }
 
     async fn hash(&self, password: Password) -> Result<PasswordHash, HasherError> {

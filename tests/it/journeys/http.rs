@@ -171,6 +171,12 @@ async fn every_wrong_field_and_broken_rule_is_named_at_once() {
     assert_eq!(both, expected);
     let short = sign_up(json!({ "username": "!".repeat(70), "password": "kq7wzmv" })).await;
     assert_eq!(short, ["password too_short", "username too_long", "username invalid_characters"]);
+    let guessable = sign_up(json!({ "username": "a!", "password": "password" })).await;
+    assert_eq!(guessable, ["password too_guessable", "username too_short", "username invalid_characters"]);
+    assert_eq!(
+        sign_up(json!({ "password": "password" })).await,
+        ["password too_guessable", "username required"]
+    );
     let change = client.request("PUT", "/api/me/password").bearer_auth(&token);
     let change = client.send(change.json(&json!({ "current_password": 7, "new_password": "a\0" }))).await;
     let expected: Vec<String> = named(change);
@@ -362,6 +368,11 @@ async fn trailing_slash_leads_to_the_path_without_it() {
     let body = json!({ "username": "ann", "password": PASSWORD });
     let redirected = client.post("/api/login/", &body).await;
     assert_eq!(client.post(redirected.header("Location"), &body).await.status, 200);
+    let operators = Client::of_operators(&server);
+    for path in ["/metrics", "/health"] {
+        let answer = operators.get(&format!("{path}/?x=1")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("Location")), (308, &*format!("{path}?x=1")));
+    }
 }
 
 #[test]

@@ -149,6 +149,11 @@ async fn whoever_has_a_token_is_counted_by_session_and_whoever_makes_one_up_by_n
             assert_limited(&client.send(request).await, "anonymous", 20);
         }
     }
+    for authorization in ["Bearer made.up.token", "Basic c2hvcDp4"] {
+        let preflight = client.request("OPTIONS", "/api/me").header("Origin", "https://app.example");
+        let preflight = preflight.header("Access-Control-Request-Method", "PATCH");
+        assert_limited(&client.send(preflight.header("Authorization", authorization)).await, "anonymous", 20);
+    }
     let leaving =
         || client.request("POST", "/api/logout").header("Authorization", format!("Bearer {second}"));
     for leaving in [leaving(), leaving().header("X-Session-Transport", "cookie")] {

@@ -149,10 +149,10 @@ async fn links_and_documents_have_the_path_of_the_issuer() {
 
         for page in ["/", "/problems", "/problems/internal", "/docs", "/redoc"] {
             let page = client.get(page).await;
-            let text = page.text().replace("src=\"", "href=\"");
+            let html = page.text().replace("src=\"", "href=\"");
             let links: Vec<_> =
-                text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-            assert!(links.len() > 2, "{text}");
+                html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+            assert!(links.len() > 2, "{html}");
             for link in links {
                 let answer = host.get(link).await;
                 assert!(link.starts_with("/auth/") && answer.status == 200, "{link}: {answer:?}");

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::foreign::{is_installed, skip};
 
 /// The last one that runs on the Node.js of Debian 12. Its proxy has the same defaults as that of Vite 7.
-const VERSION: &str = "6.4.1";
+const VERSION: &str = "6.4.6";
 
 /// One Vite, which ends when it is dropped.
 pub(crate) struct Vite {

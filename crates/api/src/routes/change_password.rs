@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::log_in::TokensView;
 use crate::Api;
-use crate::body::{Body, ChosenPassword, Field};
+use crate::body::{Body, Choice, ChosenPassword, Field, Fields};
 use crate::caller::{Caller, Sender};
 use crate::problem::Problem;
 use crate::transport::Transport;
@@ -29,6 +29,13 @@ pub(crate) struct ChangePassword {
     #[garde(dive)]
     #[schema(value_type = String, required, format = Password, min_length = 8, max_length = 256, example = "eight grey herons wade")]
     new_password: Field<ChosenPassword>,
+}
+
+impl Fields for ChangePassword {
+    fn choice(&self) -> Option<Choice> {
+        let ChosenPassword(password) = self.new_password.parsed()?.clone();
+        Some(Choice { field: "new_password", password, username: None })
+    }
 }
 
 /// Change one's password: end every session and open a new one.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::body::{Body, Field};
+use crate::body::{Body, Field, Fields};
 use crate::caller::Sender;
 use crate::problem::Problem;
 use crate::transport::Transport;
@@ -29,6 +29,8 @@ pub(crate) struct LogIn {
     #[schema(value_type = String, required, format = Password, max_length = 256, example = "seven brown otters sing")]
     password: Field<Password>,
 }
+
+impl Fields for LogIn {}
 
 /// What a login hands out.
 #[derive(Serialize, ToSchema)]

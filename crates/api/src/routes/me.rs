@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::body::{Body, Field};
+use crate::body::{Body, Field, Fields};
 use crate::caller::{Caller, Sender};
 use crate::problem::Problem;
 use crate::transport::Transport;
@@ -44,6 +44,8 @@ pub(crate) struct Rename {
     username: Field<Username>,
 }
 
+impl Fields for Rename {}
+
 /// Who wants to leave.
 #[derive(Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +57,8 @@ pub(crate) struct CloseAccount {
     #[schema(value_type = String, required, format = Password, max_length = 256, example = "seven brown otters sing")]
     password: Field<Password>,
 }
+
+impl Fields for CloseAccount {}
 
 /// Read about oneself.
 #[utoipa::path(

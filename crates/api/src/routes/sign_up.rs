@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::me::UserView;
 use crate::Api;
-use crate::body::{Body, ChosenPassword, Field};
+use crate::body::{Body, Choice, ChosenPassword, Field, Fields};
 use crate::caller::Sender;
 use crate::problem::Problem;
 
@@ -29,6 +29,13 @@ pub(crate) struct SignUp {
     #[garde(dive)]
     #[schema(value_type = String, required, format = Password, min_length = 8, max_length = 256, example = "seven brown otters sing")]
     password: Field<ChosenPassword>,
+}
+
+impl Fields for SignUp {
+    fn choice(&self) -> Option<Choice> {
+        let ChosenPassword(password) = self.password.parsed()?.clone();
+        Some(Choice { field: "password", password, username: self.username.parsed().cloned() })
+    }
 }
 
 /// Make an account.

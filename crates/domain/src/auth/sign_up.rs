@@ -65,6 +65,23 @@ impl Auth {
         .await?
     }
 
+    /// What else is wrong with a password that somebody chooses in a request that is refused anyway, so that all of it can
+    /// be told at once. `None` also where nobody has the time to judge it.
+    pub async fn judge_password(
+        &self,
+        origin: &Origin,
+        password: Password,
+        name: Option<Username>,
+    ) -> Option<PasswordProblem> {
+        let passwords = self.rules.passwords;
+        let admitted = match name {
+            Some(name) => passwords.admit(password, name),
+            None => passwords.admit_nameless(password),
+        };
+        // Rules that show at first sight have been told already.
+        self.ports.hasher.judge(admitted.ok()?, origin.requester()).await.ok().flatten()
+    }
+
     /// Hashes the password unless it cannot be chosen, or a rival gets the name meanwhile.
     async fn hash_in(
         &self,
@@ -146,6 +163,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn password_is_judged_where_the_name_is_not_valid() {
+        let mut hasher = MockHasher::new();
+        hasher.expect_judge().times(2).returning(|password, _| Ok(password.judge().err()));
+        let auth = auth(Ports { hasher: Arc::new(hasher), ..ports() });
+
+        let judged = auth.judge_password(&origin(), password("password"), None).await;
+        let named = auth.judge_password(&origin(), password("annabelle"), Some(username("annabelle"))).await;
+        let short = auth.judge_password(&origin(), password("short"), None).await;
+
+        let guessable = Some(PasswordProblem::TooGuessable);
+        assert_eq!([judged, named, short], [guessable, guessable, None]);
+    }
+
+    #[tokio::test]
     async fn where_sign_up_is_closed_operators_alone_make_accounts() {
         let mut hasher = MockHasher::new();
         hasher.expect_hash_new().once().returning(|_, _| Ok(NewHash::Done(hash("new"))));
@@ -174,6 +205,10 @@ mod tests {
             }
             tokio::task::yield_now().await;
             Ok(NewHash::Done(hash("new")))
+        }
+
+        async fn judge(&self, _: NewPassword, _: Requester) -> Result<Option<PasswordProblem>, HasherError> {
+            unreachable!("every request is valid")
         }
 
         async fn hash(&self, _: Password) -> Result<PasswordHash, HasherError> {
