@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use domain::ports::{
-    AuditLog, Change, ConfirmedChange, Contents, Ending, Insertion, KnownNetwork, NewSession, NewUser,
-    Opening, PortError, Renaming, Rotation, SessionRepo, Shown, UserRepo,
+    AuditLog, AuditQuery, Change, ConfirmedChange, Contents, Ending, Insertion, KnownNetwork, NewSession,
+    NewUser, Opening, PortError, Renaming, Rotation, SessionRepo, Shown, UserRepo,
 };
 use domain::{
     Account, Action, Attempt, ClientNetwork, EndCause, Generation, KeptSession, Kind, Lineage, Link, Nonce,
@@ -109,6 +109,28 @@ async fn what_cannot_be_written_undoes_what_was() {
 }
 
 #[tokio::test]
+async fn copy_made_while_events_are_blanked_blanks_the_rest() {
+    let (source, target) = (source(), target());
+    let ann = sign_up(&*source, "ann").await;
+    let refused = || attempt(ann.id, 1).ended(Outcome::Refused("told"));
+    source.append((0..700).map(|_| refused()).collect()).await.unwrap();
+    let deletion = Attempt { action: Action::Delete, ..attempt(ann.id, 2) };
+    assert!(matches!(source.delete(key("ann"), deletion).await.unwrap(), Change::Done(_)));
+
+    source.head().await.unwrap();
+    copy(&*source, &*target).await;
+
+    let left = async || {
+        let listed = target.list_events(AuditQuery::default(), 0, u32::MAX).await.unwrap();
+        listed.iter().filter(|it| it.entry.user == Some(ann.id) && it.entry.client.is_some()).count()
+    };
+    assert!(left().await > 0);
+    while target.blank_deleted(100).await.unwrap() {}
+    assert_eq!(left().await, 0);
+    assert!(target.inspect(None).await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn a_view_shows_what_was_answered_before_and_nothing_later_and_tells_that_there_was_something() {
     let source = source();
     sign_up(&*source, "ann").await;
@@ -138,8 +160,8 @@ async fn lived_in<S: UserRepo + SessionRepo + AuditLog>(store: &S) -> (User, Use
     let ended = store.end(id(2), ann.id, EndCause::LoggedOut, attempt(ann.id, 31)).await.unwrap();
     assert_eq!(ended, Ending::Done);
     let bob = sign_up(store, "bob").await;
-    let renamed = store.rename(bob.id, name("Zo\u{e9}.Bob"), attempt(bob.id, 32)).await.unwrap();
-    assert!(matches!(renamed, Renaming::Done(_)));
+    let renamed = store.rename(bob.id, 0, name("Zo\u{e9}.Bob"), attempt(bob.id, 32)).await.unwrap();
+    assert!(matches!(renamed, Renaming::Done { .. }));
     let login = NewSession { address: None, user_agent: None, ..login(bob.id, 5) };
     let changed = store.change_password(hash("changed"), login, attempt(bob.id, 33)).await.unwrap();
     assert!(matches!(changed, ConfirmedChange::Done(_)));

@@ -50,7 +50,14 @@ impl FromRequest for Caller {
             if let Some(tab) = Tab::of(&request) {
                 tab.charge_session(shown.session())?;
             }
-            Ok(Self(auth.whoami(origin(&request), shown).await?))
+            let holder = auth.whoami(origin(&request), shown).await?;
+            // After the store was asked: a token whose session is over must not use up what its owner has.
+            if !request.method().is_safe()
+                && let Some(tab) = Tab::of(&request)
+            {
+                tab.charge_account(holder.user.id)?;
+            }
+            Ok(Self(holder))
         })
     }
 }

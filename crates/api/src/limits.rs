@@ -2,8 +2,9 @@
 //!
 //! Whoever comes without a token is counted by network, and apart for what costs most: signing up, logging in and
 //! refreshing. Whoever comes with a token of ours that has not expired is counted by session, whether that still lives
-//! or not, so that a backend that asks for many users is not taken for one of them. Backends with a secret of their own
-//! are not counted. The counting is `governor`'s; what is counted for whom is decided here, before anything is read or
+//! or not, so that a backend that asks for many users is not taken for one of them. If the session lives and the request
+//! is to change something, the account counts it as well: an account has a hundred sessions for the asking. Backends with
+//! a secret of their own are not counted. The counting is `governor`'s; what is counted for whom is decided here, before anything is read or
 //! hashed, and written into the answer by one function.
 
 use std::cell::Cell;
@@ -19,8 +20,8 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest};
-use domain::SessionId;
 use domain::ports::Clock;
+use domain::{SessionId, UserId};
 use governor::clock::Clock as GovernorClock;
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
@@ -55,6 +56,8 @@ pub struct Quotas {
     pub anonymous: NonZeroU32,
     /// Requests with such a token, by session.
     pub session: NonZeroU32,
+    /// Those of them that are to change something, by account.
+    pub account: NonZeroU32,
     /// How many leading bits of an IPv6 address make a network: at most 64.
     pub ipv6_prefix: u8,
 }
@@ -67,6 +70,7 @@ pub(crate) enum Kind {
     Refresh,
     Anonymous,
     Session,
+    Account,
 }
 
 /// The counters of all who are counted.
@@ -77,6 +81,7 @@ pub(crate) struct Limits {
     refreshes: Counters<IpAddr>,
     anonymous: Counters<IpAddr>,
     sessions: Counters<SessionId>,
+    accounts: Counters<UserId>,
 }
 
 type Counters<Key> = RateLimiter<Key, Bounded<Key>, PortClock, StateInformationMiddleware>;
@@ -93,6 +98,8 @@ pub(crate) struct Tab {
     limits: Option<Arc<Limits>>,
     network: IpAddr,
     standing: Cell<Standing>,
+    /// With the account, which counts beside the session.
+    account: Cell<Standing>,
 }
 
 /// How much is left of a quota.
@@ -132,8 +139,8 @@ impl Quotas {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::SignUp, Self::LogIn, Self::Refresh, Self::Anonymous, Self::Session];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::SignUp, Self::LogIn, Self::Refresh, Self::Anonymous, Self::Session, Self::Account];
 
     /// What those are counted for by network who come without a token that might hold.
     fn of(method: &Method, route: Option<&str>) -> Self {
@@ -153,6 +160,7 @@ impl Kind {
             Self::Refresh => "refresh",
             Self::Anonymous => "anonymous",
             Self::Session => "session",
+            Self::Account => "account",
         }
     }
 }
@@ -166,6 +174,7 @@ impl Limits {
             refreshes: counters(quotas.refreshes, clock),
             anonymous: counters(quotas.anonymous, clock),
             sessions: counters(quotas.session, clock),
+            accounts: counters(quotas.account, clock),
         }
     }
 
@@ -178,7 +187,7 @@ impl Limits {
             Kind::SignUp => (&self.sign_ups, self.quotas.sign_ups),
             Kind::LogIn => (&self.log_ins, self.quotas.log_ins),
             Kind::Refresh => (&self.refreshes, self.quotas.refreshes),
-            Kind::Anonymous | Kind::Session => (&self.anonymous, self.quotas.anonymous),
+            Kind::Anonymous | Kind::Session | Kind::Account => (&self.anonymous, self.quotas.anonymous),
         };
         count(counters, &network, kind, quota)
     }
@@ -186,13 +195,17 @@ impl Limits {
     fn count_session(&self, session: SessionId) -> Standing {
         count(&self.sessions, &session, Kind::Session, self.quotas.session)
     }
+
+    fn count_account(&self, account: UserId) -> Standing {
+        count(&self.accounts, &account, Kind::Account, self.quotas.account)
+    }
 }
 
 impl Tab {
     /// Opens one for a request, which has not been counted yet.
     pub(crate) fn open(limits: Option<Arc<Limits>>, client: IpAddr) -> Self {
         let network = limits.as_ref().map_or(client, |limits| limits.quotas.network_of(client));
-        Self { limits, network, standing: Cell::default() }
+        Self { limits, network, standing: Cell::default(), account: Cell::default() }
     }
 
     /// The one of this request, unless it did not come in through the edge.
@@ -218,6 +231,11 @@ impl Tab {
         self.charge(|limits| limits.count_session(session))
     }
 
+    /// Counts a request that is to change something for the account whose session it came in.
+    pub(crate) fn charge_account(&self, account: UserId) -> Result<(), Problem> {
+        self.charge_to(&self.account, |limits| limits.count_account(account))
+    }
+
     /// Counts a request for the network that it came from, unless it has been counted.
     pub(crate) fn charge_stranger(&self) -> Result<(), Problem> {
         self.charge_network(Kind::Anonymous)
@@ -232,12 +250,19 @@ impl Tab {
         self.charge(|limits| limits.count_network(kind, self.network))
     }
 
-    /// Each request is counted once.
     fn charge(&self, count: impl FnOnce(&Limits) -> Standing) -> Result<(), Problem> {
-        let (Some(limits), Standing::Undecided) = (&self.limits, self.standing.get()) else { return Ok(()) };
-        let standing = count(limits);
-        self.standing.set(standing);
-        match standing {
+        self.charge_to(&self.standing, count)
+    }
+
+    /// Each request is counted once, and once for an account.
+    fn charge_to(
+        &self,
+        standing: &Cell<Standing>,
+        count: impl FnOnce(&Limits) -> Standing,
+    ) -> Result<(), Problem> {
+        let (Some(limits), Standing::Undecided) = (&self.limits, standing.get()) else { return Ok(()) };
+        standing.set(count(limits));
+        match standing.get() {
             Standing::Beyond { wait, .. } => Err(Problem::too_many_requests(wait)),
             Standing::Within { .. } | Standing::NotCounted | Standing::Undecided => Ok(()),
         }
@@ -245,24 +270,29 @@ impl Tab {
 
     /// What the request is beyond the quota of, if it is.
     pub(crate) fn beyond(&self) -> Option<Kind> {
-        match self.standing.get() {
+        [&self.standing, &self.account].into_iter().find_map(|standing| match standing.get() {
             Standing::Beyond { kind, .. } => Some(kind),
             Standing::Within { .. } | Standing::NotCounted | Standing::Undecided => None,
-        }
+        })
     }
 
-    /// Tells in the headers of an answer how much is left.
+    /// Tells in the headers of an answer how much is left: of the session, and of the account if it counted the request.
     pub(crate) fn write_into(&self, headers: &mut HeaderMap) {
-        let (kind, quota, remaining, wait) = match self.standing.get() {
-            Standing::Within { kind, quota, remaining, next } => (kind, quota, remaining, next),
-            Standing::Beyond { kind, quota, wait } => (kind, quota, 0, wait),
-            Standing::NotCounted | Standing::Undecided => return,
-        };
-        let name = kind.as_str();
-        let policy = format!("\"{name}\";q={quota};w={}", MINUTE.as_secs());
-        let limit = format!("\"{name}\";r={remaining};t={}", whole_seconds(wait));
-        for (field, value) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, limit)] {
-            if let Ok(value) = HeaderValue::from_str(&value) {
+        let (mut policies, mut limits) = (Vec::new(), Vec::new());
+        for standing in [&self.standing, &self.account] {
+            let (kind, quota, remaining, wait) = match standing.get() {
+                Standing::Within { kind, quota, remaining, next } => (kind, quota, remaining, next),
+                Standing::Beyond { kind, quota, wait } => (kind, quota, 0, wait),
+                Standing::NotCounted | Standing::Undecided => continue,
+            };
+            let name = kind.as_str();
+            policies.push(format!("\"{name}\";q={quota};w={}", MINUTE.as_secs()));
+            limits.push(format!("\"{name}\";r={remaining};t={}", whole_seconds(wait)));
+        }
+        for (field, values) in [(RATE_LIMIT_POLICY, policies), (RATE_LIMIT, limits)] {
+            if !values.is_empty()
+                && let Ok(value) = HeaderValue::from_str(&values.join(", "))
+            {
                 headers.insert(field, value);
             }
         }
@@ -326,6 +356,7 @@ mod tests {
         refreshes: NonZeroU32::new(6).unwrap(),
         anonymous: NonZeroU32::new(4).unwrap(),
         session: NonZeroU32::new(5).unwrap(),
+        account: NonZeroU32::new(2).unwrap(),
         ipv6_prefix: 64,
     };
 
@@ -412,6 +443,29 @@ mod tests {
         }
         assert!(tab(&limits, "192.0.2.8").charge_session(session).is_err());
         assert!(tab(&limits, "192.0.2.7").charge_session(SessionId::from_bytes([2; 16])).is_ok());
+    }
+
+    #[test]
+    fn sessions_of_one_account_share_its_quota_of_changes() {
+        let (limits, _) = limits(FEW);
+        let change = |session, account| {
+            let tab = tab(&limits, "192.0.2.7");
+            tab.charge_session(SessionId::from_bytes([session; 16])).unwrap();
+            (tab.charge_account(UserId(account)).is_ok(), tab)
+        };
+
+        let (first, tab) = change(1, 7);
+        assert!(first && tab.beyond().is_none());
+        assert_eq!(
+            fields(&tab),
+            ["\"session\";q=5;w=60, \"account\";q=2;w=60", "\"session\";r=4;t=12, \"account\";r=1;t=30"]
+        );
+        assert!(change(2, 7).0);
+        let (third, tab) = change(3, 7);
+        assert!(!third);
+        assert_eq!(tab.beyond(), Some(Kind::Account));
+        assert_eq!(fields(&tab)[1], "\"session\";r=4;t=12, \"account\";r=0;t=30");
+        assert!(change(3, 8).0);
     }
 
     #[test]

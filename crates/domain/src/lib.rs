@@ -28,7 +28,7 @@ mod username;
 
 pub use audit::{
     Action, Anchor, Attempt, AuditEntry, AuditKey, AuditedClient, Conclusion, Event, Inspection, InvalidHead,
-    Link, Origin, Outcome, Seal, SealedEntry, Subject, Tampering,
+    Link, Origin, Outcome, Renamed, RenamedDigests, Seal, SealedEntry, Subject, Tampering,
 };
 pub use auth::{
     AdministerError, AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ConfirmError,

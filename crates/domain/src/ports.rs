@@ -107,13 +107,20 @@ pub trait UserRepo: Send + Sync {
     /// Enables an account; one that is enabled stays so.
     async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
 
-    /// Removes an account and everything of it; from what is on record of it goes what could point to a person. Its
-    /// number is never given again.
+    /// Removes an account and everything of it; from what is on record of it goes what could point to a person, at once
+    /// or, if there is much, by [`AuditLog::blank_deleted`]. Its number is never given again.
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
 
-    /// Gives an enabled account another name, or another spelling of its own, unless somebody else has it. Of many
-    /// who ask for one name at once, one gets it; the old one is free when this is done.
-    async fn rename(&self, id: UserId, name: Username, attempt: Attempt) -> Result<Renaming, PortError>;
+    /// Gives an enabled account another name, or another spelling of its own, unless somebody else has it, if its
+    /// credentials are still those of this epoch. Of many who ask for one name at once, one gets it; the old one is free
+    /// when this is done.
+    async fn rename(
+        &self,
+        id: UserId,
+        credentials_epoch: i64,
+        name: Username,
+        attempt: Attempt,
+    ) -> Result<Renaming, PortError>;
 
     /// Keeps another password for the user of `session`, raises the credentials' epoch, ends the account's sessions
     /// and opens this one, if the account is enabled and its credentials are still those of the session's epoch. Of
@@ -214,16 +221,17 @@ pub trait Throttle: Send + Sync {
     async fn admit(
         &self,
         counter: Counter,
+        requester: Requester,
         at: Timestamp,
         rules: ThrottleRules,
     ) -> Result<Admittance, PortError>;
 
-    /// Counts a failure, and keeps what the attempt came to.
+    /// Counts a failure, and keeps what the attempt came to if there is one: repeats of a refusal are kept together.
     async fn fail(
         &self,
         compared: Compared,
         refusal: Refusal,
-        attempt: Attempt,
+        attempt: Option<Attempt>,
     ) -> Result<Refusal, PortError>;
 
     /// Takes back the place of an attempt that was given up.
@@ -344,6 +352,11 @@ pub trait AuditLog: Send + Sync {
     /// The place of the last event.
     async fn head(&self) -> Result<Link, PortError>;
 
+    /// Blanks what could point to a person in up to `limit` events of an account that was deleted; tells whether there was
+    /// anything to do. A deletion blanks a few hundred events itself. The rest is on a list in the database, so that it is
+    /// done after a crash too.
+    async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError>;
+
     /// Removes up to `limit` of the oldest events if they were decided before `at` and so were all before them;
     /// tells how many. What is left can be inspected as before. If anything is wrong with what would be removed,
     /// nothing is: it is the proof of it.
@@ -445,7 +458,7 @@ pub enum Insertion {
     UsernameTaken,
 }
 
-/// For whom a password is hashed.
+/// For whom a password is hashed, or a change is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
     /// Somebody who waits for the answer. When many do, they share by network what there is.
@@ -475,10 +488,17 @@ pub enum Change {
 /// How taking another name ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Renaming {
-    /// This is the user after it.
-    Done(User),
+    /// The name was changed.
+    Done {
+        /// The user after it.
+        user: User,
+        /// The name before it.
+        old_name: Username,
+    },
     /// Somebody else has that name, in this spelling or another.
     UsernameTaken,
+    /// The password was changed since it was checked.
+    CredentialsChanged,
     /// The account is gone, or disabled.
     NoAccount,
 }

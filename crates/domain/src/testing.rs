@@ -79,6 +79,7 @@ pub(crate) fn rules() -> Rules {
         sessions: SESSION_RULES,
         audit_keep: AUDIT_KEEP,
         throttle: None,
+        username_changes: None,
     }
 }
 

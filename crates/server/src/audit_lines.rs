@@ -25,6 +25,8 @@ impl AuditStream for AuditLines {
     fn publish(&self, event: Event) {
         let (outcome, reason) = event.outcome.as_strs();
         let (user, name_digest) = self.key.subject(&event.attempt.subject);
+        let (old_name_digest, new_name_digest) =
+            self.key.renamed(&event).map(|renamed| (renamed.old, renamed.new)).unzip();
         let (client, request_id) = match &event.attempt.origin {
             Origin::Request { address, request_id, .. } => (address.to_string(), Some(request_id.as_str())),
             Origin::CommandLine => ("command_line".to_owned(), None),
@@ -36,6 +38,8 @@ impl AuditStream for AuditLines {
             reason,
             user_id = user.map(|id| id.0),
             name_digest,
+            old_name_digest,
+            new_name_digest,
             client,
             request_id,
         );

@@ -38,6 +38,9 @@ const LAST_THREADS: Duration = Duration::from_secs(1);
 /// How often attempts that were only counted are kept. A crash loses as much of them.
 const KEEP_COUNTS_EVERY: Duration = Duration::from_secs(10);
 
+/// How often to look whether the deletion of a large account left audit events to blank.
+const BLANK_EVERY: Duration = Duration::from_secs(10);
+
 /// How often what is over is removed.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
@@ -226,6 +229,7 @@ impl Application {
                 .limits
                 .enabled
                 .then_some(ThrottleRules { most_failures: config.limits.failures }),
+            username_changes: config.limits.enabled.then_some(config.limits.username_changes),
         };
         let auth = Auth::new(ports, rules);
         let live_sessions = Arc::<LastCount>::default();
@@ -234,6 +238,7 @@ impl Application {
                 vec![
                     runtime.spawn(sweep(auth.clone())),
                     runtime.spawn(keep_counts(auth.clone())),
+                    runtime.spawn(blank_deleted(auth.clone())),
                     runtime.spawn(count_sessions(auth.clone(), live_sessions.clone())),
                 ]
             }
@@ -392,6 +397,16 @@ async fn keep_counts(auth: Auth) {
     loop {
         tokio::time::sleep(KEEP_COUNTS_EVERY).await;
         keep_counts_once(&auth).await;
+    }
+}
+
+/// Blanks what deletions of large accounts have left, batch by batch. What a crash interrupts goes on at the next start.
+async fn blank_deleted(auth: Auth) {
+    loop {
+        if let Err(error) = auth.blank_deleted().await {
+            warn!(cause = cause(&error), "cannot blank the audit events of a deleted account");
+        }
+        tokio::time::sleep(BLANK_EVERY).await;
     }
 }
 

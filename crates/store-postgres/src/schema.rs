@@ -99,6 +99,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    audit_erasures (user_id) {
+        user_id -> BigInt,
+        blanked_to -> BigInt,
+    }
+}
+
+diesel::table! {
     audit_anchor (only_row) {
         only_row -> Bool,
         number -> Nullable<BigInt>,

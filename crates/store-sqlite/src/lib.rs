@@ -28,6 +28,7 @@ mod testing;
 mod throttles;
 mod users;
 mod values;
+mod write_queue;
 mod writer;
 
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::SqliteConnection;
-use domain::ports::Clock;
+use domain::ports::{Clock, Requester};
 use domain::{Attempt, AuditKey, Conclusion, Distribution};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -179,13 +180,23 @@ impl SqliteStore {
         self.inside.writer.close().await;
     }
 
-    /// Has the writer do `work`. Once this was polled, it happens whether or not anybody waits.
+    /// Has the writer do `work` that no client asked for. Once this was polled, it happens whether or not anybody waits.
     async fn write<T: Send + 'static>(
         &self,
         concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.inside.writer.write(self.tasks.token(), concerns, work).await
+        self.write_for(Requester::Bulk, concerns, work).await
+    }
+
+    /// The same for whoever asked for it.
+    async fn write_for<T: Send + 'static>(
+        &self,
+        requester: Requester,
+        concerns: Concerns,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.inside.writer.write(self.tasks.token(), requester, concerns, work).await
     }
 
     /// Has the writer do `work`, which is what `attempt` comes to, and keep that by the same commit.
@@ -195,13 +206,13 @@ impl SqliteStore {
         concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let key = self.inside.audit_key.clone();
+        let (key, requester) = (self.inside.audit_key.clone(), attempt.origin.requester());
         let recorded = move |connection: &mut SqliteConnection| {
             let done = work(connection)?;
             audit::record(connection, &key, attempt, &done)?;
             Ok(done)
         };
-        self.write(concerns, recorded).await
+        self.write_for(requester, concerns, recorded).await
     }
 
     /// Has a reader answer `query`.

@@ -315,7 +315,7 @@ mod tests {
     use std::sync::Barrier;
     use std::thread;
 
-    use domain::ports::{SessionRepo as _, Throttle as _, UserRepo as _};
+    use domain::ports::{Requester, SessionRepo as _, Throttle as _, UserRepo as _};
     use domain::{LoginName, ThrottleRules, UserId};
     use tempfile::TempDir;
     use tokio::runtime::Handle;
@@ -431,7 +431,11 @@ mod tests {
         fixture.store.open(login(UserId(1)), attempt()).await.unwrap();
         let noon = jiff::Timestamp::UNIX_EPOCH;
         let counter = fixture.store.counter(LoginName::from_typed("ann"), None, noon).await.unwrap();
-        fixture.store.admit(counter, noon, ThrottleRules { most_failures: 100 }).await.unwrap();
+        fixture
+            .store
+            .admit(counter, Requester::Bulk, noon, ThrottleRules { most_failures: 100 })
+            .await
+            .unwrap();
         fixture.store.close().await;
         assert_eq!(throttles::table.count().get_result(&mut fixture.outsider()), Ok(1));
         let before = schema(&fixture.path());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use diesel::prelude::*;
-use domain::ports::{PortError, Readiness};
+use domain::ports::{PortError, Readiness, Requester};
 use tokio::sync::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -44,7 +44,7 @@ impl Readiness for SqliteStore {
 }
 
 async fn look(inside: &Inside, counted: TaskTrackerToken) -> Result<(), StoreError> {
-    let marked = inside.writer.write(counted, Concerns::Nobody, |connection| {
+    let marked = inside.writer.write(counted, Requester::Bulk, Concerns::Nobody, |connection| {
         // In the transaction that marks, so that a file which is unmarked meanwhile does not become ours again.
         if !migrations::is_marked(connection)? {
             return Err(StoreError::unavailable("the schema was taken back; run `auth-api migrate up`"));

@@ -72,6 +72,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    audit_erasures (user_id) {
+        user_id -> BigInt,
+        blanked_to -> BigInt,
+    }
+}
+
+diesel::table! {
     audit_anchor (only_row) {
         only_row -> Integer,
         number -> BigInt,

@@ -6,7 +6,6 @@
 //!
 //! Its connection alone can tell what other processes commit from what this one does, so it also looks out for them.
 
-use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +13,10 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use domain::ports::Clock;
+use domain::ports::{Clock, Requester};
 use domain::{Distribution, Durations};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -27,9 +26,10 @@ use crate::editions::{Concerns, Editions};
 use crate::error::{OpenProblem, StoreError};
 use crate::file::OpenFile;
 use crate::schema::pragma_data_version::dsl::{data_version, pragma_data_version};
+use crate::write_queue::{self, Receiver, Refused, Sender};
 
-/// How many writes may wait. As many fit in one batch, so that a locked file keeps nobody waiting for longer
-/// than two busy timeouts: the batch under way, and their own.
+/// How many writes of clients may wait, and as many of the background. All fit in one batch, so that a locked file keeps
+/// nobody waiting for longer than two busy timeouts: the batch under way, and their own.
 const QUEUE: usize = 256;
 
 /// How often to look what other processes did while there is nothing to write: twice within the second for which a
@@ -51,7 +51,7 @@ const BATCHES: [Duration; 10] = [
 ];
 
 pub(crate) struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Box<dyn Write>>>>,
+    queue: Sender<Box<dyn Write>>,
     task: Mutex<Option<JoinHandle<()>>>,
     done: Arc<Done>,
 }
@@ -94,7 +94,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
         runtime: &Handle,
     ) -> Result<Self, OpenProblem> {
-        let (queue, waiting) = mpsc::channel(QUEUE);
+        let (queue, waiting) = write_queue::queue(QUEUE);
         let anchor = connection::anchor(file.url())?;
         let done = Arc::new(Done { writes: AtomicU64::default(), batches: Durations::new(&BATCHES), clock });
         let desk = Desk {
@@ -107,26 +107,32 @@ impl Writer {
             done: done.clone(),
         };
         let task = runtime.spawn(write_what_waits(desk, anchor, waiting));
-        Ok(Self { queue: Mutex::new(Some(queue)), task: Mutex::new(Some(task)), done })
+        Ok(Self { queue, task: Mutex::new(Some(task)), done })
     }
 
-    /// Has `work` done in a transaction, and answers when it is on disk. `work` opens no transaction of its own.
+    /// Has `work` done in a transaction for `requester`, and answers when it is on disk. `work` opens no transaction of its
+    /// own.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         counted: TaskTrackerToken,
+        requester: Requester,
         concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
         let outcome = Err(not_run());
         let waiting = Waiting { work: Some(work), concerns, outcome, caller, _counted: counted };
-        self.enqueue(Box::new(waiting))?;
+        self.queue.push(requester, Box::new(waiting)).map_err(|refused| match refused {
+            Refused::Full => StoreError::unavailable("too many writes are waiting"),
+            Refused::Shut => StoreError::unavailable("the store is closed"),
+            Refused::Abandoned => not_run(),
+        })?;
         answer.await.unwrap_or_else(|_| Err(not_run()))
     }
 
     /// Lets nothing more in.
     pub(crate) fn shut(&self) {
-        drop(lock(&self.queue).take());
+        self.queue.shut();
     }
 
     /// Lets nothing more in, and waits until the rest is done and the connection closed.
@@ -141,21 +147,12 @@ impl Writer {
 
     /// How many writes wait.
     pub(crate) fn waiting(&self) -> usize {
-        lock(&self.queue).as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+        self.queue.len()
     }
 
     /// How many writes were done, and how long their batches took.
     pub(crate) fn done(&self) -> (u64, Distribution) {
         (self.done.writes.load(Ordering::Relaxed), self.done.batches.distribution())
-    }
-
-    fn enqueue(&self, write: Box<dyn Write>) -> Result<(), StoreError> {
-        let queue = lock(&self.queue);
-        let queue = queue.as_ref().ok_or_else(|| StoreError::unavailable("the store is closed"))?;
-        queue.try_send(write).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => StoreError::unavailable("too many writes are waiting"),
-            mpsc::error::TrySendError::Closed(_) => not_run(),
-        })
     }
 }
 
@@ -171,15 +168,11 @@ struct Desk {
     done: Arc<Done>,
 }
 
-async fn write_what_waits(
-    mut desk: Desk,
-    anchor: SqliteConnection,
-    mut waiting: mpsc::Receiver<Box<dyn Write>>,
-) {
-    let mut batch = Vec::new();
+async fn write_what_waits(mut desk: Desk, anchor: SqliteConnection, mut waiting: Receiver<Box<dyn Write>>) {
     // When the time is up, nobody writes.
-    while timeout(LOOK_EVERY, waiting.recv_many(&mut batch, QUEUE)).await != Ok(0) {
-        let writes = take(&mut batch);
+    while let Some(writes) =
+        timeout(LOOK_EVERY, waiting.take_all()).await.unwrap_or_else(|_| Some(Vec::new()))
+    {
         let (role, file, busy_timeout) = (desk.role, desk.file.clone(), desk.busy_timeout);
         let editions = desk.editions.clone();
         let done = desk.done.clone();
@@ -344,7 +337,7 @@ mod tests {
 
     use diesel::prelude::*;
     use domain::ports::{Clock as _, PortError, Readiness as _, SessionRepo as _, UserRepo};
-    use domain::{SessionId, UserId};
+    use domain::{Attempt, Origin, SessionId, UserId};
     use futures_util::future::join_all;
     use futures_util::{FutureExt, poll};
 
@@ -477,6 +470,30 @@ mod tests {
         drop(release);
         assert!(writes.await.iter().all(Result::is_ok));
         assert!(is_done(&fixture.store.insert(person("ann"), attempt()).await));
+    }
+
+    #[tokio::test]
+    async fn flood_of_one_network_leaves_room_for_others() {
+        let fixture = Fixture::new();
+        let release = fixture.hold_the_writer().await;
+        let from = |address: [u8; 4]| Attempt {
+            origin: Origin::Request { address: address.into(), request_id: String::new(), user_agent: None },
+            ..attempt()
+        };
+        let names: Vec<_> = (0..QUEUE).map(|n| format!("user{n}")).collect();
+        let mut flood = Box::pin(join_all(
+            names.iter().map(|name| fixture.store.insert(person(name), from([192, 0, 2, 1]))),
+        ));
+        assert!(poll!(&mut flood).is_pending());
+
+        let mut ann = Box::pin(fixture.store.insert(person("ann"), from([192, 0, 2, 2])));
+        assert!(poll!(&mut ann).is_pending());
+        drop(release);
+
+        assert!(is_done(&ann.await));
+        let flood = flood.await;
+        assert_eq!(flood.iter().filter(|answer| is_done(answer)).count(), QUEUE * 3 / 4);
+        assert_eq!(flood.iter().filter(|answer| is_unavailable(answer)).count(), QUEUE / 4);
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ CREATE TABLE audit_events (
     count bigint NOT NULL CHECK (count >= 1),
     -- No reference: the row outlives the account.
     user_id bigint,
+    -- A MAC of the name that the row is about. Of a change of username, `old>new`, both under the salt, which is blanked.
     name_digest text,
     request_id text,
     -- What could point to a person, blanked when the account is deleted. The seal covers the digest of it, and that is
@@ -29,9 +30,16 @@ CREATE TABLE audit_events (
     CHECK ((number IS NULL) = (seal IS NULL))
 );
 
-CREATE INDEX audit_events_of_user ON audit_events (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX audit_events_of_user ON audit_events (user_id, id) WHERE user_id IS NOT NULL;
 CREATE INDEX audit_events_of_name ON audit_events (name_digest) WHERE name_digest IS NOT NULL;
 CREATE INDEX audit_events_unsealed ON audit_events (id) WHERE number IS NULL;
+
+-- Deleted accounts whose rows in audit_events are not all blanked yet. A large account is blanked in batches.
+CREATE TABLE audit_erasures (
+    user_id bigint PRIMARY KEY,
+    -- All rows of the account with identifiers up to this one are blanked.
+    blanked_to bigint NOT NULL DEFAULT 0
+);
 
 -- The last row that was removed for its age, and the proof that it was removed and not lost. Whoever makes the chain
 -- longer or shorter locks this row, which is there from the start.

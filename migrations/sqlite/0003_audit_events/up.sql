@@ -11,6 +11,7 @@ CREATE TABLE audit_events (
     count INTEGER NOT NULL CHECK (count >= 1),
     -- No reference: the row outlives the account.
     user_id INTEGER,
+    -- A MAC of the name that the row is about. Of a change of username, `old>new`, both under the salt, which is blanked.
     name_digest TEXT,
     request_id TEXT,
     -- What could point to a person, blanked when the account is deleted. The seal covers the digest of it.
@@ -24,6 +25,13 @@ CREATE TABLE audit_events (
 
 CREATE INDEX audit_events_of_user ON audit_events (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX audit_events_of_name ON audit_events (name_digest) WHERE name_digest IS NOT NULL;
+
+-- Deleted accounts whose rows in audit_events are not all blanked yet. A large account is blanked in batches.
+CREATE TABLE audit_erasures (
+    user_id INTEGER PRIMARY KEY NOT NULL,
+    -- All rows of the account with numbers up to this one are blanked.
+    blanked_to INTEGER NOT NULL DEFAULT 0
+) STRICT;
 
 -- The last row that was removed for its age, and the proof that it was removed and not lost.
 CREATE TABLE audit_anchor (

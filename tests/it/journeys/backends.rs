@@ -75,7 +75,10 @@ async fn an_active_token_tells_what_it_says_and_whose_it_is_by_their_present_nam
     let answer = logged_in(&client, "ann").await;
     let token = answer.token();
     let rename = client.request("PATCH", "/api/me").header("Authorization", format!("Bearer {token}"));
-    assert_eq!(client.send(rename.json(&json!({ "username": "mia" }))).await.status, 200);
+    assert_eq!(
+        client.send(rename.json(&json!({ "username": "mia", "password": PASSWORD }))).await.status,
+        200
+    );
 
     for who in [SHOP, STOCK] {
         let told = form(&client, "/api/introspect", who, format!("token={token}")).await;

@@ -222,7 +222,8 @@ async fn every_request_may_come_to_another_one() {
         assert_eq!(listed["sessions"].as_array().unwrap().len(), 2);
 
         let new = format!("{name}.lee");
-        let renamed = bearing(&here, "PATCH", "/api/me", &first).json(&json!({ "username": new }));
+        let renamed = bearing(&here, "PATCH", "/api/me", &first)
+            .json(&json!({ "username": new, "password": PASSWORD }));
         assert_eq!(here.send(renamed).await.status, 200);
         let is_known = async { while there.me(&first.token()).await.json()["username"] != new {} };
         timeout(FELT, is_known).await.expect("the new name elsewhere");

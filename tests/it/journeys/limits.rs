@@ -164,6 +164,67 @@ async fn whoever_has_a_token_is_counted_by_session_and_whoever_makes_one_up_by_n
 }
 
 #[tokio::test]
+async fn changes_count_for_the_account_over_all_its_sessions() {
+    let server = server(&[("ACCOUNT", "3"), ("LOGINS", "100")]);
+    let client = Client::of(&server);
+    let first = client.token_of_new("ann").await;
+    let second = client.log_in("ann", PASSWORD).await.token();
+    let bobs = client.token_of_new("bob").await;
+    let change = async |token: &str, method: &str, path: &str, body: &serde_json::Value| {
+        let request = client.request(method, path).header("Authorization", format!("Bearer {token}"));
+        client.send(request.json(body)).await
+    };
+    let right = json!({ "username": "ann", "password": PASSWORD });
+    let wrong = json!({ "password": "wrong" });
+    let wrong_change = json!({ "current_password": "wrong", "new_password": "eight grey herons wade" });
+
+    // Whatever comes of them: these change nothing.
+    assert_eq!(change(&first, "PATCH", "/api/me", &right).await.status, 200);
+    let put = change(&second, "PUT", "/api/me/password", &wrong_change).await;
+    put.assert_problem(403, "password_wrong");
+    assert_eq!(put.header("RateLimit-Policy"), "\"session\";q=600;w=60, \"account\";q=3;w=60");
+    assert!(put.header("RateLimit").ends_with(", \"account\";r=1;t=20"), "{put:?}");
+    change(&first, "DELETE", "/api/me", &wrong).await.assert_problem(403, "password_wrong");
+
+    let third = client.log_in("ann", PASSWORD).await.token();
+    for (token, method, path, body) in [
+        (&first, "PATCH", "/api/me", &right),
+        (&second, "PUT", "/api/me/password", &wrong_change),
+        (&third, "DELETE", "/api/sessions?except=current", &json!({})),
+    ] {
+        let refused = change(token, method, path, body).await;
+        refused.assert_problem(429, "too_many_requests");
+        let told = refused.header("Retry-After");
+        assert!((15..=20).contains(&told.parse().unwrap()), "{refused:?}");
+        assert!(refused.header("RateLimit").ends_with(&format!("\"account\";r=0;t={told}")), "{refused:?}");
+    }
+
+    let read = client.me(&first).await;
+    assert_eq!((read.status.as_u16(), read.header("RateLimit-Policy")), (200, "\"session\";q=600;w=60"));
+    change(&bobs, "DELETE", "/api/me", &wrong).await.assert_problem(403, "password_wrong");
+    let leaving = client.request("POST", "/api/logout").header("Authorization", format!("Bearer {third}"));
+    assert_eq!(client.send(leaving).await.status, 204);
+}
+
+#[tokio::test]
+async fn token_of_an_ended_session_uses_up_no_account() {
+    let server = server(&[("ACCOUNT", "1")]);
+    let client = Client::of(&server);
+    let (stolen, mine) = (client.token_of_new("ann").await, client.log_in("ann", PASSWORD).await.token());
+    let bearing = |method: &str, path: &str, token: &str| {
+        client.request(method, path).header("Authorization", format!("Bearer {token}"))
+    };
+    assert_eq!(client.send(bearing("POST", "/api/logout", &stolen)).await.status, 204);
+
+    for _ in 0..3 {
+        let refused = client.send(bearing("DELETE", "/api/sessions?except=current", &stolen)).await;
+        refused.assert_problem(401, "invalid_token");
+    }
+
+    assert!(client.send(bearing("DELETE", "/api/sessions?except=current", &mine)).await.status.is_success());
+}
+
+#[tokio::test]
 async fn a_token_whose_session_is_over_uses_up_the_quota_of_its_session() {
     let server = server(&[("SESSION", "4"), ("ANONYMOUS", "3")]);
     let client = Client::of(&server);

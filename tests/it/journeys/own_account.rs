@@ -18,7 +18,12 @@ async fn change(client: &Client, token: &str, current: &str, new: &str) -> Answe
 }
 
 async fn rename(client: &Client, token: &str, username: &str) -> Answer {
-    bearing(client, "PATCH", "/api/me", token, &json!({ "username": username })).await
+    rename_with(client, token, username, PASSWORD).await
+}
+
+async fn rename_with(client: &Client, token: &str, username: &str, password: &str) -> Answer {
+    let body = json!({ "username": username, "password": password });
+    bearing(client, "PATCH", "/api/me", token, &body).await
 }
 
 async fn close(client: &Client, token: &str, password: &str) -> Answer {
@@ -200,10 +205,13 @@ async fn a_name_of_somebody_elses_or_of_no_form_is_refused_and_ones_own_can_be_s
     for (bad, code) in [("", "too_short"), ("an", "too_short"), ("ann!", "invalid_characters")] {
         rename(&client, &token, bad).await.assert_field("username", code);
     }
-    for (body, code) in [(json!({}), "required"), (json!({ "username": null }), "wrong_type")] {
+    for (body, code) in [
+        (json!({ "password": PASSWORD }), "required"),
+        (json!({ "username": null, "password": PASSWORD }), "wrong_type"),
+    ] {
         bearing(&client, "PATCH", "/api/me", &token, &body).await.assert_field("username", code);
     }
-    let bare = client.request("PATCH", "/api/me").json(&json!({ "username": "mia" }));
+    let bare = client.request("PATCH", "/api/me").json(&json!({ "username": "mia", "password": PASSWORD }));
     client.send(bare).await.assert_problem(401, "missing_token");
     assert_eq!(client.me(&token).await.json()["username"], "ann");
 
@@ -212,6 +220,117 @@ async fn a_name_of_somebody_elses_or_of_no_form_is_refused_and_ones_own_can_be_s
         assert_eq!((renamed.status.as_u16(), &renamed.json()["username"]), (200, &json!(spelling)));
     }
     assert!(has_event(&server, "rename", "refused", &json!("username_taken")));
+}
+
+#[tokio::test]
+async fn username_change_without_the_password_is_refused() {
+    let server = super::deployment().serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+
+    for wrong in ["", "wrong", "\0", &format!("{PASSWORD} ")] {
+        rename_with(&client, &token, "mia", wrong).await.assert_problem(403, "password_wrong");
+        // Nothing would change, and the password is checked all the same.
+        rename_with(&client, &token, "ann", wrong).await.assert_problem(403, "password_wrong");
+    }
+    for (body, code) in [
+        (json!({ "username": "mia" }), "required"),
+        (json!({ "username": "mia", "password": null }), "wrong_type"),
+        (json!({ "username": "mia", "password": "x".repeat(257) }), "too_long"),
+    ] {
+        bearing(&client, "PATCH", "/api/me", &token, &body).await.assert_field("password", code);
+    }
+
+    assert_eq!(client.me(&token).await.json()["username"], "ann");
+    assert!(has_event(&server, "rename", "refused", &json!("wrong_password")));
+}
+
+#[tokio::test]
+async fn wrong_passwords_of_username_changes_are_throttled_as_logins() {
+    let server = super::deployment().set("AUTH_LIMITS__ENABLED", "true").serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+
+    for _ in 0..5 {
+        rename_with(&client, &token, "mia", "wrong").await.assert_problem(403, "password_wrong");
+    }
+
+    let throttled = rename(&client, &token, "mia").await;
+    throttled.assert_problem(429, "too_many_requests");
+    assert_eq!(throttled.header("Retry-After"), "1");
+    client.log_in("ann", PASSWORD).await.assert_problem(429, "too_many_requests");
+    assert_eq!(client.me(&token).await.json()["username"], "ann");
+}
+
+#[tokio::test]
+async fn username_change_that_changes_nothing_is_not_recorded() {
+    let deployment = super::deployment();
+    let server = deployment.serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    let before = client.me(&token).await.json();
+
+    let renamed = rename(&client, &token, "ann").await;
+
+    assert_eq!((renamed.status.as_u16(), renamed.json()), (200, before));
+    drop(server);
+    let events = deployment.run(&["audit", "list", "--json"]).json();
+    let events: Vec<_> =
+        events.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["sign_up", "log_in"]);
+}
+
+#[tokio::test]
+async fn tries_at_usernames_are_bounded_for_an_account_not_a_session() {
+    let limits = [("AUTH_LIMITS__ENABLED", "true"), ("AUTH_LIMITS__USERNAME_CHANGES", "3")];
+    let deployment = limits.iter().fold(super::deployment(), |it, (name, value)| it.set(name, *value));
+    let server = deployment.serve();
+    let client = Client::of(&server);
+    client.sign_up("bob", PASSWORD).await;
+    let token = client.token_of_new("ann").await;
+    let other = client.log_in("ann", PASSWORD).await.token();
+
+    rename(&client, &token, "bob").await.assert_problem(409, "username_taken");
+    assert_eq!(rename(&client, &other, "mia").await.status, 200);
+    rename(&client, &token, "bob").await.assert_problem(409, "username_taken");
+
+    for (token, name) in [(&token, "bob"), (&other, "zoe"), (&token, "mia")] {
+        let refused = rename(&client, token, name).await;
+        refused.assert_problem(429, "too_many_requests");
+        let seconds: u64 = refused.header("Retry-After").parse().unwrap();
+        assert!((1100..=1200).contains(&seconds), "{refused:?}");
+    }
+    let bobs = client.log_in("bob", PASSWORD).await.token();
+    assert_eq!(rename(&client, &bobs, "eve").await.status, 200);
+}
+
+#[tokio::test]
+async fn username_change_is_listed_with_salted_digests_of_both_names() {
+    let deployment = super::deployment();
+    let server = deployment.serve();
+    let client = Client::of(&server);
+    let token = client.token_of_new("ann").await;
+    for name in ["Mia", "ann", "mia"] {
+        assert_eq!(rename(&client, &token, name).await.status, 200);
+    }
+
+    let listed = deployment.run(&["audit", "list", "--json", "--user", "mia"]).json();
+    let renamed: Vec<_> =
+        listed.as_array().unwrap().iter().filter(|event| event["event"] == "rename").collect();
+
+    let digests: std::collections::BTreeSet<_> = renamed
+        .iter()
+        .flat_map(|event| [&event["old_name_digest"], &event["new_name_digest"]])
+        .map(|digest| digest.as_str().unwrap())
+        .collect();
+    assert_eq!((renamed.len(), digests.len()), (3, 6), "each event has a salt of its own: {renamed:?}");
+    assert!(!listed.to_string().contains("\"Mia\""));
+    let table = deployment.run(&["audit", "list"]).stdout;
+    assert!(digests.iter().all(|digest| table.contains(digest)), "{table}");
+    let line = server.log().audit().into_iter().find(|line| line["event"] == "rename").unwrap();
+    assert!(digests.contains(line["old_name_digest"].as_str().unwrap()), "{line}");
+    let verified = deployment.run(&["audit", "verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use domain::ports::{
-    Admittance, Change, Compared, Insertion, NewSession, NewUser, Opening, Place, Renaming, SessionRepo,
-    Throttle, UserRepo,
+    Admittance, Change, Compared, Insertion, NewSession, NewUser, Opening, Place, Renaming, Requester,
+    SessionRepo, Throttle, UserRepo,
 };
 use domain::{
     Action, ClientNetwork, Counter, LoginName, Nonce, PasswordHash, RESERVATION_TTL, Refusal, SessionId,
@@ -50,7 +50,7 @@ async fn of_three_hundred_who_guess_at_once_over_two_stores_five_are_admitted() 
         for _ in 0..10 {
             let asked = join_all((0..30).map(|n| {
                 let store = if n % 2 == 0 { &store } else { &other };
-                store.admit(counter, time(0), RULES)
+                store.admit(counter, Requester::Bulk, time(0), RULES)
             }));
             for answer in asked.await {
                 match answer.unwrap() {
@@ -65,7 +65,7 @@ async fn of_three_hundred_who_guess_at_once_over_two_stores_five_are_admitted() 
         join_all(admitted.iter().map(|place| fail(&*other, *place, 0))).await;
 
         assert_eq!(ask(&*store, counter, 0).await, refused(1));
-        let again = join_all((0..30).map(|_| store.admit(counter, time(1), RULES))).await;
+        let again = join_all((0..30).map(|_| store.admit(counter, Requester::Bulk, time(1), RULES))).await;
         let admitted = again.into_iter().filter(|answer| matches!(answer, Ok(Admittance::Admitted(_))));
         assert_eq!(admitted.count(), 1, "{name}");
     }
@@ -273,10 +273,16 @@ async fn what_was_counted_goes_with_whoever_takes_another_name() {
     lock(&*store, elsewhere(&*store, "ann").await).await;
     fail(&*store, admitted(&*store, elsewhere(&*store, "mia").await, 0).await, 0).await;
 
-    assert_eq!(store.rename(ann.id, name("bob"), tried(time(0))).await.unwrap(), Renaming::UsernameTaken);
-    assert!(matches!(store.rename(ann.id, name("ANN"), tried(time(0))).await.unwrap(), Renaming::Done(_)));
+    assert_eq!(store.rename(ann.id, 0, name("bob"), tried(time(0))).await.unwrap(), Renaming::UsernameTaken);
+    assert!(matches!(
+        store.rename(ann.id, 0, name("ANN"), tried(time(0))).await.unwrap(),
+        Renaming::Done { .. }
+    ));
     assert_eq!(store.tries(key("ann")).await.unwrap()[0].1.failures, 10);
-    assert!(matches!(store.rename(ann.id, name("Mia"), tried(time(0))).await.unwrap(), Renaming::Done(_)));
+    assert!(matches!(
+        store.rename(ann.id, 0, name("Mia"), tried(time(0))).await.unwrap(),
+        Renaming::Done { .. }
+    ));
 
     let counted = store.tries(key("mia")).await.unwrap();
     assert_eq!((counted.len(), counted[0].1.failures), (1, 10));
@@ -293,11 +299,11 @@ async fn whoever_changes_names_while_passwords_are_compared_has_tried_them() {
         places.push(admitted(&*store, elsewhere(&*store, "ann").await, 0).await);
     }
 
-    store.rename(ann.id, name("bob"), tried(time(0))).await.unwrap();
+    store.rename(ann.id, 0, name("bob"), tried(time(0))).await.unwrap();
     for place in places {
         fail(&*store, place, 0).await;
     }
-    store.rename(ann.id, name("ann"), tried(time(0))).await.unwrap();
+    store.rename(ann.id, 0, name("ann"), tried(time(0))).await.unwrap();
 
     let counted = store.tries(key("ann")).await.unwrap();
     assert_eq!((counted.len(), counted[0].1.failures), (1, 5));
@@ -311,7 +317,7 @@ async fn nobody_is_admitted_by_a_name_that_changed_hands_since_it_was_looked_up(
     let by_name = elsewhere(&*store, "ann").await;
     lock(&*store, by_name).await;
 
-    store.rename(ann.id, name("bob"), tried(time(0))).await.unwrap();
+    store.rename(ann.id, 0, name("bob"), tried(time(0))).await.unwrap();
 
     assert_eq!(ask(&*store, by_name, HOUR).await, Admittance::Moved);
     sign_up(&*store, "ann").await;
@@ -342,8 +348,8 @@ async fn whoever_guesses_while_changing_names_is_admitted_no_more_often_than_oth
             }
         }));
         let next = name(&format!("name{}", number + 1));
-        let (guesses, renamed) = join(guesses, store.rename(ann.id, next, tried(time(0)))).await;
-        assert!(matches!(renamed.unwrap(), Renaming::Done(_)));
+        let (guesses, renamed) = join(guesses, store.rename(ann.id, 0, next, tried(time(0)))).await;
+        assert!(matches!(renamed.unwrap(), Renaming::Done { .. }));
         admitted += guesses.iter().sum::<u32>();
     }
 
@@ -361,8 +367,8 @@ async fn whoever_takes_a_name_that_somebody_tries_at_that_moment_gets_it_and_kee
         let next = format!("name{number}");
         let nobodys = elsewhere(&*other, &next).await;
         let (renamed, asked) =
-            join(store.rename(ann.id, name(&next), tried(time(0))), ask(&*other, nobodys, 0)).await;
-        assert!(matches!(renamed.unwrap(), Renaming::Done(_)));
+            join(store.rename(ann.id, 0, name(&next), tried(time(0))), ask(&*other, nobodys, 0)).await;
+        assert!(matches!(renamed.unwrap(), Renaming::Done { .. }));
         if let Admittance::Admitted(place) = asked {
             store.give_back(place).await.unwrap();
         }
@@ -399,7 +405,7 @@ async fn whoever_knows_one_network_after_the_other_leaves_no_more_counters_than_
     let counted = store.tries(key("ann")).await.unwrap();
     assert!(counted.iter().all(|(_, tries)| tries.failures == 2), "{counted:?}");
     // What was forgotten goes as what was counted of nobody goes, and does not follow to another name.
-    store.rename(ann.id, name("mia"), tried(time(0))).await.unwrap();
+    store.rename(ann.id, 0, name("mia"), tried(time(0))).await.unwrap();
     assert_eq!(store.tries(key("mia")).await.unwrap().len(), 8);
     assert_eq!(store.remove_strays(time(DAY), 99).await.unwrap(), 0);
 }
@@ -419,7 +425,7 @@ async fn what_comes_of_an_attempt_when_nobody_has_its_name_any_more_is_removed_l
         match way {
             "deleted" => _ = store.delete(key(way), tried(time(0))).await.unwrap(),
             "closed" => _ = store.close_account(user.id, 0, tried(time(0))).await.unwrap(),
-            _ => _ = store.rename(user.id, name("other"), tried(time(0))).await.unwrap(),
+            _ => _ = store.rename(user.id, 0, name("other"), tried(time(0))).await.unwrap(),
         }
 
         assert_eq!(store.tries(key(way)).await.unwrap(), [], "{way}");
@@ -477,7 +483,7 @@ async fn what_failed_for_an_account_stays_whatever_began_when_its_name_was_nobod
     sign_up(&*store, "ann").await;
     let mia = sign_up(&*store, "mia").await;
     fail(&*store, admitted(&*store, elsewhere(&*store, "mia").await, 0).await, 0).await;
-    store.rename(mia.id, name("bob"), tried(time(0))).await.unwrap();
+    store.rename(mia.id, 0, name("bob"), tried(time(0))).await.unwrap();
 
     // Of one account some are heard of, and it is refused before it was ever admitted; of the other one is.
     fail(&*store, under_way[0], 0).await;
@@ -533,7 +539,7 @@ async fn a_failure_is_on_record_by_the_commit_that_counts_it() {
     let attempt = tried_to(Action::LogIn, Subject::Name(key("ann")), time(7));
     let compared = Compared { place, at: time(0) };
 
-    let refusal = store.fail(compared, Refusal::WrongPassword, attempt).await.unwrap();
+    let refusal = store.fail(compared, Refusal::WrongPassword, Some(attempt)).await.unwrap();
 
     assert_eq!(refusal, Refusal::WrongPassword);
     let query = AuditQuery { since: Some(time(7)), ..AuditQuery::default() };
@@ -548,7 +554,7 @@ async fn a_store_that_is_gone_admits_nobody() {
     let counter = elsewhere(&*store, "ann").await;
     store.take_away();
 
-    assert!(store.admit(counter, time(0), RULES).await.is_err());
+    assert!(store.admit(counter, Requester::Bulk, time(0), RULES).await.is_err());
 
     store.bring_back();
 }
@@ -570,7 +576,7 @@ async fn counter(store: &impl Throttle, name: &str, network: Option<ClientNetwor
 }
 
 async fn ask(store: &impl Throttle, counter: Counter, second: i64) -> Admittance {
-    store.admit(counter, time(second), RULES).await.unwrap()
+    store.admit(counter, Requester::Bulk, time(second), RULES).await.unwrap()
 }
 
 async fn admitted(store: &impl Throttle, counter: Counter, second: i64) -> Place {
@@ -586,7 +592,7 @@ async fn place_of(store: &impl Throttle, name: &str) -> Place {
 
 async fn fail(store: &impl Throttle, place: Place, second: i64) {
     let compared = Compared { place, at: time(second) };
-    store.fail(compared, Refusal::WrongPassword, tried(time(second))).await.unwrap();
+    store.fail(compared, Refusal::WrongPassword, Some(tried(time(second)))).await.unwrap();
 }
 
 /// Fills a counter, some time before.

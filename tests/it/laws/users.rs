@@ -382,16 +382,32 @@ async fn another_name_is_the_only_one_and_the_rest_stays() {
     insert(&*store, "bob").await;
     let (ann, bob) = (account(&*store, "ann").await, account(&*store, "bob").await);
 
-    let renaming = store.rename(user.id, name("Mia"), tried(time(1))).await.unwrap();
+    let renaming = store.rename(user.id, 0, name("Mia"), tried(time(1))).await.unwrap();
 
-    let renamed = User { name: name("Mia"), updated_at: time(1), ..user };
-    assert_eq!(renaming, Renaming::Done(renamed.clone()));
+    let renamed = User { name: name("Mia"), updated_at: time(1), ..user.clone() };
+    assert_eq!(renaming, Renaming::Done { user: renamed.clone(), old_name: user.name });
     assert_eq!(account(&*store, "mia").await, Account { user: renamed.clone(), ..ann });
     assert_eq!(store.find_by_name(key("ann")).await.unwrap(), None);
     assert_eq!(account(&*store, "bob").await, bob);
     assert_eq!(live(&*store, renamed.id).await, [id(1)]);
     let next = insert(&*store, "ann").await;
     assert!(next.id > bob.user.id);
+}
+
+#[tokio::test]
+async fn username_stays_when_the_password_changed_since_its_check() {
+    let store = super::fresh();
+    let user = insert(&*store, "ann").await;
+    insert(&*store, "bob").await;
+    store.set_password(key("ann"), hash("set"), tried(time(1))).await.unwrap();
+    let before = account(&*store, "ann").await;
+
+    for taken_or_not in ["mia", "ANN"] {
+        let renaming = store.rename(user.id, 0, name(taken_or_not), tried(time(2))).await.unwrap();
+        assert_eq!(renaming, Renaming::CredentialsChanged);
+    }
+
+    assert_eq!(account(&*store, "ann").await, before);
 }
 
 #[tokio::test]
@@ -402,11 +418,11 @@ async fn ones_own_name_can_be_spelt_anew_and_anybody_elses_in_no_spelling() {
     let before = account(&*store, "bob").await;
 
     for spelling in ["ANN", "ａｎｎ", "Ann", "Ann"] {
-        let renaming = store.rename(ann.id, name(spelling), tried(time(1))).await.unwrap();
-        assert!(matches!(renaming, Renaming::Done(user) if user.name == name(spelling)), "{spelling}");
+        let renaming = store.rename(ann.id, 0, name(spelling), tried(time(1))).await.unwrap();
+        assert!(matches!(renaming, Renaming::Done { user, .. } if user.name == name(spelling)), "{spelling}");
     }
     for spelling in ["bob", "Bob", "ＢＯＢ"] {
-        let renaming = store.rename(ann.id, name(spelling), tried(time(2))).await.unwrap();
+        let renaming = store.rename(ann.id, 0, name(spelling), tried(time(2))).await.unwrap();
         assert_eq!(renaming, Renaming::UsernameTaken, "{spelling}");
     }
 
@@ -427,7 +443,7 @@ async fn of_many_who_want_one_name_by_sign_up_and_renaming_one_gets_it() {
 
         let renamings = join_all(owners.iter().enumerate().map(|(n, owner)| {
             let store = if n % 2 == 0 { &store } else { &other };
-            store.rename(owner.id, name(&wanted), tried(time(1)))
+            store.rename(owner.id, 0, name(&wanted), tried(time(1)))
         }));
         let insertions = join_all((0..3).map(|_| other.insert(person(&wanted), tried(time(0)))));
         let (renamings, insertions) = tokio::join!(renamings, insertions);
@@ -435,7 +451,7 @@ async fn of_many_who_want_one_name_by_sign_up_and_renaming_one_gets_it() {
         let mut got_it = Vec::new();
         for renaming in renamings {
             match renaming.unwrap() {
-                Renaming::Done(user) => got_it.push(user),
+                Renaming::Done { user, .. } => got_it.push(user),
                 lost => assert_eq!(lost, Renaming::UsernameTaken),
             }
         }
@@ -457,8 +473,8 @@ async fn two_who_swap_their_names_at_once_both_keep_one() {
     let (ann, bob) = (insert(&*store, "ann").await, insert(&*store, "bob").await);
 
     let (one, other) = tokio::join!(
-        store.rename(ann.id, name("bob"), tried(time(1))),
-        store.rename(bob.id, name("ann"), tried(time(1)))
+        store.rename(ann.id, 0, name("bob"), tried(time(1))),
+        store.rename(bob.id, 0, name("ann"), tried(time(1)))
     );
 
     assert_eq!((one.unwrap(), other.unwrap()), (Renaming::UsernameTaken, Renaming::UsernameTaken));
@@ -605,7 +621,7 @@ async fn the_owner_of_a_disabled_account_changes_nothing_of_it() {
     store.disable(key("ann"), tried(time(1))).await.unwrap();
     let before = all(&*store).await;
 
-    assert_eq!(store.rename(user.id, name("mia"), tried(time(2))).await.unwrap(), Renaming::NoAccount);
+    assert_eq!(store.rename(user.id, 0, name("mia"), tried(time(2))).await.unwrap(), Renaming::NoAccount);
     let change = store.change_password(hash("changed"), login(user.id, 1, 2), tried(time(0))).await.unwrap();
     assert_eq!(change, ConfirmedChange::NoAccount);
     assert_eq!(store.close_account(user.id, 0, tried(time(0))).await.unwrap(), ConfirmedChange::NoAccount);

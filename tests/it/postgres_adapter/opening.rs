@@ -4,7 +4,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use domain::ports::{
-    AuditLog as _, Insertion, NewSession, NewUser, PortError, SessionRepo as _, Throttle as _, UserRepo as _,
+    AuditLog as _, Insertion, NewSession, NewUser, PortError, Requester, SessionRepo as _, Throttle as _,
+    UserRepo as _,
 };
 use domain::{Link, LoginName, Nonce, PasswordHash, SessionId, ThrottleRules, UserId, Username};
 use jiff::Timestamp;
@@ -70,7 +71,7 @@ async fn a_redo_leaves_the_schema_and_empties_what_the_newest_migration_made() {
     let ann = LoginName::from_typed("ann");
     let counter = store.counter(ann, None, Timestamp::UNIX_EPOCH).await.unwrap();
     let rules = ThrottleRules { most_failures: 100 };
-    store.admit(counter, Timestamp::UNIX_EPOCH, rules).await.unwrap();
+    store.admit(counter, Requester::Bulk, Timestamp::UNIX_EPOCH, rules).await.unwrap();
     let before = schema(&database);
 
     let redone = migrations::redo(&Url::parse(&database.url()).unwrap()).unwrap();

@@ -83,7 +83,7 @@ fn everything<'store>(
         store.open(login(user, another), at()).map(done).boxed(),
         store.disable(key(name), at()).map(done).boxed(),
         store.enable(key(name), at()).map(done).boxed(),
-        store.rename(user, Username::parse(&format!("{name}.lee")).unwrap(), at()).map(done).boxed(),
+        store.rename(user, 0, Username::parse(&format!("{name}.lee")).unwrap(), at()).map(done).boxed(),
         store.set_password(key(name), hash("set"), at()).map(done).boxed(),
         store
             .change_password(hash("changed"), login(user, id(u64::MAX - user.0.unsigned_abs())), at())

@@ -101,8 +101,8 @@ impl From<RenameError> for Problem {
     fn from(error: RenameError) -> Self {
         match error {
             RenameError::UsernameTaken => Self::username_taken(),
-            RenameError::NoAccount => Self::new(Code::InvalidToken),
-            RenameError::Port(error) => error.into(),
+            RenameError::TooManyChanges { retry_after } => Self::too_many_requests(retry_after),
+            RenameError::Confirm(error) => error.into(),
         }
     }
 }

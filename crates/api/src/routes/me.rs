@@ -42,6 +42,11 @@ pub(crate) struct Rename {
     #[garde(dive)]
     #[schema(value_type = String, required, format = "username", min_length = 3, max_length = 64, example = "mia")]
     username: Field<Username>,
+    /// The password of the account.
+    #[serde(default)]
+    #[garde(dive)]
+    #[schema(value_type = String, required, format = Password, max_length = 256, example = "seven brown otters sing")]
+    password: Field<Password>,
 }
 
 impl Fields for Rename {}
@@ -81,7 +86,7 @@ pub(crate) async fn me(Caller(holder): Caller) -> Result<HttpResponse, Problem> 
 /// Take another name.
 ///
 /// The old one is free at once. The number stays, and so do sessions and tokens; an access token tells the new name
-/// from the next refresh on.
+/// from the next refresh on. An account has ten changes an hour, and a name that is taken uses one up.
 #[utoipa::path(
     patch,
     path = "/api/me",
@@ -94,12 +99,15 @@ pub(crate) async fn me(Caller(holder): Caller) -> Result<HttpResponse, Problem> 
         (status = 400, description = "There is more than one header `Authorization`, or the body is not one JSON \
          object."),
         (status = 401, description = "There is no token, or it is not valid, or has expired, or its session is over."),
+        (status = 403, description = "The password is wrong, or was changed meanwhile. Nothing is done."),
         (status = 409, description = "Another account has that name, in this spelling or another; `errors` names the \
          field."),
         (status = 413, description = "The body is larger than 16 KiB."),
         (status = 415, description = "The body is not declared as JSON."),
         (status = 422, description = "A field is missing, unknown or breaks a rule; `errors` says which."),
-        (status = 503, description = "The store does not answer."),
+        (status = 429, description = "The account has no change left for now, or too many wrong passwords were tried. \
+         Nothing is done."),
+        (status = 503, description = "The store does not answer, or too many passwords are waiting."),
     ),
 )]
 pub(crate) async fn rename(
@@ -108,7 +116,8 @@ pub(crate) async fn rename(
     Caller(holder): Caller,
     Body(body): Body<Rename>,
 ) -> Result<HttpResponse, Problem> {
-    let user = api.auth.rename(origin, &holder, body.username.into_parsed()?).await?;
+    let Rename { username, password } = body;
+    let user = api.auth.rename(origin, &holder, username.into_parsed()?, password.into_parsed()?).await?;
     Ok(HttpResponse::Ok().json(UserView::from(&user)))
 }
 

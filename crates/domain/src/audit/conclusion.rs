@@ -1,7 +1,7 @@
-//! What the end of a change means for the audit log. A store writes it down in the transaction of the change, and
-//! has no opinion of its own.
+//! What the end of a change means for the audit log. A store writes down what was changed, in the transaction of the
+//! change, and has no opinion of its own. Refusals changed nothing, and the use cases record them.
 
-use super::{Action, Attempt, Event, Outcome, Subject};
+use super::{Action, Attempt, Event, Outcome, Renamed, Subject};
 use crate::ports::{
     Change, ConfirmedChange, Ending, EndingAll, Insertion, Opening, Renaming, Reuse, Rotation,
 };
@@ -12,9 +12,12 @@ pub trait Conclusion {
     /// The event that it makes of the attempt, if it makes one.
     fn conclude(&self, attempt: Attempt) -> Option<Event>;
 
-    /// Whether the store keeps that event. It does not when nothing was changed and it took no work to say so:
-    /// whoever has a token can attempt that as often as they like, and it is counted.
-    fn is_kept(&self) -> bool {
+    /// Whether the store writes that event with the change: it does when something was changed, and for commands.
+    fn is_kept(&self) -> bool;
+
+    /// Whether it took work to decide, such as the hash of a password. Whatever took none, a client can have as often as it
+    /// likes.
+    fn took_work(&self) -> bool {
         true
     }
 }
@@ -26,6 +29,10 @@ impl Conclusion for Insertion {
             Self::UsernameTaken => attempt.ended(Outcome::Refused("username_taken")),
         })
     }
+
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
 }
 
 impl Conclusion for Change {
@@ -35,19 +42,27 @@ impl Conclusion for Change {
             Self::UnknownUser => attempt.ended(Outcome::Refused("unknown_user")),
         })
     }
+
+    fn is_kept(&self) -> bool {
+        true
+    }
 }
 
 impl Conclusion for Renaming {
     fn conclude(&self, attempt: Attempt) -> Option<Event> {
-        Some(attempt.ended(match self {
-            Self::Done(_) => Outcome::Success,
-            Self::UsernameTaken => Outcome::Refused("username_taken"),
-            Self::NoAccount => Outcome::Refused("no_account"),
-        }))
+        Some(match self {
+            Self::Done { user, old_name } => {
+                let renamed = Renamed { old: old_name.key().clone(), new: user.name.key().clone() };
+                Event { renamed: Some(renamed), ..attempt.ended(Outcome::Success) }
+            }
+            Self::UsernameTaken => attempt.ended(Outcome::Refused("username_taken")),
+            Self::CredentialsChanged => attempt.ended(Outcome::Refused(Refusal::CredentialsChanged.as_str())),
+            Self::NoAccount => attempt.ended(Outcome::Refused("no_account")),
+        })
     }
 
     fn is_kept(&self) -> bool {
-        matches!(self, Self::Done(_))
+        matches!(self, Self::Done { .. })
     }
 }
 
@@ -58,6 +73,10 @@ impl Conclusion for ConfirmedChange {
             Self::CredentialsChanged => Outcome::Refused(Refusal::CredentialsChanged.as_str()),
             Self::NoAccount => Outcome::Refused("no_account"),
         }))
+    }
+
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Done(_))
     }
 }
 
@@ -71,11 +90,19 @@ impl Conclusion for Opening {
         };
         refusal.conclude(attempt)
     }
+
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
 }
 
 impl Conclusion for Refusal {
     fn conclude(&self, attempt: Attempt) -> Option<Event> {
         Some(attempt.ended(Outcome::Refused(self.as_str())))
+    }
+
+    fn is_kept(&self) -> bool {
+        true
     }
 }
 
@@ -95,6 +122,10 @@ impl Conclusion for Rotation {
     fn is_kept(&self) -> bool {
         !matches!(self, Self::Over)
     }
+
+    fn took_work(&self) -> bool {
+        false
+    }
 }
 
 impl Conclusion for Ending {
@@ -108,6 +139,10 @@ impl Conclusion for Ending {
     fn is_kept(&self) -> bool {
         *self == Self::Done
     }
+
+    fn took_work(&self) -> bool {
+        false
+    }
 }
 
 impl Conclusion for EndingAll {
@@ -117,6 +152,10 @@ impl Conclusion for EndingAll {
 
     fn is_kept(&self) -> bool {
         self.0 > 0
+    }
+
+    fn took_work(&self) -> bool {
+        false
     }
 }
 
@@ -128,6 +167,10 @@ impl Conclusion for Importation {
             Self::AlreadyThere => None,
             Self::Refused(conflict) => Some(attempt.ended(Outcome::Refused(conflict.as_str()))),
         }
+    }
+
+    fn is_kept(&self) -> bool {
+        true
     }
 }
 

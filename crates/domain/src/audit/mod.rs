@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 pub use self::conclusion::Conclusion;
 pub use self::seal::{
-    Anchor, AuditEntry, AuditKey, AuditedClient, Inspection, InvalidHead, Link, Seal, SealedEntry, Tampering,
+    Anchor, AuditEntry, AuditKey, AuditedClient, Inspection, InvalidHead, Link, RenamedDigests, Seal,
+    SealedEntry, Tampering,
 };
 use crate::ports::Requester;
 use crate::{ClientNetwork, LoginName, StrayText, UserAgent, UserId, Username, UsernameKey};
@@ -54,6 +55,17 @@ pub struct Event {
     pub outcome: Outcome,
     /// How many there were.
     pub count: u32,
+    /// The names of an account before and after a change of its username.
+    pub renamed: Option<Renamed>,
+}
+
+/// A change of username: both names, which the audit log stores as salted digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renamed {
+    /// The name before.
+    pub old: UsernameKey,
+    /// The name after.
+    pub new: UsernameKey,
 }
 
 /// What can be attempted.
@@ -148,7 +160,7 @@ impl Origin {
 impl Attempt {
     /// The attempt with its end.
     pub fn ended(self, outcome: Outcome) -> Event {
-        Event { attempt: self, outcome, count: 1 }
+        Event { attempt: self, outcome, count: 1, renamed: None }
     }
 }
 

@@ -73,6 +73,20 @@ pub struct AuditEntry {
     pub client: Option<AuditedClient>,
     /// The digest that stands for the client in the chain.
     pub client_digest: Option<[u8; 32]>,
+    /// The names before and after a change of username.
+    pub renamed: Option<RenamedDigests>,
+}
+
+/// The names before and after a change of username, as digests under the salt of the client.
+///
+/// The chain covers them. The salt is blanked with the client when the account is deleted; from then on nobody can
+/// compare a name with them, not even with the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenamedDigests {
+    /// Of the name before.
+    pub old: String,
+    /// Of the name after.
+    pub new: String,
 }
 
 /// Who made an attempt, as far as it can be told.
@@ -194,6 +208,7 @@ impl AuditKey {
     pub fn entry(&self, event: &Event) -> AuditEntry {
         let (outcome, reason) = event.outcome.as_strs();
         let (user, name_digest) = self.subject(&event.attempt.subject);
+        let renamed = self.renamed(event);
         let (client, request_id) = match &event.attempt.origin {
             Origin::CommandLine => (None, None),
             Origin::Request { address, request_id, user_agent } => {
@@ -209,11 +224,24 @@ impl AuditKey {
             reason: reason.map(str::to_owned),
             count: event.count.into(),
             user,
-            name_digest,
+            name_digest: name_digest.filter(|_| renamed.is_none()),
             request_id,
             client_digest: client.as_ref().map(AuditedClient::digest),
+            renamed,
             client,
         }
+    }
+
+    /// The names of a change of username as the log stores them. An operator's command has no client, whose salt they
+    /// need; none changes a username.
+    pub fn renamed(&self, event: &Event) -> Option<RenamedDigests> {
+        let (Some(renamed), Origin::Request { .. }) = (&event.renamed, &event.attempt.origin) else {
+            return None;
+        };
+        let digest = |name: &UsernameKey| {
+            short_hex(&mac(&*self.names, &[b"renamed:", &event.attempt.salt, name.as_str().as_bytes()]))
+        };
+        Some(RenamedDigests { old: digest(&renamed.old), new: digest(&renamed.new) })
     }
 
     /// The place of an entry that follows `previous`.
@@ -242,7 +270,20 @@ impl AuditKey {
 
     /// The first 64 bits of an HMAC: enough to tell names apart, too little to be mistaken for a credential.
     fn digest(&self, kind: &[u8], text: &str) -> String {
-        hex(&mac(&*self.names, &[kind, text.as_bytes()]).0[..8])
+        short_hex(&mac(&*self.names, &[kind, text.as_bytes()]))
+    }
+}
+
+impl RenamedDigests {
+    /// As a store keeps them, in the place of the digest of the one name that other events are about.
+    pub fn to_stored(&self) -> String {
+        format!("{}>{}", self.old, self.new)
+    }
+
+    /// What a store kept, if it is of two names.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        let (old, new) = text.split_once('>')?;
+        Some(Self { old: old.to_owned(), new: new.to_owned() })
     }
 }
 
@@ -251,7 +292,7 @@ impl AuditEntry {
     /// is kept after they have gone.
     #[must_use]
     pub fn without_client(self) -> Self {
-        Self { client: None, client_digest: None, ..self }
+        Self { client: None, client_digest: None, renamed: None, ..self }
     }
 
     /// Whether it tells that the account it is about was deleted.
@@ -345,7 +386,8 @@ impl<'key> Inspection<'key> {
 
 impl Parts {
     pub(crate) fn push_entry(&mut self, entry: &AuditEntry) {
-        let AuditEntry { at, event, outcome, reason, count, user, name_digest, request_id, .. } = entry;
+        let AuditEntry { at, event, outcome, reason, count, user, name_digest, request_id, renamed, .. } =
+            entry;
         self.push(&at.as_microsecond().to_be_bytes());
         self.push(event.as_bytes());
         self.push(outcome.as_bytes());
@@ -355,6 +397,8 @@ impl Parts {
         self.push_optional(name_digest.as_deref().map(str::as_bytes));
         self.push_optional(request_id.as_deref().map(str::as_bytes));
         self.push_optional(entry.client_digest.as_ref().map(<[u8; 32]>::as_slice));
+        self.push_optional(renamed.as_ref().map(|renamed| renamed.old.as_bytes()));
+        self.push_optional(renamed.as_ref().map(|renamed| renamed.new.as_bytes()));
     }
 }
 
@@ -365,6 +409,11 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> Seal {
         mac.update(part);
     }
     Seal(mac.finalize().into_bytes().into())
+}
+
+/// The first 64 bits of a MAC.
+fn short_hex(Seal(mac): &Seal) -> String {
+    hex(&mac[..8])
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -408,7 +457,7 @@ impl fmt::Debug for AuditKey {
 mod tests {
     use super::*;
     use crate::testing::{ann, attempt};
-    use crate::{Attempt, LoginName};
+    use crate::{Attempt, LoginName, Renamed};
 
     fn key() -> AuditKey {
         AuditKey::new(b"a secret of the tests")
@@ -425,14 +474,21 @@ mod tests {
     }
 
     fn log(length: u32) -> Vec<SealedEntry> {
+        log_of((1..=length).map(|number| key().entry(&event(number))))
+    }
+
+    fn log_of(entries: impl Iterator<Item = AuditEntry>) -> Vec<SealedEntry> {
         let mut last = Link::NONE;
-        (1..=length)
-            .map(|number| {
-                let entry = key().entry(&event(number));
+        entries
+            .map(|entry| {
                 last = key().seal(&entry, last);
                 SealedEntry { entry, link: last }
             })
             .collect()
+    }
+
+    fn digest(digit: char) -> String {
+        digit.to_string().repeat(16)
     }
 
     fn inspect(
@@ -459,7 +515,7 @@ mod tests {
 
     #[test]
     fn a_change_of_any_part_of_an_event_is_found() {
-        let change: [fn(&mut AuditEntry); 14] = [
+        let change: [fn(&mut AuditEntry); 17] = [
             |entry| entry.at = Timestamp::UNIX_EPOCH,
             |entry| entry.event = "log_out".to_owned(),
             |entry| entry.outcome = "success".to_owned(),
@@ -474,13 +530,48 @@ mod tests {
             |entry| entry.client.as_mut().unwrap().user_agent = None,
             |entry| entry.client.as_mut().unwrap().salt = [1; 16],
             |entry| entry.client_digest = None,
+            |entry| entry.renamed = None,
+            |entry| entry.renamed.as_mut().unwrap().old.clone_from(&digest('b')),
+            |entry| entry.renamed.as_mut().unwrap().new.clone_from(&digest('a')),
         ];
         for (number, change) in change.into_iter().enumerate() {
-            let mut log = log(5);
+            let mut log = log_of((1..=5).map(|number| {
+                let mut entry = key().entry(&event(number));
+                entry.renamed = Some(RenamedDigests { old: digest('a'), new: digest('b') });
+                entry
+            }));
             change(&mut log[2].entry);
 
             assert_eq!(inspect(&log, None, None), Err(Tampering::Altered(3)), "change {number}");
         }
+    }
+
+    #[test]
+    fn username_change_holds_both_names_under_the_salt_of_its_event() {
+        let renaming = |salt| {
+            let renamed = Renamed { old: name("ann"), new: name("mia") };
+            Event { renamed: Some(renamed), ..Attempt { salt, ..attempt() }.ended(Outcome::Success) }
+        };
+        let digests = |salt| key().entry(&renaming(salt)).renamed.unwrap();
+
+        let one = digests([1; 16]);
+        assert!([&one.old, &one.new].iter().all(|digest| digest.len() == 16), "{one:?}");
+        assert_eq!(digests([1; 16]), one);
+        assert_eq!(RenamedDigests::from_stored(&one.to_stored()), Some(one.clone()));
+        assert_eq!(RenamedDigests::from_stored(&one.old), None);
+        let other = digests([2; 16]);
+        assert!(one.old != one.new && one.old != other.old && one.new != other.new);
+        // Nor is either the digest by which attempts at the name are found.
+        let attempted = key().subject(&Subject::Name(name("ann"))).1.unwrap();
+        assert_ne!(one.old, attempted);
+        assert_ne!(AuditKey::new(b"another secret of the tests").renamed(&renaming([1; 16])), Some(one));
+        // Without a client there is no salt to blank.
+        let command = Attempt { origin: Origin::CommandLine, ..renaming([1; 16]).attempt };
+        assert_eq!(key().entry(&Event { attempt: command, ..renaming([1; 16]) }).renamed, None);
+    }
+
+    fn name(text: &str) -> UsernameKey {
+        crate::testing::username(text).key().clone()
     }
 
     #[test]

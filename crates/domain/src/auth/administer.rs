@@ -64,7 +64,11 @@ impl Auth {
     /// Removes an account and everything of it.
     pub async fn delete(&self, origin: Origin, name: &Username) -> Result<Account, AdministerError> {
         let attempt = self.attempt(Action::Delete, name, origin);
-        self.change(attempt, name, async |users, name, attempt| users.delete(name, attempt).await).await
+        let delete = async |users: Arc<dyn UserRepo>, name, attempt| users.delete(name, attempt).await;
+        let account = self.change(attempt, name, delete).await?;
+        // The account is gone. What cannot be blanked now is when a server next looks.
+        _ = self.blank_deleted().await;
+        Ok(account)
     }
 
     /// Forgets the wrong passwords that were tried for an account, so that it may be tried again at once.

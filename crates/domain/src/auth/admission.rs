@@ -102,13 +102,13 @@ impl Auth {
         let counter = throttling.throttle.counter(name, network, throttling.now()).await?;
         let mut line = throttling.lines.enter(counter);
         if line.is_first() {
-            match self.ask(throttling, &line).await? {
+            match self.ask(throttling, &line, requester).await? {
                 Asked::Admitted(admitted) => return Ok(Some(admitted)),
                 Asked::Moved => return Ok(None),
                 Asked::Undecided => {}
             }
         }
-        let waited = pin!(self.wait(throttling, &mut line));
+        let waited = pin!(self.wait(throttling, &mut line, requester));
         match select(waited, throttling.timer.sleep(PATIENCE)).await {
             Either::Left((admitted, _)) => admitted,
             Either::Right(_) => Err(HasherError::Overloaded { retry_after: RETRY }.into()),
@@ -119,11 +119,12 @@ impl Auth {
         &self,
         throttling: &Throttling,
         line: &mut InLine,
+        requester: Requester,
     ) -> Result<Option<Admitted>, NotAdmitted> {
         line.come_first().await?;
         loop {
             let decided = line.decided();
-            match self.ask(throttling, line).await? {
+            match self.ask(throttling, line, requester).await? {
                 Asked::Admitted(admitted) => return Ok(Some(admitted)),
                 Asked::Moved => return Ok(None),
                 Asked::Undecided => {}
@@ -133,11 +134,16 @@ impl Auth {
     }
 
     /// A place that nobody waits for any more is given back.
-    async fn ask(&self, throttling: &Throttling, line: &InLine) -> Result<Asked, NotAdmitted> {
+    async fn ask(
+        &self,
+        throttling: &Throttling,
+        line: &InLine,
+        requester: Requester,
+    ) -> Result<Asked, NotAdmitted> {
         let (throttling, counter) = (throttling.clone(), line.counter());
         let asked = self.finish(async move {
             let now = throttling.now();
-            Ok(match throttling.throttle.admit(counter, now, throttling.rules).await? {
+            Ok(match throttling.throttle.admit(counter, requester, now, throttling.rules).await? {
                 Admittance::Admitted(place) => Asked::Admitted(Admitted(Some(Held { place, throttling }))),
                 Admittance::Undecided => Asked::Undecided,
                 Admittance::Moved => Asked::Moved,
@@ -169,7 +175,7 @@ impl Auth {
             admitted.settle(&failed);
             failed
         };
-        self.finish(attempt.make(fail)).await??;
+        self.finish(attempt.refuse_with(refusal.as_str(), fail)).await??;
         Ok(())
     }
 }
@@ -224,6 +230,13 @@ impl Admitted {
         }
     }
 
+    /// Gives its place back, and answers when the store has it back.
+    pub(super) async fn give_back(mut self) {
+        if let Some(held) = self.0.take() {
+            held.give_back().await;
+        }
+    }
+
     fn throttle(&self) -> Option<Arc<dyn Throttle>> {
         self.0.as_ref().map(|held| held.throttling.throttle.clone())
     }
@@ -231,13 +244,18 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let Some(Held { place, throttling }) = self.0.take() else { return };
-        let finisher = throttling.finisher.clone();
-        finisher.finish(Box::pin(async move {
-            // What cannot be given back is lost in a while.
-            _ = throttling.throttle.give_back(place).await;
-            throttling.lines.tell(place.counter);
-        }));
+        let Some(held) = self.0.take() else { return };
+        let finisher = held.throttling.finisher.clone();
+        finisher.finish(Box::pin(held.give_back()));
+    }
+}
+
+impl Held {
+    async fn give_back(self) {
+        let Self { place, throttling } = self;
+        // What cannot be given back is lost in a while.
+        _ = throttling.throttle.give_back(place).await;
+        throttling.lines.tell(place.counter);
     }
 }
 
@@ -322,6 +340,7 @@ mod tests {
         async fn admit(
             &self,
             counter: Counter,
+            _: Requester,
             at: Timestamp,
             rules: ThrottleRules,
         ) -> Result<Admittance, PortError> {
@@ -333,7 +352,12 @@ mod tests {
             Ok(Admittance::of(verdict, counter, at))
         }
 
-        async fn fail(&self, compared: Compared, refusal: Refusal, _: Attempt) -> Result<Refusal, PortError> {
+        async fn fail(
+            &self,
+            compared: Compared,
+            refusal: Refusal,
+            _: Option<Attempt>,
+        ) -> Result<Refusal, PortError> {
             self.change(compared.place, |tries| tries.failed(compared.place.taken_at, compared.at));
             Ok(refusal)
         }
@@ -491,7 +515,7 @@ mod tests {
     fn throttle_that_answers(admittance: fn() -> Result<Admittance, PortError>) -> MockThrottle {
         let mut throttle = MockThrottle::new();
         throttle.expect_counter().returning(|_, _, _| Ok(COUNTER));
-        throttle.expect_admit().returning(move |_, _, _| admittance());
+        throttle.expect_admit().returning(move |_, _, _, _| admittance());
         throttle
     }
 
@@ -605,7 +629,7 @@ mod tests {
             }
             throttle
                 .expect_admit()
-                .returning(|counter, at, _| Ok(Admittance::Admitted(Place { counter, taken_at: at })));
+                .returning(|counter, _, at, _| Ok(Admittance::Admitted(Place { counter, taken_at: at })));
             throttle.expect_give_back().withf(move |place| place.counter == before).returning(|_| Ok(()));
             throttle
                 .expect_fail()

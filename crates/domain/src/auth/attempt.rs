@@ -19,8 +19,8 @@ pub(super) struct Record {
 /// An attempt that is under way. It is told of once, however it ends; when whoever made it goes away before it is
 /// decided, that is how it ended.
 ///
-/// What took work to decide is kept, event by event, before it is answered. What anybody can attempt as often as
-/// they like is counted first, or they would fill the disk with it.
+/// What changed something is kept, event by event, before it is answered. A refusal that took work is kept likewise, but
+/// repeats of it are counted, and so is what took no work: no client can fill the disk by what it repeats.
 pub(super) struct UnderWay {
     action: Action,
     subject: Subject,
@@ -63,6 +63,20 @@ impl Record {
         self.stream.publish(event.clone());
         self.tally.count(event);
     }
+
+    /// Keeps a refusal that took work: the first of its kind at once, and repeats together with what is counted.
+    async fn refuse(&self, event: Event) -> Result<(), PortError> {
+        if self.tally.is_repeat(&event) {
+            self.count(event);
+            return Ok(());
+        }
+        self.stream.publish(event.clone());
+        let kept = self.log.append(vec![event.clone()]).await;
+        if kept.is_err() {
+            self.tally.count(event);
+        }
+        kept
+    }
 }
 
 impl UnderWay {
@@ -88,6 +102,8 @@ impl UnderWay {
                 if let Some(event) = done.conclude(attempt) {
                     if done.is_kept() {
                         self.record.stream.publish(event);
+                    } else if done.took_work() {
+                        self.record.refuse(event).await?;
                     } else {
                         self.record.count(event);
                     }
@@ -142,13 +158,40 @@ impl UnderWay {
     pub(super) async fn refuse(mut self, reason: &'static str) -> Result<(), PortError> {
         let event = self.decided().ended(Outcome::Refused(reason));
         self.is_open = false;
-        self.record.stream.publish(event.clone());
-        self.record.log.append(vec![event]).await
+        self.record.refuse(event).await
+    }
+
+    /// It was refused after work was done for it, and a store counts that. The store keeps the refusal by the same commit,
+    /// unless it is a repeat.
+    pub(super) async fn refuse_with<T, Change>(
+        mut self,
+        reason: &'static str,
+        count: impl FnOnce(Option<Attempt>) -> Change,
+    ) -> Result<T, PortError>
+    where
+        Change: Future<Output = Result<T, PortError>>,
+    {
+        let attempt = self.decided();
+        let event = attempt.clone().ended(Outcome::Refused(reason));
+        let is_repeat = self.record.tally.is_repeat(&event);
+        let counted = count((!is_repeat).then(|| attempt.clone())).await;
+        self.is_open = false;
+        match &counted {
+            Ok(_) if is_repeat => self.record.count(event),
+            Ok(_) => self.record.stream.publish(event),
+            Err(_) => self.record.count(attempt.ended(Outcome::Failed)),
+        }
+        counted
     }
 
     /// It ended before much was done for it.
     pub(super) fn fail(mut self, outcome: Outcome) {
         self.end(outcome);
+    }
+
+    /// It changed nothing and was refused nothing: there is nothing to record.
+    pub(super) fn end_unrecorded(mut self) {
+        self.is_open = false;
     }
 
     fn end(&mut self, outcome: Outcome) {

@@ -5,6 +5,7 @@ mod admission;
 mod attempt;
 mod audit_log;
 mod change_password;
+mod change_quota;
 mod client;
 mod close_account;
 mod confirm;
@@ -26,6 +27,7 @@ mod sweep;
 mod tally;
 mod whoami;
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -35,6 +37,7 @@ pub use self::admission::Throttled;
 use self::admission::Throttling;
 use self::attempt::{Record, UnderWay};
 pub use self::change_password::ChangePasswordError;
+use self::change_quota::ChangeQuota;
 pub use self::client::{Client, ClientCredentials, UnknownClient};
 pub use self::confirm::ConfirmError;
 pub use self::introspect::{AskedAbout, Introspected};
@@ -61,6 +64,7 @@ pub struct Auth {
     live_sessions: LiveSessions,
     record: Record,
     throttling: Option<Throttling>,
+    username_changes: ChangeQuota,
 }
 
 /// The choices an operator makes.
@@ -78,6 +82,8 @@ pub struct Rules {
     pub audit_keep: Duration,
     /// How many wrong passwords may be tried; without, nothing is counted.
     pub throttle: Option<ThrottleRules>,
+    /// How often an account may change its username within an hour; without, as often as it likes.
+    pub username_changes: Option<NonZeroU32>,
 }
 
 impl Auth {
@@ -86,6 +92,7 @@ impl Auth {
         let live_sessions = LiveSessions::default();
         let record = Record::new(&ports);
         let throttling = rules.throttle.map(|rules| Throttling::new(rules, &ports));
+        let username_changes = ChangeQuota::new(rules.username_changes, ports.clock.clone());
         Self {
             ports,
             rules,
@@ -94,6 +101,7 @@ impl Auth {
             live_sessions,
             record,
             throttling,
+            username_changes,
         }
     }
 

@@ -46,6 +46,12 @@ impl Auth {
         }
     }
 
+    /// Blanks what could point to a person in the events of accounts that were deleted, a batch at a time.
+    pub async fn blank_deleted(&self) -> Result<(), PortError> {
+        while self.ports.audit_log.blank_deleted(BATCH).await? {}
+        Ok(())
+    }
+
     /// Removes the attempts that are old, a batch at a time, and tells how many there were; or what is wrong with
     /// them, because of which they stay.
     pub async fn sweep_audit_log(&self) -> Result<Result<usize, Tampering>, PortError> {
@@ -82,6 +88,18 @@ mod tests {
             left.fetch_sub(removed, Ordering::SeqCst);
             Ok(removed)
         }
+    }
+
+    #[tokio::test]
+    async fn blanking_goes_on_until_nothing_is_left() {
+        let left = AtomicUsize::new(3);
+        let mut audit_log = MockAuditLog::new();
+        audit_log.expect_blank_deleted().withf(|limit| *limit == 500).times(4).returning(move |_| {
+            Ok(left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok())
+        });
+        let auth = auth(Ports { audit_log: Arc::new(audit_log), ..ports() });
+
+        auth.blank_deleted().await.unwrap();
     }
 
     #[tokio::test]

@@ -125,6 +125,8 @@ fn view(ListedEvent { number, entry, username }: &ListedEvent) -> Value {
         "user_id": entry.user.map(|id| id.0),
         "username": username.as_ref().map(Username::as_typed),
         "name_digest": entry.name_digest,
+        "old_name_digest": entry.renamed.as_ref().map(|renamed| &renamed.old),
+        "new_name_digest": entry.renamed.as_ref().map(|renamed| &renamed.new),
         "address": client.map(|client| client.address.to_string()),
         "user_agent": client.and_then(|client| client.user_agent.as_ref()).map(UserAgent::as_str),
         "request_id": entry.request_id,
@@ -132,12 +134,15 @@ fn view(ListedEvent { number, entry, username }: &ListedEvent) -> Value {
 }
 
 fn row(ListedEvent { number, entry, username }: &ListedEvent) -> [String; 8] {
-    let user = match (username, entry.user, &entry.name_digest) {
+    let mut user = match (username, entry.user, &entry.name_digest) {
         (Some(name), _, _) => name.as_typed().to_owned(),
         (None, Some(id), _) => format!("{id} (deleted)"),
         (None, None, Some(digest)) => format!("nobody ({digest})"),
         (None, None, None) => String::new(),
     };
+    if let Some(renamed) = &entry.renamed {
+        user.push_str(&format!(" ({} -> {})", renamed.old, renamed.new));
+    }
     let client = match (&entry.client, &entry.request_id) {
         (Some(client), _) => client.address.to_string(),
         (None, Some(_)) => String::new(),

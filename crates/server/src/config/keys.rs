@@ -126,7 +126,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 60] = [
+pub static KEYS: [&Key; 62] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -142,6 +142,8 @@ pub static KEYS: [&Key; 60] = [
     &LIMITS_REFRESHES.key,
     &LIMITS_ANONYMOUS.key,
     &LIMITS_SESSION.key,
+    &LIMITS_ACCOUNT.key,
+    &LIMITS_USERNAME_CHANGES.key,
     &LIMITS_IPV6_PREFIX.key,
     &LIMITS_FAILURES.key,
     &TLS_CERT_PATH.key,
@@ -320,6 +322,25 @@ pub(super) static LIMITS_SESSION: Setting<NonZeroU32> = Setting {
         "requests a minute with the tokens of one session",
     )
     .live(),
+    read: readers::quota,
+};
+
+pub(super) static LIMITS_ACCOUNT: Setting<NonZeroU32> = Setting {
+    key: Key::number(
+        "AUTH_LIMITS__ACCOUNT",
+        DefaultValue::Text("60"),
+        "requests a minute that change something, with the tokens of one account",
+    )
+    .live(),
+    read: readers::quota,
+};
+
+pub(super) static LIMITS_USERNAME_CHANGES: Setting<NonZeroU32> = Setting {
+    key: Key::number(
+        "AUTH_LIMITS__USERNAME_CHANGES",
+        DefaultValue::Text("10"),
+        "tries an hour of one account at another username",
+    ),
     read: readers::quota,
 };
 

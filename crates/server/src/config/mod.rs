@@ -119,6 +119,8 @@ pub struct Limits {
     pub quotas: api::Quotas,
     /// How many wrong passwords in a row are compared for an account.
     pub failures: u32,
+    /// How often an account may try to change its username within an hour.
+    pub username_changes: NonZero<u32>,
 }
 
 /// Who may make an account.
@@ -571,8 +573,10 @@ impl Reading {
         let refreshes = self.read(&keys::LIMITS_REFRESHES);
         let anonymous = self.read(&keys::LIMITS_ANONYMOUS);
         let session = self.read(&keys::LIMITS_SESSION);
+        let account = self.read(&keys::LIMITS_ACCOUNT);
         let ipv6_prefix = self.read(&keys::LIMITS_IPV6_PREFIX);
         let failures = self.read(&keys::LIMITS_FAILURES);
+        let username_changes = self.read(&keys::LIMITS_USERNAME_CHANGES);
         let enabled = enabled?;
         if !enabled && environment == Some(Environment::Production) {
             self.refuse(
@@ -587,9 +591,10 @@ impl Reading {
             refreshes: refreshes?,
             anonymous: anonymous?,
             session: session?,
+            account: account?,
             ipv6_prefix: ipv6_prefix?,
         };
-        Some(Limits { enabled, quotas, failures: failures? })
+        Some(Limits { enabled, quotas, failures: failures?, username_changes: username_changes? })
     }
 
     fn tls(&mut self) -> Option<Tls> {

@@ -12,8 +12,11 @@ use super::Row;
 use super::lookups::anchor;
 use super::sealing::lock_chain;
 use crate::error::StoreError;
-use crate::schema::{audit_anchor, audit_events, users};
+use crate::schema::{audit_anchor, audit_erasures, audit_events, users};
 use crate::values::timestamptz;
+
+/// How many events of an account its deletion blanks in its own transaction.
+const BLANKED_AT_ONCE: u32 = 500;
 
 /// Keeps what an attempt came to, if that is to be kept, in the transaction of the change that it came to.
 pub(crate) async fn record(
@@ -77,18 +80,64 @@ async fn keep_there(
     Ok(there.into_iter().map(UserId).collect())
 }
 
-/// Blanks what could point to a person.
+/// Blanks what could point to a person: a batch now, and the rest by [`blank_deleted`].
+///
+/// The account is locked, and so are those who write an event of it until they commit. So no event of it that still has
+/// its client comes after this.
 async fn forget(connection: &mut AsyncPgConnection, user: UserId) -> Result<(), StoreError> {
-    let of_them = audit_events::user_id.eq(user.0);
+    add_erasure(connection, user).await?;
+    blank(connection, user.0, 0, BLANKED_AT_ONCE).await
+}
+
+/// Puts an account on the list of those whose events are to be blanked.
+pub(super) async fn add_erasure(connection: &mut AsyncPgConnection, user: UserId) -> Result<(), StoreError> {
+    diesel::insert_into(audit_erasures::table)
+        .values(audit_erasures::user_id.eq(user.0))
+        .on_conflict_do_nothing()
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Blanks up to `limit` events of the first account on the list that no other instance works on; tells whether there is
+/// one.
+pub(super) async fn blank_deleted(
+    connection: &mut AsyncPgConnection,
+    limit: u32,
+) -> Result<bool, StoreError> {
+    let first: Option<(i64, i64)> = audit_erasures::table
+        .order(audit_erasures::user_id)
+        .limit(1)
+        .for_update()
+        .skip_locked()
+        .get_result(connection)
+        .await
+        .optional()?;
+    let Some((user, blanked_to)) = first else { return Ok(false) };
+    blank(connection, user, blanked_to, limit).await?;
+    Ok(true)
+}
+
+/// Blanks up to `limit` events of an account above this identifier, and takes the account from the list if that was the
+/// last of them.
+async fn blank(
+    connection: &mut AsyncPgConnection,
+    user: i64,
+    blanked_to: i64,
+    limit: u32,
+) -> Result<(), StoreError> {
+    let left = audit_events::user_id.eq(user).and(audit_events::id.gt(blanked_to));
     // In the order in which they are sealed.
-    audit_events::table
-        .filter(of_them)
+    let ids: Vec<i64> = audit_events::table
+        .filter(left)
         .order(audit_events::id)
+        .limit(limit.into())
         .for_no_key_update()
         .select(audit_events::id)
-        .load::<i64>(connection)
+        .load(connection)
         .await?;
-    diesel::update(audit_events::table.filter(of_them))
+    let last = ids.last().copied().unwrap_or(blanked_to);
+    diesel::update(audit_events::table.filter(left.and(audit_events::id.le(last))))
         .set((
             audit_events::salt.eq(None::<Vec<u8>>),
             audit_events::address.eq(None::<String>),
@@ -96,6 +145,14 @@ async fn forget(connection: &mut AsyncPgConnection, user: UserId) -> Result<(), 
         ))
         .execute(connection)
         .await?;
+    if ids.len() < limit as usize {
+        diesel::delete(audit_erasures::table.find(user)).execute(connection).await?;
+    } else {
+        diesel::update(audit_erasures::table.find(user))
+            .set(audit_erasures::blanked_to.eq(last))
+            .execute(connection)
+            .await?;
+    }
     Ok(())
 }
 

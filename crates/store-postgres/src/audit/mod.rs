@@ -23,8 +23,8 @@ use diesel::data_types::PgTimestamp;
 use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{AuditLog, AuditQuery, ListedEvent, PortError};
 use domain::{
-    AuditEntry, AuditKey, AuditedClient, Event, Inspection, Link, Seal, SealedEntry, Tampering, UserAgent,
-    UserId,
+    AuditEntry, AuditKey, AuditedClient, Event, Inspection, Link, RenamedDigests, Seal, SealedEntry,
+    Tampering, UserAgent, UserId,
 };
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
@@ -80,6 +80,15 @@ impl AuditLog for PostgresStore {
         Ok(self.read((), |connection, ()| lookups::head(connection).boxed()).await?)
     }
 
+    async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError> {
+        let work = self.write(
+            limit,
+            |connection, limit| changes::blank_deleted(connection, *limit).boxed(),
+            |_, _| Concerns::Nobody,
+        );
+        Ok(work.await?)
+    }
+
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
         // What is removed is looked at, so that another key removes nothing.
         _ = self.try_to_seal().await?;
@@ -129,6 +138,7 @@ impl Row {
             }
             None => (None, None, None),
         };
+        let name_digest = entry.renamed.as_ref().map(RenamedDigests::to_stored).or(entry.name_digest);
         Self {
             id: 0,
             number: None,
@@ -138,7 +148,7 @@ impl Row {
             reason: entry.reason,
             count: entry.count,
             user_id: entry.user.map(|id| id.0),
-            name_digest: entry.name_digest,
+            name_digest,
             request_id: entry.request_id,
             salt,
             address,
@@ -198,6 +208,7 @@ impl TryFrom<Row> for AuditEntry {
         };
         let digest =
             |digest: Vec<u8>| bytes(&digest).ok_or_else(|| broken("client_digest", &"of another length"));
+        let renamed = row.name_digest.as_deref().and_then(RenamedDigests::from_stored);
         Ok(Self {
             at: values::time(row.at).ok_or_else(|| broken("at", &values::shown(row.at)))?,
             event: row.event,
@@ -205,10 +216,11 @@ impl TryFrom<Row> for AuditEntry {
             reason: row.reason,
             count: row.count,
             user: row.user_id.map(UserId),
-            name_digest: row.name_digest,
+            name_digest: row.name_digest.filter(|_| renamed.is_none()),
             request_id: row.request_id,
             client,
             client_digest: row.client_digest.map(digest).transpose()?,
+            renamed,
         })
     }
 }

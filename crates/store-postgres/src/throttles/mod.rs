@@ -6,7 +6,7 @@ mod lookups;
 use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
 use diesel::prelude::*;
-use domain::ports::{Admittance, Change, Compared, Place, PortError, Throttle};
+use domain::ports::{Admittance, Change, Compared, Place, PortError, Requester, Throttle};
 use domain::{
     Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
 };
@@ -17,6 +17,7 @@ use crate::PostgresStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::throttles;
+use crate::transaction::Work;
 use crate::values::{self, timestamptz};
 
 #[async_trait]
@@ -40,6 +41,7 @@ impl Throttle for PostgresStore {
     async fn admit(
         &self,
         counter: Counter,
+        _: Requester,
         at: Timestamp,
         rules: ThrottleRules,
     ) -> Result<Admittance, PortError> {
@@ -57,21 +59,20 @@ impl Throttle for PostgresStore {
         &self,
         compared: Compared,
         refusal: Refusal,
-        attempt: Attempt,
+        attempt: Option<Attempt>,
     ) -> Result<Refusal, PortError> {
-        let work = self.make(
-            attempt,
-            (compared, refusal),
-            |connection, (compared, refusal)| {
-                async move {
-                    changes::fail(connection, compared).await?;
-                    Ok(*refusal)
-                }
-                .boxed()
-            },
-            |_, _| Concerns::Nobody,
-        );
-        Ok(work.await?)
+        let fail: Work<(Compared, Refusal), Refusal> = |connection, (compared, refusal)| {
+            async move {
+                changes::fail(connection, compared).await?;
+                Ok(*refusal)
+            }
+            .boxed()
+        };
+        let input = (compared, refusal);
+        Ok(match attempt {
+            Some(attempt) => self.make(attempt, input, fail, |_, _| Concerns::Nobody).await?,
+            None => self.write(input, fail, |_, _| Concerns::Nobody).await?,
+        })
     }
 
     async fn give_back(&self, place: Place) -> Result<(), PortError> {

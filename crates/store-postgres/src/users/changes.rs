@@ -129,13 +129,13 @@ pub(super) async fn delete(
     change(row)
 }
 
-/// Tells the name that they had, too.
 pub(super) async fn rename(
     connection: &mut AsyncPgConnection,
     id: UserId,
+    credentials_epoch: i64,
     name: &Username,
     at: Timestamp,
-) -> Result<(Option<UsernameKey>, Renaming), StoreError> {
+) -> Result<Renaming, StoreError> {
     // Two who swap their names would each wait for the other's commit to know whether the name is free. Locked by
     // number, the account and the one that has the name, one comes after the other.
     let involved = users::id.eq(id.0).or(users::username_key.eq(name.key().as_str()));
@@ -147,13 +147,13 @@ pub(super) async fn rename(
         .load(connection)
         .await?;
     let before = involved.into_iter().find(|row| row.is_of(id)).map(Account::try_from).transpose()?;
-    let old = before.map(|account| account.user.name.key().clone());
+    let Some(Account { user: before, .. }) = before else { return Ok(Renaming::NoAccount) };
     // The unique index decides here too. An update knows no `DO NOTHING`, so it speaks by an error, and one's own
     // key, which is in the index already, is no violation. The savepoint keeps the error from the rest of the
     // transaction.
     let row = connection
         .transaction(async |connection| {
-            diesel::update(users::table.find(id.0).filter(users::disabled_at.is_null()))
+            diesel::update(users::table.find(id.0).filter(is_as_checked(credentials_epoch)))
                 .set((
                     users::username.eq(name.as_typed()),
                     users::username_key.eq(name.key().as_str()),
@@ -165,13 +165,13 @@ pub(super) async fn rename(
         })
         .await;
     if let Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) = row {
-        return Ok((old, Renaming::UsernameTaken));
+        return Ok(Renaming::UsernameTaken);
     }
-    let renaming = match row.optional()? {
-        Some(row) => Renaming::Done(Account::try_from(row)?.user),
-        None => Renaming::NoAccount,
-    };
-    Ok((old, renaming))
+    Ok(match confirmed(connection, id, row).await? {
+        ConfirmedChange::Done(user) => Renaming::Done { user, old_name: before.name },
+        ConfirmedChange::CredentialsChanged => Renaming::CredentialsChanged,
+        ConfirmedChange::NoAccount => Renaming::NoAccount,
+    })
 }
 
 pub(super) async fn change_password(

@@ -162,16 +162,22 @@ impl UserRepo for PostgresStore {
         Ok(work.await?)
     }
 
-    async fn rename(&self, id: UserId, name: Username, attempt: Attempt) -> Result<Renaming, PortError> {
+    async fn rename(
+        &self,
+        id: UserId,
+        credentials_epoch: i64,
+        name: Username,
+        attempt: Attempt,
+    ) -> Result<Renaming, PortError> {
         let at = attempt.at;
         let work = self.make(
             attempt,
-            (id, name, at, self.inside.audit_key.clone()),
-            |connection, (id, name, at, key)| {
+            (id, credentials_epoch, name, at, self.inside.audit_key.clone()),
+            |connection, (id, epoch, name, at, key)| {
                 async move {
-                    let (old, renaming) = changes::rename(connection, *id, name, *at).await?;
-                    if let (Some(old), Renaming::Done(user)) = (&old, &renaming) {
-                        let (old, new) = (key.counted(old), key.counted(user.name.key()));
+                    let renaming = changes::rename(connection, *id, *epoch, name, *at).await?;
+                    if let Renaming::Done { user, old_name } = &renaming {
+                        let [old, new] = [old_name, &user.name].map(|name| key.counted(name.key()));
                         throttles::pass_on(connection, old, new).await?;
                     }
                     Ok(renaming)
@@ -179,8 +185,10 @@ impl UserRepo for PostgresStore {
                 .boxed()
             },
             |(id, ..), renaming| match renaming {
-                Renaming::Done(_) => Concerns::User(*id),
-                Renaming::UsernameTaken | Renaming::NoAccount => Concerns::Nobody,
+                Renaming::Done { .. } => Concerns::User(*id),
+                Renaming::UsernameTaken | Renaming::CredentialsChanged | Renaming::NoAccount => {
+                    Concerns::Nobody
+                }
             },
         );
         Ok(work.await?)

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use super::Row;
 use super::lookups::{anchor, head};
 use crate::error::StoreError;
-use crate::schema::{audit_anchor, audit_events, users};
+use crate::schema::{audit_anchor, audit_erasures, audit_events, users};
+
+/// How many events of an account its deletion blanks in its own transaction.
+const BLANKED_AT_ONCE: u32 = 500;
 
 /// Keeps what an attempt came to, if that is to be kept, in the transaction of the change that it came to.
 pub(crate) fn record(
@@ -43,15 +46,60 @@ pub(super) fn append(
     event.forgets().map_or(Ok(()), |user| forget(connection, user))
 }
 
-/// Blanks what could point to a person.
+/// Blanks what could point to a person: a batch now, and the rest by [`blank_deleted`].
 fn forget(connection: &mut SqliteConnection, user: UserId) -> Result<(), StoreError> {
-    diesel::update(audit_events::table.filter(audit_events::user_id.eq(user.0)))
+    add_erasure(connection, user)?;
+    blank(connection, user.0, 0, BLANKED_AT_ONCE)
+}
+
+/// Puts an account on the list of those whose events are to be blanked.
+pub(super) fn add_erasure(connection: &mut SqliteConnection, user: UserId) -> Result<(), StoreError> {
+    diesel::insert_into(audit_erasures::table)
+        .values(audit_erasures::user_id.eq(user.0))
+        .on_conflict_do_nothing()
+        .execute(connection)?;
+    Ok(())
+}
+
+/// Blanks up to `limit` events of the first account on the list; tells whether there is one.
+pub(super) fn blank_deleted(connection: &mut SqliteConnection, limit: u32) -> Result<bool, StoreError> {
+    let first = audit_erasures::table.order(audit_erasures::user_id);
+    let first: Option<(i64, i64)> = first.first(connection).optional()?;
+    let Some((user, blanked_to)) = first else { return Ok(false) };
+    blank(connection, user, blanked_to, limit)?;
+    Ok(true)
+}
+
+/// Blanks up to `limit` events of an account above this number, and takes the account from the list if that was the last
+/// of them.
+fn blank(
+    connection: &mut SqliteConnection,
+    user: i64,
+    blanked_to: i64,
+    limit: u32,
+) -> Result<(), StoreError> {
+    let left = audit_events::user_id.eq(user).and(audit_events::number.gt(blanked_to));
+    let numbers: Vec<i64> = audit_events::table
+        .filter(left)
+        .order(audit_events::number)
+        .limit(limit.into())
+        .select(audit_events::number)
+        .load(connection)?;
+    let last = numbers.last().copied().unwrap_or(blanked_to);
+    diesel::update(audit_events::table.filter(left.and(audit_events::number.le(last))))
         .set((
             audit_events::salt.eq(None::<Vec<u8>>),
             audit_events::address.eq(None::<String>),
             audit_events::user_agent.eq(None::<String>),
         ))
         .execute(connection)?;
+    if numbers.len() < limit as usize {
+        diesel::delete(audit_erasures::table.find(user)).execute(connection)?;
+    } else {
+        diesel::update(audit_erasures::table.find(user))
+            .set(audit_erasures::blanked_to.eq(last))
+            .execute(connection)?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The whole audit log as it is, for whoever carries it over. Nothing is judged here.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
-use domain::{Anchor, SealedEntry};
+use domain::{Anchor, SealedEntry, UserId};
 
 use super::{Row, changes, lookups};
 use crate::error::{BrokenRow, StoreError};
@@ -22,8 +23,21 @@ pub(crate) fn page(
 }
 
 pub(crate) fn fill(connection: &mut SqliteConnection, events: Vec<SealedEntry>) -> Result<(), StoreError> {
+    let deleted: Vec<UserId> = events
+        .iter()
+        .filter(|event| event.entry.is_deletion())
+        .filter_map(|event| event.entry.user)
+        .collect();
     let rows: Vec<Row> = events.into_iter().map(Row::from).collect();
     diesel::insert_into(audit_events::table).values(rows).execute(connection)?;
+    // Deletions come after the events that they blank. What was not blanked where it comes from is blanked here.
+    for user in deleted {
+        let theirs = audit_events::table.filter(audit_events::user_id.eq(user.0));
+        let left = theirs.filter(audit_events::address.is_not_null());
+        if diesel::select(exists(left)).get_result(connection)? {
+            changes::add_erasure(connection, user)?;
+        }
+    }
     Ok(())
 }
 

@@ -7,10 +7,11 @@ mod lookups;
 use std::fmt::Display;
 
 use async_trait::async_trait;
-use diesel::{Insertable, Queryable, Selectable};
-use domain::ports::{AuditLog, AuditQuery, ListedEvent, PortError};
+use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
+use domain::ports::{AuditLog, AuditQuery, ListedEvent, PortError, Requester};
 use domain::{
-    AuditEntry, AuditedClient, Event, Inspection, Link, Seal, SealedEntry, Tampering, UserAgent, UserId,
+    AuditEntry, AuditedClient, Event, Inspection, Link, RenamedDigests, Seal, SealedEntry, Tampering,
+    UserAgent, UserId,
 };
 use jiff::Timestamp;
 
@@ -24,11 +25,15 @@ use crate::schema::audit_events;
 impl AuditLog for SqliteStore {
     async fn append(&self, events: Vec<Event>) -> Result<(), PortError> {
         let key = self.inside.audit_key.clone();
-        Ok(self
-            .write(Concerns::Nobody, move |connection| {
-                events.iter().try_for_each(|event| changes::append(connection, &key, event))
-            })
-            .await?)
+        // What was counted is kept for nobody in particular.
+        let requester = match &*events {
+            [one] => one.attempt.origin.requester(),
+            _ => Requester::Bulk,
+        };
+        let append = move |connection: &mut SqliteConnection| {
+            events.iter().try_for_each(|event| changes::append(connection, &key, event))
+        };
+        Ok(self.write_for(requester, Concerns::Nobody, append).await?)
     }
 
     async fn list_events(
@@ -48,6 +53,10 @@ impl AuditLog for SqliteStore {
 
     async fn head(&self) -> Result<Link, PortError> {
         Ok(self.read(lookups::head).await?)
+    }
+
+    async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError> {
+        Ok(self.write(Concerns::Nobody, move |connection| changes::blank_deleted(connection, limit)).await?)
     }
 
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
@@ -86,6 +95,7 @@ impl From<SealedEntry> for Row {
             }
             None => (None, None, None),
         };
+        let name_digest = entry.renamed.as_ref().map(RenamedDigests::to_stored).or(entry.name_digest);
         Self {
             number: link.number,
             at: entry.at.as_microsecond(),
@@ -94,7 +104,7 @@ impl From<SealedEntry> for Row {
             reason: entry.reason,
             count: entry.count,
             user_id: entry.user.map(|id| id.0),
-            name_digest: entry.name_digest,
+            name_digest,
             request_id: entry.request_id,
             salt,
             address,
@@ -131,6 +141,7 @@ impl TryFrom<Row> for SealedEntry {
         };
         let digest =
             |digest: Vec<u8>| bytes(&digest).ok_or_else(|| broken("client_digest", &"of another length"));
+        let renamed = row.name_digest.as_deref().and_then(RenamedDigests::from_stored);
         let entry = AuditEntry {
             at: Timestamp::from_microsecond(row.at).map_err(|_| broken("at", &row.at))?,
             event: row.event,
@@ -138,10 +149,11 @@ impl TryFrom<Row> for SealedEntry {
             reason: row.reason,
             count: row.count,
             user: row.user_id.map(UserId),
-            name_digest: row.name_digest,
+            name_digest: row.name_digest.filter(|_| renamed.is_none()),
             request_id: row.request_id,
             client,
             client_digest: row.client_digest.map(digest).transpose()?,
+            renamed,
         };
         let seal = bytes(&row.seal).ok_or_else(|| broken("seal", &"of another length"))?;
         Ok(Self { entry, link: Link { number: row.number, seal: Seal(seal) } })

@@ -5,7 +5,7 @@ mod lookups;
 
 use async_trait::async_trait;
 use diesel::prelude::*;
-use domain::ports::{Admittance, Change, Compared, Place, PortError, Throttle};
+use domain::ports::{Admittance, Change, Compared, Place, PortError, Requester, Throttle};
 use domain::{
     Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
 };
@@ -35,26 +35,30 @@ impl Throttle for SqliteStore {
     async fn admit(
         &self,
         counter: Counter,
+        requester: Requester,
         at: Timestamp,
         rules: ThrottleRules,
     ) -> Result<Admittance, PortError> {
         let key = self.inside.audit_key.clone();
         let admit =
             move |connection: &mut SqliteConnection| changes::admit(connection, &key, counter, at, rules);
-        Ok(self.write(Concerns::Nobody, admit).await?)
+        Ok(self.write_for(requester, Concerns::Nobody, admit).await?)
     }
 
     async fn fail(
         &self,
         compared: Compared,
         refusal: Refusal,
-        attempt: Attempt,
+        attempt: Option<Attempt>,
     ) -> Result<Refusal, PortError> {
         let fail = move |connection: &mut SqliteConnection| {
             changes::fail(connection, &compared)?;
             Ok(refusal)
         };
-        Ok(self.make(attempt, Concerns::Nobody, fail).await?)
+        Ok(match attempt {
+            Some(attempt) => self.make(attempt, Concerns::Nobody, fail).await?,
+            None => self.write(Concerns::Nobody, fail).await?,
+        })
     }
 
     async fn give_back(&self, place: Place) -> Result<(), PortError> {

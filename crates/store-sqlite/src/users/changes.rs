@@ -10,7 +10,7 @@ use domain::{Account, EndCause, Importation, ImportedUser, PasswordHash, UserId,
 use jiff::Timestamp;
 
 use super::Row;
-use super::lookups::{find_by_name, last_number};
+use super::lookups::{find, find_by_name, last_number};
 use crate::error::StoreError;
 use crate::schema::users;
 use crate::sessions::changes::{add, end_all};
@@ -140,26 +140,31 @@ pub(super) fn delete(connection: &mut SqliteConnection, name: &UsernameKey) -> R
 pub(super) fn rename(
     connection: &mut SqliteConnection,
     id: UserId,
+    credentials_epoch: i64,
     name: &Username,
     at: Timestamp,
 ) -> Result<Renaming, StoreError> {
-    let row: QueryResult<Row> = diesel::update(users::table.find(id.0).filter(users::disabled_at.is_null()))
-        .set((
-            users::username.eq(name.as_typed()),
-            users::username_key.eq(name.key().as_str()),
-            users::updated_at.eq(at.as_microsecond()),
-        ))
-        .returning(Row::as_returning())
-        .get_result(connection);
+    // The writer holds the only write lock there is, so the name stays as it is until the update.
+    let Some(Account { user: before, .. }) = find(connection, id)? else { return Ok(Renaming::NoAccount) };
+    let row: QueryResult<Row> =
+        diesel::update(users::table.find(id.0).filter(is_as_checked(credentials_epoch)))
+            .set((
+                users::username.eq(name.as_typed()),
+                users::username_key.eq(name.key().as_str()),
+                users::updated_at.eq(at.as_microsecond()),
+            ))
+            .returning(Row::as_returning())
+            .get_result(connection);
     // The unique index decides here too. An update knows no `DO NOTHING`, so it speaks by an error, and one's own
     // key, which is in the index already, is no violation.
     if let Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) = row {
         return Ok(Renaming::UsernameTaken);
     }
-    match row.optional()? {
-        Some(row) => Ok(Renaming::Done(Account::try_from(row)?.user)),
-        None => Ok(Renaming::NoAccount),
-    }
+    Ok(match confirmed(connection, id, row)? {
+        ConfirmedChange::Done(user) => Renaming::Done { user, old_name: before.name },
+        ConfirmedChange::CredentialsChanged => Renaming::CredentialsChanged,
+        ConfirmedChange::NoAccount => Renaming::NoAccount,
+    })
 }
 
 pub(super) fn change_password(

@@ -122,13 +122,18 @@ impl UserRepo for SqliteStore {
         Ok(self.make(attempt, Concerns::Everybody, delete).await?)
     }
 
-    async fn rename(&self, id: UserId, name: Username, attempt: Attempt) -> Result<Renaming, PortError> {
+    async fn rename(
+        &self,
+        id: UserId,
+        credentials_epoch: i64,
+        name: Username,
+        attempt: Attempt,
+    ) -> Result<Renaming, PortError> {
         let (at, key) = (attempt.at, self.inside.audit_key.clone());
         let rename = move |connection: &mut SqliteConnection| {
-            let before = lookups::find(connection, id)?;
-            let renaming = changes::rename(connection, id, &name, at)?;
-            if let (Some(account), Renaming::Done(user)) = (&before, &renaming) {
-                let [old, new] = [&account.user, user].map(|user| key.counted(user.name.key()));
+            let renaming = changes::rename(connection, id, credentials_epoch, &name, at)?;
+            if let Renaming::Done { user, old_name } = &renaming {
+                let [old, new] = [old_name, &user.name].map(|name| key.counted(name.key()));
                 throttles::pass_on(connection, old, new)?;
             }
             Ok(renaming)
