@@ -141,7 +141,7 @@ fn row(ListedEvent { number, entry, username }: &ListedEvent) -> [String; 8] {
         (None, None, None) => String::new(),
     };
     if let Some(renamed) = &entry.renamed {
-        user.push_str(&format!(" ({} -> {})", renamed.old, renamed.new));
+        user = format!("{user} ({} -> {})", renamed.old, renamed.new);
     }
     let client = match (&entry.client, &entry.request_id) {
         (Some(client), _) => client.address.to_string(),
