@@ -15,6 +15,7 @@ mod network;
 mod parts;
 mod password;
 pub mod ports;
+mod precis;
 mod public_key;
 mod rotation;
 mod session;
@@ -54,5 +55,6 @@ pub use throttle::{
 pub use token::{AccessClaims, AccessToken, Bearer, Grant, InvalidToken, RefreshClaim, RefreshToken, Tokens};
 pub use user::{Account, User, UserId};
 pub use username::{
-    InvalidUsername, LoginName, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, StrayText, Username, UsernameKey,
+    InvalidUsername, LoginName, MAX_ADDRESS_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, StrayText,
+    Username, UsernameKey,
 };

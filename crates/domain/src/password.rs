@@ -195,7 +195,11 @@ fn is_guessable(text: &str, username: &Username) -> bool {
     if PRODUCT.contains(&letters.as_str()) {
         return true;
     }
-    let parts = key.split(['@', '.', '_', '-', '+']).filter(|part| part.chars().count() >= 3);
+    let parts_of = |name| str::split(name, |c: char| !c.is_alphanumeric());
+    let local_part = key.split_once('@').map(|(local, _)| local);
+    // The domain of an address is in letters as it was typed, and in ASCII in the key.
+    let parts =
+        parts_of(key).chain(parts_of(&name)).chain(local_part).filter(|part| part.chars().count() >= 3);
     let context: Vec<&str> = parts.chain(PRODUCT).collect();
     let begin = rest.char_indices().nth(ESTIMATED).map_or(rest.as_str(), |(end, _)| &rest[..end]);
     zxcvbn::zxcvbn(begin, &context).guesses_log10() < FEWEST_GUESSES
@@ -315,6 +319,10 @@ mod tests {
             }
         }
         assert_eq!(judged_for("annabelle", "annabelle kq7wzmv1plo"), Ok(()));
+        for password in ["m'gregorian!", "gregorian1", "bücherstube1"] {
+            let refused = judged_for("m'gregorian@bücherstube.example", password);
+            assert_eq!(refused, Err(PasswordProblem::TooGuessable), "{password}");
+        }
     }
 
     #[test]

@@ -290,6 +290,9 @@ pub trait Hasher: Send + Sync {
 
     /// Whether a password could be verified with this hash, wherever it was made. Waits for nothing.
     fn inspect(&self, hash: &PasswordHash) -> Result<(), UnusableHash>;
+
+    /// Whether another program may have made the hash of a part of the password only, which no login matches.
+    fn may_be_truncated(&self, hash: &PasswordHash) -> bool;
 }
 
 /// Makes access tokens and reads them back.

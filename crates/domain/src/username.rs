@@ -2,21 +2,30 @@
 
 use std::fmt;
 
-use precis_profiles::UsernameCaseMapped;
-use precis_profiles::precis_core::profile::Profile;
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
 use unicode_security::MixedScript;
 use zeroize::Zeroizing;
 
+use crate::precis;
+
 /// The fewest characters a username has, counted after mapping.
 pub const MIN_USERNAME_LENGTH: usize = 3;
 
-/// The most characters a username has, counted after mapping.
+/// The most characters a username has that is no e-mail address, counted after mapping.
 pub const MAX_USERNAME_LENGTH: usize = 64;
 
-/// The ASCII characters, besides letters and digits, that a name may hold: those an e-mail address needs.
+/// The most characters a username has that is an e-mail address: the longest path of SMTP (RFC 5321, section
+/// 4.5.3.1.3) without its angle brackets.
+pub const MAX_ADDRESS_LENGTH: usize = 254;
+
+/// The ASCII characters, besides letters and digits, that a name may hold.
 const PUNCTUATION: &str = "@._-+";
+
+/// Those that stand before the `@` of an e-mail address: `atext` (RFC 5321, section 4.1.2) and dots. A local part in
+/// quotation marks is none.
+const LOCAL_PART_PUNCTUATION: &str = "!#$%&'*+-/=?^_`{|}~.";
 
 /// No mapping makes a name this much shorter, so longer input is refused before any table is asked.
 const LONGEST_RAW_BYTES: usize = 1024;
@@ -52,7 +61,7 @@ pub enum InvalidUsername {
     /// Fewer than [`MIN_USERNAME_LENGTH`] characters.
     #[error("the name is too short")]
     TooShort,
-    /// More than [`MAX_USERNAME_LENGTH`] characters.
+    /// More than [`MAX_USERNAME_LENGTH`] characters, or more than [`MAX_ADDRESS_LENGTH`] in an e-mail address.
     #[error("the name is too long")]
     TooLong,
     /// A character that the profile, or our choice of punctuation, leaves out; or letters of several scripts.
@@ -63,44 +72,50 @@ pub enum InvalidUsername {
 impl Username {
     /// Accepts 3 to 64 characters of the PRECIS `UsernameCaseMapped` profile (RFC 8265, section 3.3), of one
     /// script (UTS #39, section 5.1), with `@ . _ - +` as the only ASCII punctuation.
+    ///
+    /// An e-mail address may have 254 characters, each `atext` character before the `@`, and a domain of any script
+    /// behind it. Its key is in NFC and lower case, with the domain as A-labels (RFC 5890, section 2.3.2.1).
     pub fn parse(raw: &str) -> Result<Self, InvalidUsername> {
-        if raw.is_empty() {
-            return Err(InvalidUsername::TooShort);
-        }
-        if raw.len() > LONGEST_RAW_BYTES {
-            return Err(InvalidUsername::TooLong);
-        }
-        let key = canonical(raw)?;
-        if !has_valid_characters(&key) {
-            return Err(InvalidUsername::InvalidCharacters);
-        }
-        match key.chars().count() {
-            ..MIN_USERNAME_LENGTH => Err(InvalidUsername::TooShort),
-            MIN_USERNAME_LENGTH..=MAX_USERNAME_LENGTH => {
+        match Self::judge(raw) {
+            (Some(key), broken) if broken.is_empty() => {
                 Ok(Self { typed: raw.nfc().collect(), key: UsernameKey(key) })
             }
-            _ => Err(InvalidUsername::TooLong),
+            (_, broken) => Err(broken.last().copied().unwrap_or(InvalidUsername::InvalidCharacters)),
         }
     }
 
     /// Every rule that a text breaks which is no username, the length first.
     pub fn broken_rules(raw: &str) -> Vec<InvalidUsername> {
+        Self::judge(raw).1
+    }
+
+    /// The key, if there is one, and every rule that the text breaks.
+    fn judge(raw: &str) -> (Option<String>, Vec<InvalidUsername>) {
         if raw.is_empty() {
-            return vec![InvalidUsername::TooShort];
+            return (None, vec![InvalidUsername::TooShort]);
         }
         if raw.len() > LONGEST_RAW_BYTES {
-            return vec![InvalidUsername::TooLong];
+            return (None, vec![InvalidUsername::TooLong]);
         }
-        let key = canonical(raw).ok();
+        let address = address_key(raw);
+        let is_address = address.is_some();
+        let key = address.or_else(|| enforce(raw));
+        let is_name = |key: &String| has_only(key, PUNCTUATION) && key.as_str().is_single_script();
+        let is_valid = is_address || key.as_ref().is_some_and(is_name);
+        let typed = raw.nfc().count();
         // What has no canonical form is counted as it would be kept.
-        let length = key.as_deref().map_or_else(|| raw.nfc().count(), |key| key.chars().count());
-        let length = match length {
-            ..MIN_USERNAME_LENGTH => Some(InvalidUsername::TooShort),
-            MIN_USERNAME_LENGTH..=MAX_USERNAME_LENGTH => None,
-            _ => Some(InvalidUsername::TooLong),
+        let length = key.as_ref().map_or(typed, |key| key.chars().count());
+        let is_meant_as_address = is_address || !is_valid && raw.contains('@');
+        let longest = if is_meant_as_address { MAX_ADDRESS_LENGTH } else { MAX_USERNAME_LENGTH };
+        let wrong_length = if length < MIN_USERNAME_LENGTH {
+            Some(InvalidUsername::TooShort)
+        } else if length > longest || typed > MAX_ADDRESS_LENGTH {
+            Some(InvalidUsername::TooLong)
+        } else {
+            None
         };
-        let has_invalid = !key.is_some_and(|key| has_valid_characters(&key));
-        length.into_iter().chain(has_invalid.then_some(InvalidUsername::InvalidCharacters)).collect()
+        let invalid = (!is_valid).then_some(InvalidUsername::InvalidCharacters);
+        (key, wrong_length.into_iter().chain(invalid).collect())
     }
 
     /// A name as a store kept it. Rules may have tightened since it was taken, and it stays its owner's.
@@ -127,13 +142,20 @@ impl UsernameKey {
 }
 
 impl LoginName {
-    /// Takes whatever was typed.
+    /// Takes whatever was typed, without the blanks around it, which no name has and keyboards add.
     pub fn from_typed(raw: &str) -> Self {
-        match Username::parse(raw) {
+        match Username::parse(raw.trim_matches(is_blank)) {
             Ok(name) => Self::Possible(name),
             Err(_) => Self::Impossible(StrayText::from_start_of(raw)),
         }
     }
+}
+
+/// Whether no name begins or ends with it, and nobody sees it: a blank, a line end, a zero-width space, a directional
+/// mark or a byte order mark. The joiners may end a name in scripts of India.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 impl StrayText {
@@ -153,20 +175,37 @@ impl fmt::Debug for StrayText {
     }
 }
 
-/// Whether a canonical text has letters of one script and no other ASCII punctuation than a name may have.
-fn has_valid_characters(key: &str) -> bool {
-    let is_valid = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || PUNCTUATION.contains(c);
-    key.chars().all(is_valid) && key.is_single_script()
+/// The key of an e-mail address, or `None` if it is none.
+fn address_key(raw: &str) -> Option<String> {
+    let mapped = precis::map_width(raw);
+    let (local, domain) = mapped.split_once('@')?;
+    let local = enforce(local)?;
+    if !has_only(&local, LOCAL_PART_PUNCTUATION) || !local.as_str().is_single_script() {
+        return None;
+    }
+    // What IDNA would remove is refused, and what it would take for a letter.
+    let is_label = |label: &str| precis::is_allowed(label) && label.is_single_script();
+    if !domain.split('.').all(is_label) {
+        return None;
+    }
+    let idna = Uts46::new();
+    let ascii =
+        idna.to_ascii(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify);
+    let ascii = ascii.ok()?;
+    // One that comes as A-labels has to be what it would be as letters.
+    let (unicode, _) = idna.to_unicode(ascii.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
+    unicode.split('.').all(is_label).then(|| format!("{local}@{ascii}"))
 }
 
-fn canonical(raw: &str) -> Result<String, InvalidUsername> {
-    let profile = UsernameCaseMapped::new();
-    let enforce =
-        |text: &str| profile.enforce(text).map(String::from).map_err(|_| InvalidUsername::InvalidCharacters);
-    let once = enforce(raw)?;
-    // Some texts need the rules more than once (RFC 8265, section 3.3.3, and RFC 7564, section 7). What the
-    // second round still changes would compare unequal to its own stored key one day.
-    if enforce(&once)? == once { Ok(once) } else { Err(InvalidUsername::InvalidCharacters) }
+fn has_only(key: &str, punctuation: &str) -> bool {
+    key.chars().all(|c| !c.is_ascii() || c.is_ascii_alphanumeric() || punctuation.contains(c))
+}
+
+/// Some texts need the rules more than once (RFC 8265, section 3.3.3, and RFC 7564, section 7). What the second round
+/// still changes would compare unequal to its own stored key one day.
+fn enforce(text: &str) -> Option<String> {
+    let once = precis::enforce(text)?;
+    (precis::enforce(&once)? == once).then_some(once)
 }
 
 #[cfg(test)]
@@ -196,6 +235,106 @@ mod tests {
     #[test]
     fn an_email_address_can_serve_as_a_name() {
         assert_eq!(key("Ann.Lee+work_1@mail-host.example"), "ann.lee+work_1@mail-host.example");
+    }
+
+    #[test]
+    fn address_may_have_every_character_of_atext() {
+        assert_eq!(key("O'Brien@Example.com"), "o'brien@example.com");
+        assert_eq!(key("a!#$%&'*+-/=?^_`{|}~.b@example.com"), "a!#$%&'*+-/=?^_`{|}~.b@example.com");
+        assert_eq!(key("ＡＮＮ＠ｅｘａｍｐｌｅ．ｃｏｍ"), "ann@example.com");
+        for c in "!#$%&'*+-/=?^_`{|}~.".chars() {
+            assert_eq!(key(&format!("a{c}b@example.com")), format!("a{c}b@example.com"));
+        }
+        for c in "\"(),:;<>[\\] \t\u{7f}".chars() {
+            let refused = Username::parse(&format!("a{c}b@example.com"));
+            assert_eq!(refused, Err(InvalidUsername::InvalidCharacters), "{c:?}");
+        }
+        for raw in
+            ["\"ann\"@example.com", "\"a b\"@example.com", "o'brien", "o'brien@", "o'brien@a@b", "@o'brien"]
+        {
+            assert_eq!(Username::parse(raw), Err(InvalidUsername::InvalidCharacters), "{raw}");
+        }
+    }
+
+    #[test]
+    fn domain_of_an_address_is_of_any_script() {
+        for (raw, expected) in [
+            ("ann@Bücher.example", "ann@xn--bcher-kva.example"),
+            ("ann@bu\u{308}cher.example", "ann@xn--bcher-kva.example"),
+            ("ann@XN--BCHER-KVA.example", "ann@xn--bcher-kva.example"),
+            ("ann@пример.рф", "ann@xn--e1afmkfd.xn--p1ai"),
+            ("ann@例え.テスト", "ann@xn--r8jz45g.xn--zckzah"),
+            ("мария@example.com", "мария@example.com"),
+            ("МАРИЯ@пример.рф", "мария@xn--e1afmkfd.xn--p1ai"),
+            ("محمد@مثال.إختبار", "محمد@xn--mgbh0fb.xn--kgbechtv"),
+            ("ann@faß.example", "ann@xn--fa-hia.example"),
+            ("ann@localhost", "ann@localhost"),
+            ("ann@127.0.0.1", "ann@127.0.0.1"),
+        ] {
+            assert_eq!(key(raw), expected, "{raw}");
+            assert_eq!(key(expected), expected);
+        }
+        for raw in [
+            "o'brien@p\u{430}ypal.com",
+            "o'brien@xn--pypal-4ve.com",
+            "ann@i\u{2764}.example",
+            "o'brien@xn--i-7iq.example",
+            "ann@exa\u{ad}mple.com",
+            "ann@exa\u{200b}mple.com",
+            "o'brien@-a.example",
+            "o'brien@a_b.example",
+            "o'brien@example..com",
+            "o'brien@example.com.",
+            "o'brien@[127.0.0.1]",
+            "o'brien@xn--a.example",
+        ] {
+            assert_eq!(Username::parse(raw), Err(InvalidUsername::InvalidCharacters), "{raw}");
+        }
+    }
+
+    #[test]
+    fn address_has_at_most_254_characters() {
+        let domain = format!("{}.{}.{}.example", "b".repeat(63), "c".repeat(63), "d".repeat(53));
+        let address = |local: usize| format!("{}@{domain}", "a".repeat(local));
+
+        assert_eq!(address(64).len(), 254);
+        assert_eq!(key(&address(64)), address(64));
+        assert_eq!(Username::parse(&address(65)), Err(InvalidUsername::TooLong));
+        assert_eq!(Username::parse(&"a".repeat(65)), Err(InvalidUsername::TooLong));
+        // As A-labels it is longer.
+        let long = format!("{}@{}.example", "a".repeat(220), "ü".repeat(20));
+        assert_eq!(Username::parse(&long), Err(InvalidUsername::TooLong));
+    }
+
+    #[test]
+    fn letters_after_unicode_6_3_are_welcome() {
+        for name in [
+            "王\u{2c386}王",
+            "\u{1e900}\u{1e901}\u{1e902}",
+            "\u{30000}\u{31350}\u{2ebf0}",
+            "\u{1c90}\u{1c91}\u{1c92}",
+        ] {
+            let name = Username::parse(name).unwrap();
+            assert_eq!(Username::parse(name.key().as_str()).unwrap().key(), name.key());
+        }
+    }
+
+    #[test]
+    fn blanks_around_a_login_name_are_trimmed() {
+        for blank in [
+            " ", "\t", "\r\n", "\u{a0}", "\u{2009}", "\u{3000}", "\u{feff}", "\u{200b}", "\u{200e}",
+            "\u{2066}",
+        ] {
+            let typed = format!("{blank}Ann{blank}{blank}");
+            let LoginName::Possible(name) = LoginName::from_typed(&typed) else { panic!("{typed:?}") };
+            assert_eq!((name.as_typed(), name.key().as_str()), ("Ann", "ann"), "{typed:?}");
+            // Whoever signs up is told.
+            assert_eq!(Username::parse(&typed), Err(InvalidUsername::InvalidCharacters), "{typed:?}");
+        }
+        assert!(matches!(LoginName::from_typed("an n"), LoginName::Impossible(_)));
+        let joiner = "क\u{94d}क\u{94d}\u{200d}";
+        let LoginName::Possible(name) = LoginName::from_typed(joiner) else { panic!("{joiner}") };
+        assert_eq!(name.as_typed(), joiner);
     }
 
     #[test]
@@ -279,6 +418,10 @@ mod tests {
             (&long, &[TooLong, InvalidCharacters]),
             (&"!".repeat(2000), &[TooLong]),
             ("p\u{430}", &[TooShort, InvalidCharacters]),
+            (&format!("{}@example.com", "a".repeat(100)), &[]),
+            (&format!("{}@example.com", "a".repeat(300)), &[TooLong]),
+            (&format!("{}@exam ple.com", "a".repeat(100)), &[InvalidCharacters]),
+            (&format!("{}@a_b", "a".repeat(100)), &[TooLong]),
         ] {
             assert_eq!(Username::broken_rules(raw), broken, "{raw}");
             assert_eq!(Username::parse(raw).is_ok(), broken.is_empty(), "{raw}");

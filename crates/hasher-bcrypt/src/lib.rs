@@ -27,7 +27,7 @@ use thiserror::Error;
 
 use crate::computation::{Bcrypt, Hash, Judge, Verify};
 pub use crate::engine::Engine;
-use crate::format::StoredHash;
+use crate::format::{Scheme, StoredHash};
 use crate::pool::{Pool, Refused};
 use crate::queue::Limits;
 pub use bcrypt_lanes::{DEFAULT_LANES, MAX_LANES};
@@ -224,6 +224,10 @@ impl Hasher for BcryptHasher {
 
     fn inspect(&self, hash: &PasswordHash) -> Result<(), UnusableHash> {
         StoredHash::inspect(hash.as_str()).map(|_| ())
+    }
+
+    fn may_be_truncated(&self, hash: &PasswordHash) -> bool {
+        StoredHash::parse(hash.as_str()).is_some_and(|stored| stored.scheme != Scheme::BcryptSha256)
     }
 }
 

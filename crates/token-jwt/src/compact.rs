@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// Ours have some five hundred bytes; whoever sends more wants us to work.
-const LONGEST_TOKEN: usize = 4096;
+/// Ours have some five hundred bytes, and with the longest name, issuer, audience and client id some four thousand.
+const LONGEST_TOKEN: usize = 8192;
 
 /// Three segments, each canonical base64url, not yet trusted in anything.
 pub(crate) struct Compact<'a> {

@@ -1,7 +1,7 @@
 //! What is wrong with the fields of a request.
 
 use domain::{
-    InvalidUsername, MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, PasswordPolicy,
+    InvalidUsername, MAX_ADDRESS_LENGTH, MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, PasswordPolicy,
     PasswordProblem,
 };
 use serde::Serialize;
@@ -36,19 +36,21 @@ pub(crate) enum FieldCode {
 impl FieldError {
     pub(crate) fn new(field: &str, code: FieldCode) -> Self {
         let is_password = matches!(field, "password" | "current_password" | "new_password");
-        let longest = if is_password { MAX_PASSWORD_LENGTH } else { MAX_USERNAME_LENGTH };
         let message = match code {
             FieldCode::Required => "This field is required.".to_owned(),
             FieldCode::UnknownField => "This field is not expected.".to_owned(),
             FieldCode::WrongType => "This field must be a text.".to_owned(),
             FieldCode::TooShort if is_password => "Use more characters.".to_owned(),
             FieldCode::TooShort => format!("Use at least {MIN_USERNAME_LENGTH} characters."),
-            FieldCode::TooLong => format!("Use at most {longest} characters."),
+            FieldCode::TooLong if is_password => format!("Use at most {MAX_PASSWORD_LENGTH} characters."),
+            FieldCode::TooLong => format!(
+                "Use at most {MAX_USERNAME_LENGTH} characters, or {MAX_ADDRESS_LENGTH} in an e-mail address."
+            ),
             FieldCode::InvalidCharacters if is_password => {
                 "This password has a character that cannot be used.".to_owned()
             }
             FieldCode::InvalidCharacters => {
-                "Use only letters and digits of one script, and @ . _ - +.".to_owned()
+                "Use letters and digits of one script, @ . _ - +, or an e-mail address.".to_owned()
             }
             FieldCode::TooGuessable => {
                 "This password is too easy to guess, so take several unrelated words.".to_owned()

@@ -18,7 +18,7 @@ use crate::transport::Transport;
 #[serde(deny_unknown_fields)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct LogIn {
-    /// Any text; one that cannot be a name is simply wrong.
+    /// Any text. Blanks around it are ignored, and one that cannot be a name is simply wrong.
     #[serde(default)]
     #[garde(dive)]
     #[schema(value_type = String, required, example = "ann")]

@@ -40,7 +40,7 @@ pub(crate) struct Rename {
     /// By the rules of a sign-up; it may be another spelling of the name that one has.
     #[serde(default)]
     #[garde(dive)]
-    #[schema(value_type = String, required, format = "username", min_length = 3, max_length = 64, example = "mia")]
+    #[schema(value_type = String, required, format = "username", min_length = 3, max_length = 254, example = "mia")]
     username: Field<Username>,
     /// The password of the account.
     #[serde(default)]

@@ -19,10 +19,11 @@ use crate::problem::Problem;
 #[serde(deny_unknown_fields)]
 #[garde(context(PasswordPolicy))]
 pub(crate) struct SignUp {
-    /// 3 to 64 letters and digits of one script, and `@ . _ - +`. Case and width do not matter.
+    /// 3 to 64 letters and digits of one script, and `@ . _ - +`; or an e-mail address of at most 254 characters. Case
+    /// and width do not matter.
     #[serde(default)]
     #[garde(dive)]
-    #[schema(value_type = String, required, format = "username", min_length = 3, max_length = 64, example = "ann")]
+    #[schema(value_type = String, required, format = "username", min_length = 3, max_length = 254, example = "ann")]
     username: Field<Username>,
     /// At least 8 characters unless the operator asks for more, hard to guess, without NUL.
     #[serde(default)]

@@ -26,6 +26,11 @@ impl Auth {
         admission.admit(place, candidate, |hash| self.ports.hasher.inspect(hash))
     }
 
+    /// Whether the password of a user from elsewhere may be one that no login matches.
+    pub fn may_be_truncated(&self, user: &ImportedUser) -> bool {
+        self.ports.hasher.may_be_truncated(&user.password_hash)
+    }
+
     /// What importing each of these would come to as things are, where that is known: nobody knows a number that was
     /// not given yet.
     pub async fn preview_import(

@@ -227,6 +227,10 @@ mod tests {
         fn inspect(&self, _: &PasswordHash) -> Result<(), UnusableHash> {
             unreachable!("nobody is imported")
         }
+
+        fn may_be_truncated(&self, _: &PasswordHash) -> bool {
+            unreachable!("nobody is imported")
+        }
     }
 
     #[tokio::test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Subcommand;
 use domain::ports::{HasherError, PortError};
 use domain::{
-    Account, AdministerError, Auth, InvalidUsername, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, Origin,
-    Password, SetPasswordError, SignUpError, Tries, UserId, Username, Whence,
+    Account, AdministerError, Auth, InvalidUsername, MAX_ADDRESS_LENGTH, MAX_USERNAME_LENGTH,
+    MIN_USERNAME_LENGTH, Origin, Password, SetPasswordError, SignUpError, Tries, UserId, Username, Whence,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -142,13 +142,13 @@ impl Command {
                 Task::CreateMany { name, count, password: password::read()? }
             }
             Self::List { json, limit } => Task::List { json, limit: limit.unwrap_or(u64::MAX) },
-            Self::Show { name, json } => Task::Show { name: parse(&name)?, json },
-            Self::Disable { name } => Task::Disable(parse(&name)?),
-            Self::Enable { name } => Task::Enable(parse(&name)?),
-            Self::SetPassword { name } => Task::SetPassword(parse(&name)?, password::read()?),
-            Self::Unlock { name } => Task::Unlock(parse(&name)?),
+            Self::Show { name, json } => Task::Show { name: existing(&name)?, json },
+            Self::Disable { name } => Task::Disable(existing(&name)?),
+            Self::Enable { name } => Task::Enable(existing(&name)?),
+            Self::SetPassword { name } => Task::SetPassword(existing(&name)?, password::read()?),
+            Self::Unlock { name } => Task::Unlock(existing(&name)?),
             Self::Delete { name, yes } => {
-                let name = parse(&name)?;
+                let name = existing(&name)?;
                 if !yes {
                     confirm_deletion(&name)?;
                 }
@@ -370,13 +370,20 @@ fn numbered(name: &str, number: u64) -> String {
     format!("{name}-{number}")
 }
 
+/// The name of a user who is there, without the blanks that it was copied with.
+pub(super) fn existing(name: &str) -> Result<Username, Failure> {
+    parse(name.trim())
+}
+
 pub(super) fn parse(name: &str) -> Result<Username, Failure> {
     Username::parse(name).map_err(|problem| {
         let advice = match problem {
             InvalidUsername::TooShort => format!("; it needs {MIN_USERNAME_LENGTH} characters"),
-            InvalidUsername::TooLong => format!("; it may have {MAX_USERNAME_LENGTH} characters"),
+            InvalidUsername::TooLong => format!(
+                "; it may have {MAX_USERNAME_LENGTH} characters, or {MAX_ADDRESS_LENGTH} as an e-mail address"
+            ),
             InvalidUsername::InvalidCharacters => {
-                "; letters of one script, digits and @ . _ - + can be".to_owned()
+                "; letters of one script, digits and @ . _ - + can be, or an e-mail address".to_owned()
             }
         };
         Failure::new(Exit::Refused, format_args!("{problem}{advice}"))

@@ -93,6 +93,8 @@ struct Counts {
     imported: u64,
     there: u64,
     refused: u64,
+    /// How many of the imported, and of those who were there, have a hash of perhaps not the whole password.
+    truncated: u64,
 }
 
 impl Arguments {
@@ -119,13 +121,13 @@ impl Import {
         }
         let mut counts = Counts { refused, ..Counts::default() };
         let written = self.write(auth, &places, &mut counts, interrupt).await;
-        let Counts { imported, there, refused } = counts;
+        let Counts { imported, there, refused, truncated } = counts;
         output::line(format_args!(
             "imported {imported} users; {there} were there already; {refused} were refused"
         ))?;
         written?;
-        if let Some(note) = self.source.note() {
-            output::line(note)?;
+        if truncated > 0 {
+            output::line(truncation_note(truncated))?;
         }
         if refused > 0 {
             return Err(Failure::new(Exit::Refused, format_args!("{refused} users were refused")));
@@ -175,9 +177,11 @@ impl Import {
         let mut pass = Pass::begin(auth, &mut self.source, self.numbers, "importing")?;
         let mut lacks_numbers = false;
         while let Some(mut batch) = pass.next(refused)? {
+            let truncated: Vec<bool> = batch.users.iter().map(|user| auth.may_be_truncated(user)).collect();
             let imported = auth.import(Origin::CommandLine, batch.users).await;
             let imported = imported.map_err(|error| goes_on(not_reached(&error)))?;
-            for (place, outcome) in batch.places.iter().zip(imported) {
+            for ((place, outcome), truncated) in batch.places.iter().zip(imported).zip(truncated) {
+                counts.truncated += u64::from(truncated && !matches!(outcome, Importation::Refused(_)));
                 match outcome {
                     Importation::Done(_) => counts.imported += 1,
                     Importation::AlreadyThere => counts.there += 1,
@@ -257,6 +261,15 @@ impl<'import> Pass<'import> {
             named.iter().try_for_each(|(place, why)| output::line(format_args!("{unit} {place}: {why}")))
         })
     }
+}
+
+/// What to know about users whose passwords may be longer than what was hashed of them.
+fn truncation_note(users: u64) -> String {
+    format!(
+        "{users} of these users have bcrypt hashes ($2a$, $2b$ or $2y$). Other programs hash only the first 72 bytes of a \
+         password, and do not compose its Unicode; logins here compare all of it. Whoever has a longer or a decomposed \
+         password cannot log in until `auth-api users set-password NAME` gives them another."
+    )
 }
 
 /// Ends when somebody presses Ctrl-C or ends the process.

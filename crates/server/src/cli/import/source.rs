@@ -105,17 +105,6 @@ impl Source {
             Users::PythonService(_) => "the row with id",
         }
     }
-
-    /// What is to be known about everybody who comes from there.
-    pub(super) fn note(&self) -> Option<&'static str> {
-        match self.users {
-            Users::Lines { .. } => None,
-            Users::PythonService(_) => Some(
-                "the Python service cut passwords after 72 bytes, which is not done here: whoever has a longer one \
-                 cannot log in until `auth-api users set-password` gave them another",
-            ),
-        }
-    }
 }
 
 impl Users {
