@@ -2,12 +2,13 @@
 //! what was made here once.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use domain::ports::Entropy;
+use store_sqlite::private_files;
 use thiserror::Error;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
@@ -170,9 +171,9 @@ impl Place {
 /// and already signs with.
 fn keep(path: &Path, text: &str, entropy: &dyn Entropy) -> io::Result<bool> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    private_files::create_folder(folder)?;
     let unfinished = folder.join(format!(".secret.{}", hex(&entropy.draw())));
-    let linked = write_durably(&unfinished, text).and_then(|()| fs::hard_link(&unfinished, path));
+    let linked = write_durably(folder, &unfinished, text).and_then(|()| fs::hard_link(&unfinished, path));
     // Whatever happened, nobody needs this name any more; if it stays, it is a copy that only its owner reads.
     _ = fs::remove_file(&unfinished);
     match linked {
@@ -182,8 +183,9 @@ fn keep(path: &Path, text: &str, entropy: &dyn Entropy) -> io::Result<bool> {
     }
 }
 
-fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+fn write_durably(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    private_files::give_to_owner_of(folder, &file)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()

@@ -9,9 +9,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
@@ -24,6 +23,7 @@ use crate::draft::{Draft, beside, is_there};
 use crate::error::OpenProblem;
 use crate::file::Location;
 use crate::migrations;
+use crate::private_files;
 use crate::schema::pragma_data_version::dsl::{data_version, pragma_data_version};
 use crate::schema::{
     audit_anchor, audit_events, known_networks, pragma_foreign_key_check, pragma_integrity_check, sessions,
@@ -119,7 +119,7 @@ pub fn restore(file: &Path, database: &Path) -> Result<Counts, BackupError> {
     let mut put = || {
         refuse_what_is_in_the_way(database)?;
         if let Some(folder) = std::path::absolute(database)?.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            private_files::create_folder(folder)?;
         }
         let mut draft = Draft::begin(database).map_err(BackupProblem::from_draft)?;
         io::copy(&mut source, &mut draft.file)?;

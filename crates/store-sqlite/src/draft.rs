@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::private_files;
+
 /// What SQLite may keep beside a file, part of which may stand there alone.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
@@ -45,6 +47,9 @@ impl Draft {
             }
             created => created?,
         };
+        if let Some(folder) = partial.parent() {
+            private_files::give_to_owner_of(folder, &file)?;
+        }
         lock(&file)?;
         // Whoever came between the two took the first for a left-over.
         if !is_at(&file, &partial)? {

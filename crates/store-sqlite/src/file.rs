@@ -1,13 +1,14 @@
 //! The database file as the operating system sees it: made private, and told from its replacement.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{OpenProblem, StoreError};
+use crate::private_files;
 
 /// Where the file is, or will be.
 #[derive(Clone, Debug)]
@@ -65,10 +66,14 @@ impl Location {
         static CREATING: Mutex<()> = Mutex::new(());
         let _turn = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = self.path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(OpenProblem::Folder)?;
+            private_files::create_folder(folder).map_err(OpenProblem::Folder)?;
         }
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
-            Ok(_) => Ok(()),
+            // SQLite gives what it makes beside a file to the file's owner.
+            Ok(file) => match self.path.parent() {
+                Some(folder) => private_files::give_to_owner_of(folder, &file).map_err(OpenProblem::Folder),
+                None => Ok(()),
+            },
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(OpenProblem::Folder(error)),
         }

@@ -7,9 +7,9 @@
 //! instance that has the folder takes it at the same moment.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,10 +20,11 @@ use zeroize::Zeroizing;
 use crate::key_file::{SUFFIX, StoredKey, UnusableKeyFile};
 use crate::key_pair::{KeyPair, KeyPairAlgorithm, NotGenerated};
 use crate::key_ring::{self, KeyRing, NoSigningKey};
+use crate::private_files;
 
-/// How long a new key is published before it signs. Backends keep what is published: for the five minutes that we
-/// allow, `PyJWT` as long, `jose` ten.
-pub const ANNOUNCEMENT: Duration = Duration::from_mins(15);
+/// How long a new key is published before it signs, unless an operator says otherwise. Backends keep what is published
+/// for the five minutes that we allow, `PyJWT` as long, `jose` for ten, and Istio for twenty.
+pub const DEFAULT_LEAD_TIME: Duration = Duration::from_hours(1);
 
 /// What clocks may differ by, and servers be late by in seeing a file, before a token outlives its key.
 const MARGIN: Duration = Duration::from_mins(1);
@@ -82,8 +83,8 @@ pub struct KeyFacts {
 /// When a new key takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takeover {
-    /// When everybody has had the time to learn of it.
-    Announced,
+    /// When it has been published for so long.
+    Announced(Duration),
     /// Now, because nobody should trust the one before any more. Whoever keeps a copy of what is published may refuse
     /// new tokens until they look again.
     AtOnce,
@@ -220,8 +221,8 @@ impl KeyFolder {
         let newest = newest.ok_or_else(|| self.no_signing_key())?;
         let is_new = newest.signs_from <= now;
         let signs_from = match takeover {
-            Takeover::Announced if is_new => now + ANNOUNCEMENT,
-            Takeover::Announced => newest.signs_from,
+            Takeover::Announced(lead_time) if is_new => now + lead_time,
+            Takeover::Announced(_) => newest.signs_from,
             Takeover::AtOnce => now,
         };
         if is_new {
@@ -345,6 +346,7 @@ impl KeyFolder {
                 return Err(error);
             }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+            private_files::give_to_owner_of(&self.path, &file)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&unfinished, self.path.join(key.file_name()))?;
@@ -356,9 +358,10 @@ impl KeyFolder {
     /// Keeps other commands out until the answer is dropped. Makes the folder if it is missing.
     fn lock(&self) -> Result<File, KeyFolderError> {
         let lock = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+            private_files::create_folder(&self.path)?;
             let path = self.path.join(LOCK);
             let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            private_files::give_to_owner_of(&self.path, &file)?;
             file.lock()?;
             Ok(file)
         };
@@ -419,6 +422,7 @@ mod tests {
     use super::*;
 
     const SECOND: SignedDuration = SignedDuration::from_secs(1);
+    const LEAD_TIME: Duration = Duration::from_mins(20);
 
     fn noon() -> Timestamp {
         "2026-11-22T12:00:00Z".parse().unwrap()
@@ -482,11 +486,11 @@ mod tests {
         let (_temporary, folder) = folder();
         let old = folder.generate(noon()).unwrap();
 
-        let rotation = folder.rotate(noon() + SECOND, Takeover::Announced).unwrap();
+        let rotation = folder.rotate(noon() + SECOND, Takeover::Announced(LEAD_TIME)).unwrap();
 
         let (new, takeover) = (rotation.id, rotation.signs_from);
         assert!(rotation.is_new);
-        assert_eq!(takeover, noon() + SECOND + ANNOUNCEMENT);
+        assert_eq!(takeover, noon() + SECOND + LEAD_TIME);
         let unneeded = takeover + folder.token_lifetime + MARGIN;
         for (at, of_new, of_old) in [
             (noon() + SECOND, KeyState::Next, KeyState::Active),
@@ -508,9 +512,9 @@ mod tests {
     fn a_rotation_that_is_under_way_is_not_begun_again_and_can_be_hurried() {
         let (_temporary, folder) = folder();
         let old = folder.generate(noon()).unwrap();
-        let begun = folder.rotate(noon() + SECOND, Takeover::Announced).unwrap();
+        let begun = folder.rotate(noon() + SECOND, Takeover::Announced(LEAD_TIME)).unwrap();
 
-        let again = folder.rotate(noon() + 2 * SECOND, Takeover::Announced).unwrap();
+        let again = folder.rotate(noon() + 2 * SECOND, Takeover::Announced(LEAD_TIME)).unwrap();
         assert_eq!(again, Rotation { is_new: false, ..begun.clone() });
         let hurried = folder.rotate(noon() + 3 * SECOND, Takeover::AtOnce).unwrap();
 
@@ -528,7 +532,7 @@ mod tests {
         let first = folder.generate(noon()).unwrap();
         let second = folder.rotate(noon() + SECOND, Takeover::AtOnce).unwrap().id;
         let third = folder.rotate(noon() + 2 * SECOND, Takeover::AtOnce).unwrap().id;
-        let next = folder.rotate(noon() + 3 * SECOND, Takeover::Announced).unwrap().id;
+        let next = folder.rotate(noon() + 3 * SECOND, Takeover::Announced(LEAD_TIME)).unwrap().id;
         let soon = noon() + 4 * SECOND;
 
         assert_eq!(folder.retire(None, soon, false).unwrap(), [""; 0]);
@@ -628,7 +632,7 @@ mod tests {
 
         let id = folder.generate(noon()).unwrap();
         look("a key");
-        folder.rotate(noon() + SECOND, Takeover::Announced).unwrap();
+        folder.rotate(noon() + SECOND, Takeover::Announced(LEAD_TIME)).unwrap();
         look("another key");
         folder.rotate(noon() + 2 * SECOND, Takeover::AtOnce).unwrap();
         look("another file of the same name");

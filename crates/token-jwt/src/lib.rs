@@ -14,6 +14,7 @@ mod key_folder;
 mod key_pair;
 mod key_ring;
 mod pem;
+mod private_files;
 mod refresh;
 mod rotation;
 
@@ -26,7 +27,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::ports::{Clock, Entropy, PortError, TokenIssuer};
 use domain::{
-    AccessClaims, AccessToken, Bearer, Generation, Grant, InvalidToken, MAX_USERNAME_LENGTH, PublicKeySet,
+    AccessClaims, AccessToken, Bearer, Generation, Grant, InvalidToken, MAX_ADDRESS_LENGTH, PublicKeySet,
     SessionId, UserId, Username,
 };
 use jiff::Timestamp;
@@ -37,7 +38,7 @@ use crate::compact::Compact;
 pub use crate::given_key::{GivenKeys, UnusableKeyText};
 pub use crate::key_file::{StoredKey, UnusableKeyFile};
 pub use crate::key_folder::{
-    ANNOUNCEMENT, Glance, KeyFacts, KeyFolder, KeyFolderError, KeyState, Rotation, Takeover,
+    DEFAULT_LEAD_TIME, Glance, KeyFacts, KeyFolder, KeyFolderError, KeyState, Rotation, Takeover,
 };
 pub use crate::key_pair::{KeyPair, KeyPairAlgorithm, NotGenerated, UnusableKey};
 pub use crate::key_ring::{KeyRing, MIN_SECRET_BYTES, NoSigningKey, WeakSecret};
@@ -128,7 +129,7 @@ impl JwtIssuer {
         let grant = Grant {
             subject: UserId(1),
             // As long as a name can be, so that no user's token is longer than this one.
-            username: Username::from_stored("\u{1d518}".repeat(MAX_USERNAME_LENGTH), "self-test".to_owned()),
+            username: Username::from_stored("\u{1d518}".repeat(MAX_ADDRESS_LENGTH), "self-test".to_owned()),
             session: SessionId::from_bytes([0; 16]),
             generation: Generation::FIRST,
             issued_at: self.clock.now(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
@@ -256,6 +257,42 @@ fn the_commands_say_what_they_need() {
     for shown in [empty.run(&["keys", "list"]).stdout, empty.run(&["keys", "list", "--json"]).stdout] {
         assert!(!shown.contains("PRIVATE"), "{shown}");
     }
+}
+
+#[test]
+fn rotated_key_signs_after_the_lead_time() {
+    for (lead_time, expected) in [(None, 3600), (Some("5m"), 300), (Some("1d"), 86_400), (Some("90m"), 5400)]
+    {
+        let deployment = with("EdDSA");
+        run(&deployment, &["keys", "generate"]);
+        let mut arguments = vec!["keys", "rotate"];
+        arguments.extend(lead_time.iter().flat_map(|time| ["--lead-time", time]));
+
+        run(&deployment, &arguments);
+
+        let list = deployment.run(&["keys", "list", "--json"]).json();
+        let next = list.as_array().unwrap().iter().find(|key| key["state"] == "next").unwrap();
+        let time = |field: &str| next[field].as_str().unwrap().parse::<Timestamp>().unwrap();
+        assert_eq!(
+            time("signs_from").duration_since(time("created_at")).as_secs(),
+            expected,
+            "{lead_time:?}"
+        );
+    }
+}
+
+#[test]
+fn lead_time_that_no_backend_can_follow_is_refused() {
+    let deployment = with("EdDSA");
+    run(&deployment, &["keys", "generate"]);
+
+    for option in ["0s", "299s", "31d", "20", "soon", ""] {
+        let refused = deployment.run(&["keys", "rotate", "--lead-time", option]);
+        assert!(refused.code == 2 && refused.stderr.contains("from 5m to 30d"), "{refused:?}");
+    }
+    let both = deployment.run(&["keys", "rotate", "--lead-time", "1h", "--now"]);
+    assert_eq!(both.code, 2, "{both:?}");
+    assert_eq!(listed(&deployment).len(), 1);
 }
 
 #[tokio::test]

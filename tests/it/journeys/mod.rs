@@ -12,6 +12,7 @@ mod connections;
 mod dashboards;
 mod default_issuer;
 mod example_page;
+mod file_owners;
 mod given_keys;
 mod hashing;
 mod http;

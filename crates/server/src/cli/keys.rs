@@ -1,5 +1,7 @@
 //! `auth-api keys`: what an operator does with the keys that sign tokens.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use domain::ports::Clock;
 use jiff::Timestamp;
@@ -9,7 +11,7 @@ use token_jwt::{
 };
 
 use super::{Exit, Failure, output};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::signing_keys::Source;
 use crate::system::SystemClock;
 
@@ -23,8 +25,11 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Have another key take over in 15 minutes, when every backend knows it
+    /// Publish another key, which signs once every backend has had the time to fetch it
     Rotate {
+        /// How long it is published before it signs, from 5m to 30d: longer than any backend keeps the published keys
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = config::lead_time, conflicts_with = "now")]
+        lead_time: Duration,
         /// Have it take over now: backends that keep the published keys may refuse new tokens for some minutes
         #[arg(long)]
         now: bool,
@@ -59,8 +64,8 @@ impl Command {
                 output::line(format_args!("made the {} key {id}, which signs from now on", name(&folder)))
             }
             Self::List { json } => list(folder.list(now)?.into_iter().map(Line::from), json),
-            Self::Rotate { now: at_once } => {
-                let takeover = if at_once { Takeover::AtOnce } else { Takeover::Announced };
+            Self::Rotate { lead_time, now: at_once } => {
+                let takeover = if at_once { Takeover::AtOnce } else { Takeover::Announced(lead_time) };
                 let rotation = folder.rotate(now, takeover)?;
                 let made = if rotation.is_new { "made" } else { "there is already" };
                 let (id, algorithm) = (&rotation.id, name(&folder));
@@ -68,7 +73,7 @@ impl Command {
                     Takeover::AtOnce => {
                         output::line(format_args!("{made} the {algorithm} key {id}, which signs from now on"))
                     }
-                    Takeover::Announced => output::line(format_args!(
+                    Takeover::Announced(_) => output::line(format_args!(
                         "{made} the {algorithm} key {id}, which signs from {} on",
                         shown(rotation.signs_from)
                     )),
