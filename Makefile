@@ -17,8 +17,8 @@ run: ## Build, migrate and serve on http://localhost:8000
 migrate: ## Apply the migrations that are pending
 	@$(AUTH_API) migrate up
 
-migrate-down: ## Revert the newest migration
-	@$(AUTH_API) migrate down
+migrate-down: ## Revert the newest migration and delete its tables: it asks first, make migrate-down ARGS=--yes does not
+	@$(AUTH_API) migrate down $(ARGS)
 
 migrate-status: ## List the migrations and which are applied
 	@$(AUTH_API) migrate status

@@ -26,6 +26,7 @@ use tokio::task::spawn_blocking;
 
 use crate::connection::Servers;
 use crate::error::{OpenError, OpenProblem};
+use crate::pooler;
 use crate::schema::{__diesel_schema_migrations, current_schema, current_setting, pg_proc, pg_tables};
 use crate::url::Url;
 
@@ -66,6 +67,26 @@ pub struct Status {
     pub applied: bool,
 }
 
+/// What reverting the newest migration deletes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reversal {
+    /// The migration.
+    pub migration: Migration,
+    /// The tables and columns that only it has a place for, by name.
+    pub losses: Vec<Loss>,
+}
+
+/// A table, or a column of a table that stays, and how much is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The table.
+    pub table: String,
+    /// The column, if the table stays.
+    pub column: Option<String>,
+    /// The rows of the table, or those with a value in the column.
+    pub rows: u64,
+}
+
 /// Applies what is pending, and says what that was, oldest first.
 pub fn up(url: &Url) -> Result<Vec<Migration>, OpenError> {
     on_a_connection(url, |connection| apply_pending(connection, known))
@@ -81,24 +102,35 @@ pub fn up_from(url: &Url, folder: &Path) -> Result<Vec<Migration>, OpenError> {
     })
 }
 
-/// Reverts the newest migration, with the data that only it has a place for, and says which it was. There may
-/// be none.
-pub fn down(url: &Url) -> Result<Option<Migration>, OpenError> {
+/// What [`down`] would delete now, or `None` if no migration is applied. Changes nothing.
+pub fn preview_down(url: &Url) -> Result<Option<Reversal>, OpenError> {
     on_a_connection(url, |connection| {
-        change_newest(connection, |connection, newest| {
-            connection.revert_migration(&**newest)?;
-            Ok(())
+        with_newest(connection, None, |connection, newest| {
+            Ok(Reversal { migration: Migration::of(newest), losses: losses(connection, newest)? })
         })
     })
 }
 
-/// Reverts the newest migration and applies it again, and says which it was. There may be none.
-pub fn redo(url: &Url) -> Result<Option<Migration>, OpenError> {
-    on_a_connection(url, |connection| {
-        change_newest(connection, |connection, newest| {
-            connection.revert_migration(&**newest)?;
-            connection.run_migration(&**newest)?;
-            Ok(())
+/// Reverts the newest migration, with the data that only it has a place for, and returns it. Does nothing if there is
+/// none, or if it is another one than `expected`.
+pub fn down(url: &Url, expected: Option<&Migration>) -> Result<Option<Migration>, OpenError> {
+    let expected = expected.cloned();
+    on_a_connection(url, move |connection| {
+        with_newest(connection, expected.as_ref(), |connection, newest| {
+            connection.revert_migration(&**newest).map_err(OpenProblem::Migration)?;
+            Ok(Migration::of(newest))
+        })
+    })
+}
+
+/// Reverts the newest migration as [`down`] does, and applies it again.
+pub fn redo(url: &Url, expected: Option<&Migration>) -> Result<Option<Migration>, OpenError> {
+    let expected = expected.cloned();
+    on_a_connection(url, move |connection| {
+        with_newest(connection, expected.as_ref(), |connection, newest| {
+            connection.revert_migration(&**newest).map_err(OpenProblem::Migration)?;
+            connection.run_migration(&**newest).map_err(OpenProblem::Migration)?;
+            Ok(Migration::of(newest))
         })
     })
 }
@@ -121,6 +153,7 @@ pub(crate) async fn open_current(
     migrate: bool,
 ) -> Result<AsyncPgConnection, OpenProblem> {
     blocking(connection, move |connection| {
+        refuse_other_encodings(connection)?;
         let pending = pending(connection, known()?)?;
         if !migrate && !pending.is_empty() {
             return Err(OpenProblem::Pending { migrations: names(&pending) });
@@ -145,7 +178,9 @@ fn on_a_connection<T: Send + 'static>(
     let work = || {
         let runtime = Builder::new_current_thread().enable_all().build();
         runtime.map_err(OpenProblem::Runtime)?.block_on(async {
-            let connection = Servers::of(url)?.connect().await?;
+            let servers = Servers::of(url)?;
+            pooler::refuse_unsupported(&servers).await?;
+            let connection = servers.connect_patiently().await?;
             let (_, outcome) = blocking(connection, work).await?;
             Ok(outcome)
         })
@@ -168,6 +203,19 @@ async fn blocking<T: Send + 'static>(
     worked.await.unwrap_or_else(|ended| Err(OpenProblem::Failed(ended.into())))
 }
 
+/// Names are in every script, and what the server cannot convert it refuses with each sign-up anew.
+fn refuse_other_encodings(connection: &mut Blocking) -> Result<(), OpenProblem> {
+    for (which, setting) in [("server's", "server_encoding"), ("client's", "client_encoding")] {
+        let found: Option<String> = diesel::select(current_setting(setting, true)).get_result(connection)?;
+        if let Some(found) =
+            found.filter(|found| !matches!(found.as_str(), "UTF8" | "UTF-8" | "utf8" | "UNICODE"))
+        {
+            return Err(OpenProblem::Encoding { which, found });
+        }
+    }
+    Ok(())
+}
+
 /// What was answered must be on disk, and a server can be told to answer before it is.
 fn refuse_asynchronous_commits(connection: &mut Blocking) -> Result<(), OpenProblem> {
     let setting = diesel::select(current_setting("synchronous_commit", true));
@@ -181,6 +229,7 @@ fn apply_pending(
 ) -> Result<Vec<Migration>, OpenProblem> {
     // Looked at without the lock first, so that nobody waits who has nothing to do, and again with it, because
     // another instance may have been faster.
+    refuse_other_encodings(connection)?;
     if pending(connection, known()?)?.is_empty() {
         return Ok(Vec::new());
     }
@@ -194,10 +243,12 @@ fn apply_pending(
     })
 }
 
-fn change_newest(
+/// Calls `work` with the newest migration, if there is one and it is the expected one, in a transaction.
+fn with_newest<T>(
     connection: &mut Blocking,
-    change: impl Fn(&mut Blocking, &Step) -> diesel::migration::Result<()>,
-) -> Result<Option<Migration>, OpenProblem> {
+    expected: Option<&Migration>,
+    work: impl Fn(&mut Blocking, &Step) -> Result<T, OpenProblem>,
+) -> Result<Option<T>, OpenProblem> {
     if applied(connection, &known()?)?.is_empty() {
         return Ok(None);
     }
@@ -205,10 +256,72 @@ fn change_newest(
         let mut known = known()?;
         let applied = applied(connection, &known)?;
         known.retain(|step| applied.contains(&version(step)));
-        let Some(newest) = known.pop() else { return Ok(None) };
-        change(connection, &newest).map_err(OpenProblem::Migration)?;
-        Ok(Some(Migration::of(&newest)))
+        let newest = known.pop().filter(|newest| expected.is_none_or(|it| *it == Migration::of(newest)));
+        newest.map(|newest| work(connection, &newest)).transpose()
     })
+}
+
+/// Reverts the newest migration in a savepoint to see what it takes along, and counts that once it is back.
+fn losses(connection: &mut Blocking, newest: &Step) -> Result<Vec<Loss>, OpenProblem> {
+    let mut gone = None;
+    let tried = connection.transaction(|connection| {
+        let before = columns(connection)?;
+        connection.revert_migration(&**newest).map_err(OpenProblem::Migration)?;
+        let after = columns(connection)?;
+        gone = Some((&before - &after, after));
+        Err::<(), OpenProblem>(diesel::result::Error::RollbackTransaction.into())
+    });
+    let Some((gone, after)) = gone else { return tried.map(|()| Vec::new()) };
+    let stays = |table: &str| after.iter().any(|(other, _)| other == table);
+    let place = |(table, column): (String, String)| {
+        let column = stays(&table).then_some(column);
+        (table, column)
+    };
+    let mut places: Vec<_> = gone.into_iter().map(place).collect();
+    places.dedup();
+    places
+        .into_iter()
+        .map(|(table, column)| {
+            #[expect(clippy::disallowed_methods, reason = "the DSL knows only tables of the newest schema")]
+            let count_rows = |sql: String| diesel::sql_query(sql);
+            let counted = column.as_deref().map_or_else(|| "*".to_owned(), quoted);
+            let count = count_rows(format!("SELECT count({counted}) AS number FROM {}", quoted(&table)));
+            let Count { number } = count.get_result(connection)?;
+            Ok(Loss { table, column, rows: number.try_into().unwrap_or_default() })
+        })
+        .collect()
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    number: i64,
+}
+
+/// A column of a table.
+#[derive(QueryableByName)]
+struct Column {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    of_table: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    named: String,
+}
+
+fn columns(connection: &mut Blocking) -> QueryResult<BTreeSet<(String, String)>> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the DSL has no table-valued functions and no joined catalogs"
+    )]
+    let columns: Vec<Column> = diesel::sql_query(
+        "SELECT table_name::text AS of_table, column_name::text AS named \
+         FROM information_schema.columns WHERE table_schema = current_schema()",
+    )
+    .load(connection)?;
+    Ok(columns.into_iter().map(|Column { of_table, named }| (of_table, named)).collect())
+}
+
+fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 /// Does `work` in a transaction, while nobody else migrates. As often as a table that it needs is not to be had, it is

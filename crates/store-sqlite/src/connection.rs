@@ -8,6 +8,7 @@ use diesel::prelude::*;
 use crate::PATIENCE;
 use crate::error::OpenProblem;
 use crate::schema::{pragma_journal_mode, sqlite_version};
+use crate::statement_log::StatementLog;
 
 /// The first release in which a checkpoint cannot lose commits (<https://www.sqlite.org/wal.html>, "WAL-reset").
 const FIRST_SAFE_SQLITE: [u32; 3] = [3, 51, 3];
@@ -29,6 +30,7 @@ pub(crate) fn connect(
     busy_timeout: Duration,
 ) -> Result<SqliteConnection, OpenProblem> {
     let mut connection = SqliteConnection::establish(url)?;
+    connection.set_instrumentation(StatementLog::default());
     // A negative cache size is in KiB: a little for each, since the operating system caches the file as well.
     let (cache, query_only) = match role {
         Role::Writer => (-2048, "OFF"),

@@ -18,11 +18,13 @@ mod editions;
 mod error;
 mod file;
 pub mod migrations;
+pub mod private_files;
 pub mod python_service;
 mod readers;
 mod readiness;
 mod schema;
 mod sessions;
+mod statement_log;
 #[cfg(test)]
 mod testing;
 mod throttles;

@@ -43,6 +43,26 @@ pub struct Status {
     pub applied: bool,
 }
 
+/// What reverting the newest migration deletes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reversal {
+    /// The migration.
+    pub migration: Migration,
+    /// The tables and columns that only it has a place for, by name.
+    pub losses: Vec<Loss>,
+}
+
+/// A table, or a column of a table that stays, and how much is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The table.
+    pub table: String,
+    /// The column, if the table stays.
+    pub column: Option<String>,
+    /// The rows of the table, or those with a value in the column.
+    pub rows: u64,
+}
+
 /// Applies what is pending, and says what that was, oldest first. Makes the file if it is missing.
 pub fn up(path: &Path) -> Result<Vec<Migration>, OpenError> {
     up_with(path, known)
@@ -67,21 +87,28 @@ fn up_with(
     applied().map_err(|problem: OpenProblem| problem.at(path))
 }
 
-/// Reverts the newest migration, with the data that only it has a place for, and says which it was. There may
-/// be none.
-pub fn down(path: &Path) -> Result<Option<Migration>, OpenError> {
-    change_newest(path, |connection, newest| {
-        connection.revert_migration(&**newest)?;
-        Ok(())
+/// What [`down`] would delete now, or `None` if no migration is applied. Changes nothing.
+pub fn preview_down(path: &Path) -> Result<Option<Reversal>, OpenError> {
+    with_newest(path, None, |connection, newest| {
+        Ok(Reversal { migration: Migration::of(newest), losses: losses(connection, newest)? })
     })
 }
 
-/// Reverts the newest migration and applies it again, and says which it was. There may be none.
-pub fn redo(path: &Path) -> Result<Option<Migration>, OpenError> {
-    change_newest(path, |connection, newest| {
-        connection.revert_migration(&**newest)?;
-        connection.run_migration(&**newest)?;
-        Ok(())
+/// Reverts the newest migration, with the data that only it has a place for, and returns it. Does nothing if there is
+/// none, or if it is another one than `expected`.
+pub fn down(path: &Path, expected: Option<&Migration>) -> Result<Option<Migration>, OpenError> {
+    with_newest(path, expected, |connection, newest| {
+        connection.revert_migration(&**newest).map_err(failed)?;
+        Ok(Migration::of(newest))
+    })
+}
+
+/// Reverts the newest migration as [`down`] does, and applies it again.
+pub fn redo(path: &Path, expected: Option<&Migration>) -> Result<Option<Migration>, OpenError> {
+    with_newest(path, expected, |connection, newest| {
+        connection.revert_migration(&**newest).map_err(failed)?;
+        connection.run_migration(&**newest).map_err(failed)?;
+        Ok(Migration::of(newest))
     })
 }
 
@@ -198,10 +225,12 @@ fn apply_pending(
     })
 }
 
-fn change_newest(
+/// Calls `work` with the newest migration, if there is one and it is the expected one, in a transaction.
+fn with_newest<T>(
     path: &Path,
-    change: impl Fn(&mut SqliteConnection, &Step) -> diesel::migration::Result<()>,
-) -> Result<Option<Migration>, OpenError> {
+    expected: Option<&Migration>,
+    work: impl Fn(&mut SqliteConnection, &Step) -> Result<T, OpenProblem>,
+) -> Result<Option<T>, OpenError> {
     let changed = || {
         let location = Location::new(path)?;
         if !location.exists()? {
@@ -215,12 +244,75 @@ fn change_newest(
             let mut known = known()?;
             let applied = applied(connection, &known)?;
             known.retain(|step| applied.contains(&version(step)));
-            let Some(newest) = known.pop() else { return Ok(None) };
-            change(connection, &newest).map_err(failed)?;
-            Ok(Some(Migration::of(&newest)))
+            let newest = known.pop().filter(|newest| expected.is_none_or(|it| *it == Migration::of(newest)));
+            newest.map(|newest| work(connection, &newest)).transpose()
         })
     };
     changed().map_err(|problem: OpenProblem| problem.at(path))
+}
+
+/// Reverts the newest migration in a savepoint to see what it takes along, and counts that once it is back.
+fn losses(connection: &mut SqliteConnection, newest: &Step) -> Result<Vec<Loss>, OpenProblem> {
+    let mut gone = None;
+    let tried = connection.transaction(|connection| {
+        let before = columns(connection)?;
+        connection.revert_migration(&**newest).map_err(failed)?;
+        let after = columns(connection)?;
+        gone = Some((&before - &after, after));
+        Err::<(), OpenProblem>(diesel::result::Error::RollbackTransaction.into())
+    });
+    let Some((gone, after)) = gone else { return tried.map(|()| Vec::new()) };
+    let stays = |table: &str| after.iter().any(|(other, _)| other == table);
+    let place = |(table, column): (String, String)| {
+        let column = stays(&table).then_some(column);
+        (table, column)
+    };
+    let mut places: Vec<_> = gone.into_iter().map(place).collect();
+    places.dedup();
+    places
+        .into_iter()
+        .map(|(table, column)| {
+            #[expect(clippy::disallowed_methods, reason = "the DSL knows only tables of the newest schema")]
+            let count_rows = |sql: String| diesel::sql_query(sql);
+            let counted = column.as_deref().map_or_else(|| "*".to_owned(), quoted);
+            let count = count_rows(format!("SELECT count({counted}) AS number FROM {}", quoted(&table)));
+            let Count { number } = count.get_result(connection)?;
+            Ok(Loss { table, column, rows: number.try_into().unwrap_or_default() })
+        })
+        .collect()
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    number: i64,
+}
+
+/// A column of a table.
+#[derive(QueryableByName)]
+struct Column {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    of_table: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    named: String,
+}
+
+fn columns(connection: &mut SqliteConnection) -> QueryResult<BTreeSet<(String, String)>> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the DSL has no table-valued functions and no joined catalogs"
+    )]
+    let columns: Vec<Column> = diesel::sql_query(
+        "SELECT tables.name AS of_table, columns.name AS named \
+         FROM sqlite_master AS tables JOIN pragma_table_info(tables.name) AS columns \
+         WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+    )
+    .load(connection)?;
+    Ok(columns.into_iter().map(|Column { of_table, named }| (of_table, named)).collect())
+}
+
+fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 type Step = Box<dyn diesel::migration::Migration<Sqlite>>;
@@ -338,19 +430,19 @@ mod tests {
 
         for (kept, newest) in all.iter().enumerate().rev() {
             let before = schema(&path);
-            assert_eq!(down(&path).unwrap().as_ref(), Some(newest));
+            assert_eq!(down(&path, None).unwrap().as_ref(), Some(newest));
             let after = schema(&path);
             assert_ne!(after, before);
             assert_eq!(up(&path).unwrap(), all[kept..]);
             assert_eq!(schema(&path), whole);
             for reverted in all[kept..].iter().rev() {
-                assert_eq!(down(&path).unwrap().as_ref(), Some(reverted));
+                assert_eq!(down(&path, None).unwrap().as_ref(), Some(reverted));
             }
             assert_eq!(schema(&path), after);
         }
 
         assert_eq!(schema(&path), BTreeMap::new());
-        assert_eq!(down(&path).unwrap(), None);
+        assert_eq!(down(&path, None).unwrap(), None);
         assert_eq!(up(&path).unwrap(), all);
         assert_eq!(schema(&path), whole);
         assert_eq!(up(&path).unwrap(), []);
@@ -367,7 +459,7 @@ mod tests {
         let mut after = schema(&path);
 
         for step in steps.into_iter().rev().map(|step| step.to_string()) {
-            down(&path).unwrap();
+            down(&path, None).unwrap();
             let before = schema(&path);
             if !CONTRACTIONS.contains(&&*step) {
                 for (name, declared) in &before {
@@ -404,7 +496,7 @@ mod tests {
 
         up(&path).unwrap();
         assert_eq!(application_id(&mut outsider(&path)), Ok(APPLICATION_ID));
-        while down(&path).unwrap().is_some() {}
+        while down(&path, None).unwrap().is_some() {}
         assert_eq!(application_id(&mut outsider(&path)), Ok(0));
     }
 
@@ -415,11 +507,11 @@ mod tests {
         let applied = || status(&path).unwrap().iter().map(|it| it.applied).collect::<Vec<_>>();
 
         assert!(applied().iter().all(|applied| !applied));
-        assert_eq!((down(&path).unwrap(), redo(&path).unwrap()), (None, None));
+        assert_eq!((down(&path, None).unwrap(), redo(&path, None).unwrap()), (None, None));
         assert!(!path.exists());
         let all = up(&path).unwrap();
         assert!(applied().iter().all(|applied| *applied));
-        down(&path).unwrap();
+        down(&path, None).unwrap();
         assert_eq!(applied().iter().filter(|applied| **applied).count(), all.len() - 1);
         assert_eq!(status(&path).unwrap()[0].migration.to_string(), "0001_users");
     }
@@ -440,7 +532,7 @@ mod tests {
         assert_eq!(throttles::table.count().get_result(&mut fixture.outsider()), Ok(1));
         let before = schema(&fixture.path());
 
-        let redone = redo(&fixture.path()).unwrap();
+        let redone = redo(&fixture.path(), None).unwrap();
 
         assert_eq!(redone.as_ref(), known().unwrap().last().map(Migration::of).as_ref());
         assert_eq!(schema(&fixture.path()), before);
@@ -740,8 +832,8 @@ mod tests {
             open(&settings).err(),
             open(&Settings { migrate: false, ..settings.clone() }).err(),
             up(&settings.path).err(),
-            down(&settings.path).err(),
-            redo(&settings.path).err(),
+            down(&settings.path, None).err(),
+            redo(&settings.path, None).err(),
             status(&settings.path).err(),
         ];
         for refusal in refusals {

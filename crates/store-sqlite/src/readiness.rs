@@ -132,7 +132,7 @@ mod tests {
         fixture.store.insert(person("ann"), attempt()).await.unwrap();
         fixture.store.check().await.unwrap();
 
-        while migrations::down(&fixture.path()).unwrap().is_some() {}
+        while migrations::down(&fixture.path(), None).unwrap().is_some() {}
         fixture.clock.advance(HOLDS);
 
         assert!(is_unavailable(&fixture.store.check().await));

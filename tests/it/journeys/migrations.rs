@@ -1,5 +1,7 @@
 //! How the schema changes, also beside servers that run.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::{join, join_all};
@@ -9,6 +11,7 @@ use tokio::task::spawn_blocking;
 use crate::support::client::Client;
 use crate::support::later;
 use crate::support::ledger::{self, Account, Chance};
+use crate::support::operator::{create, names};
 
 /// What a later release may add: columns that may be empty or have a default, tables, and indices.
 const EXPANSION: &str = "
@@ -74,24 +77,95 @@ fn the_schema_goes_up_and_down_and_says_where_it_is() {
         assert!(!status.is_empty());
         status.iter().all(|migration| migration["applied"] == true)
     };
-    let run = |command| {
-        let finished = deployment.run(&["migrate", command]);
+    let run_with = |arguments: &[&str]| {
+        let finished = deployment.run(&[&["migrate"], arguments].concat());
         assert_eq!(finished.code, 0, "{finished:?}");
         finished.stdout
     };
+    let run = |command| run_with(&[command]);
+    let delete = |command| run_with(&[command, "--yes-delete-data"]);
 
     assert!(!applied());
     assert!(run("up").starts_with("applied 0001_users"));
     assert!(applied());
     assert_eq!(run("up"), "nothing to apply\n");
-    assert!(run("redo").contains("0004_throttles"));
+    assert!(delete("redo").contains("0004_throttles; deleted throttles (0 rows)"));
     assert!(run("status").contains("yes"));
-    assert!(run("down").contains("0004_throttles"));
-    assert!(run("down").contains("0003_audit_events"));
-    assert!(run("down").contains("0002_sessions"));
-    assert!(run("down").contains("0001_users"));
+    assert!(delete("down").contains("0004_throttles"));
+    assert!(delete("down").contains("0003_audit_events"));
+    assert!(delete("down").contains("0002_sessions"));
+    assert!(delete("down").contains("0001_users"));
     assert!(!applied());
     assert_eq!(run("down"), "nothing to take back\n");
+}
+
+#[test]
+fn migrate_down_names_what_it_deletes_and_needs_yes() {
+    let deployment = super::deployment();
+    create(&deployment, "ann");
+
+    for command in ["down", "redo"] {
+        let refused = deployment.run(&["migrate", command]);
+
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{refused:?}");
+        assert!(refused.stderr.contains("0004_throttles deletes throttles (0 rows)"), "{refused:?}");
+        assert!(refused.stderr.contains("--yes"), "{refused:?}");
+        let status = deployment.run(&["migrate", "status", "--json"]).json();
+        assert!(status.as_array().unwrap().iter().all(|migration| migration["applied"] == true), "{status}");
+    }
+    let down = |consent: &[&str]| deployment.run(&[&["migrate", "down"], consent].concat());
+    for deleted in ["throttles (0 rows)", "audit_events (1 row)", "sessions (0 rows)"] {
+        let done = down(&["--yes"]);
+        assert!(done.code == 0 && done.stdout.contains(deleted), "{done:?}");
+    }
+    let refused = down(&[]);
+    assert!(refused.code == 2 && refused.stderr.contains("users (1 row)"), "{refused:?}");
+    assert_eq!(deployment.run(&["migrate", "up"]).code, 0);
+    assert_eq!(names(&deployment), ["ann"]);
+}
+
+#[test]
+fn migrate_down_deletes_no_data_in_production_by_yes_alone() {
+    let deployment = super::deployment();
+    create(&deployment, "ann");
+    let production = deployment.clone().set("AUTH_ENV", "production").set("AUTH_LIMITS__ENABLED", "true");
+
+    for arguments in [&["down"][..], &["down", "--yes"], &["redo"], &["redo", "--yes"]] {
+        let refused = production.run(&[&["migrate"], arguments].concat());
+
+        assert_eq!((refused.code, refused.stdout.as_str()), (3, ""), "{refused:?}");
+        assert!(refused.stderr.contains("throttles (0 rows)"), "{refused:?}");
+        assert!(refused.stderr.contains("--yes-delete-data"), "{refused:?}");
+    }
+    assert_eq!(names(&deployment), ["ann"]);
+    assert_eq!(production.run(&["migrate", "down", "--yes-delete-data"]).code, 0);
+}
+
+#[test]
+fn migrate_down_asks_on_a_terminal() {
+    let deployment = super::deployment();
+    create(&deployment, "ann");
+    let answer = |text: &str| {
+        let command = deployment.command(&["migrate", "down"]);
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command"]);
+        terminal.arg(format!("{} migrate down", command.get_program().display())).arg("/dev/null");
+        terminal.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        terminal.current_dir(deployment.folder()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = terminal.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+
+    let (code, asked) = answer("n\n");
+    assert_eq!(code, Some(3), "{asked}");
+    assert!(asked.contains("taking back 0004_throttles deletes throttles (0 rows). Go on? [y/N]"), "{asked}");
+    assert!(asked.contains("nothing was deleted"), "{asked}");
+
+    let (code, asked) = answer("y\n");
+    assert_eq!(code, Some(0), "{asked}");
+    assert!(deployment.run(&["migrate", "status"]).stdout.contains("no"));
 }
 
 #[test]

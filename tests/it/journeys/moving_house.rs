@@ -236,7 +236,7 @@ fn what_is_no_backup_of_ours_is_not_restored() {
 fn a_backup_of_an_older_release_is_restored_and_brought_up_to_date() {
     let deployment = Deployment::new();
     create(&deployment, "ann");
-    assert_done(&deployment.run(&["migrate", "down"]));
+    assert_done(&deployment.run(&["migrate", "down", "--yes"]));
     assert_done(&deployment.run(&["database", "backup", "backup"]));
     move_away(&deployment);
 
@@ -276,7 +276,7 @@ fn a_copy_that_would_come_over_something_or_from_nowhere_is_refused() {
     fs::copy(deployment.folder().join("backup"), deployment.folder().join("full.db")).unwrap();
     fs::copy(deployment.folder().join("backup"), deployment.folder().join("older.db")).unwrap();
     let older = deployment.clone().set("AUTH_DATABASE__URL", "sqlite://older.db");
-    assert_done(&older.run(&["migrate", "down"]));
+    assert_done(&older.run(&["migrate", "down", "--yes"]));
     fs::copy(deployment.folder().join("backup"), deployment.folder().join("newer.db")).unwrap();
     let newer = deployment.folder().join("newer.db");
     tamper(&newer, "INSERT INTO __diesel_schema_migrations (version) VALUES ('9999')");

@@ -37,7 +37,8 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  refused: nobody has the name, it is taken, or the name or the password cannot be chosen;
      a user cannot be imported; the key is not there, is there already, or is still needed;
-     the audit log does not hold; a copy or a restored backup would come over something that is there
+     the audit log does not hold; a copy or a restored backup would come over something that is there;
+     `migrate down` or `redo` would delete data in production, or was not confirmed
 
 Answers go to standard output, everything else to standard error.";
 
