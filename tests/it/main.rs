@@ -10,6 +10,7 @@ mod architecture;
 mod checks;
 mod common_passwords;
 mod containers;
+mod database_settings;
 mod journeys;
 #[cfg(postgres)]
 mod postgres_adapter;

@@ -354,7 +354,8 @@ fn open(
                 Access::ReadWrite => store_postgres::Access::ReadWrite,
                 Access::ReadOnly => store_postgres::Access::ReadOnly,
             };
-            let settings = store_postgres::Settings { url: url.clone(), access, migrate };
+            let settings =
+                store_postgres::Settings { url: url.clone(), access, pool_size: database.pool_size, migrate };
             Arc::new(PostgresStore::open(&settings, audit_key, runtime, tasks, clock)?)
         }
     })

@@ -4,18 +4,25 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 use tokio::net::lookup_host;
-use tokio::time::timeout;
-use tokio_postgres::Config;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{ConnectCause, ConnectError, OpenProblem};
+use crate::statement_log::StatementLog;
 use crate::tls;
 use crate::url::{Server, Url};
+
+/// How often, and how many times, to ask a server that takes no more connections.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const TRIES: u32 = 20;
 
 /// The servers of one database.
 pub(crate) struct Servers {
@@ -34,15 +41,37 @@ impl Servers {
     /// Connects to the first server that lets it, beginning with the one that last did. On a runtime, which goes on
     /// to drive the connection.
     pub(crate) async fn connect(&self) -> Result<AsyncPgConnection, ConnectError> {
+        self.connect_as(set_up).await
+    }
+
+    /// Connects likewise, and waits for some time for a server that takes no more connections now.
+    pub(crate) async fn connect_patiently(&self) -> Result<AsyncPgConnection, ConnectError> {
+        for _ in 1..TRIES {
+            match self.connect().await {
+                Err(error) if error.is_connection_limit() => sleep(RETRY_PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+        self.connect().await
+    }
+
+    /// Connects likewise, without diesel.
+    pub(crate) async fn connect_raw(&self) -> Result<Client, ConnectError> {
+        self.connect_as(drive).await
+    }
+
+    async fn connect_as<T>(&self, wrap: impl Wrap<T>) -> Result<T, ConnectError> {
         let first = self.last.load(Ordering::Relaxed);
         let mut refused = None;
         for number in (0..self.all.len()).map(|number| (first + number) % self.all.len()) {
             let server = &self.all[number];
-            match self.connect_to(server).await {
+            match self.connect_to(server, &wrap).await {
                 Ok(connection) => {
                     self.last.store(number, Ordering::Relaxed);
                     return Ok(connection);
                 }
+                // A server that is full serves again; the others may be standbys, which never take changes.
+                Err(_) if refused.as_ref().is_some_and(ConnectError::is_connection_limit) => {}
                 Err(cause) => refused = Some(ConnectError { server: server.shown.clone(), cause }),
             }
         }
@@ -50,8 +79,8 @@ impl Servers {
         Err(refused.unwrap_or_else(nobody))
     }
 
-    async fn connect_to(&self, server: &Server) -> Result<AsyncPgConnection, ConnectCause> {
-        let encrypted = self.attempt(server, server.config.get_ssl_mode()).await;
+    async fn connect_to<T>(&self, server: &Server, wrap: &impl Wrap<T>) -> Result<T, ConnectCause> {
+        let encrypted = self.attempt(server, server.config.get_ssl_mode(), wrap).await;
         match encrypted {
             // As libpq does it: with `prefer`, a handshake that fails and a server that wants no TLS from here lead to
             // a second attempt, in clear.
@@ -59,34 +88,40 @@ impl Servers {
                 if server.config.get_ssl_mode() == SslMode::Prefer
                     && error.code().is_none_or(|it| *it == SqlState::INVALID_AUTHORIZATION_SPECIFICATION) =>
             {
-                self.attempt(server, SslMode::Disable).await
+                self.attempt(server, SslMode::Disable, wrap).await
             }
             other => other,
         }
     }
 
-    async fn attempt(&self, server: &Server, mode: SslMode) -> Result<AsyncPgConnection, ConnectCause> {
+    async fn attempt<T>(
+        &self,
+        server: &Server,
+        mode: SslMode,
+        wrap: &impl Wrap<T>,
+    ) -> Result<T, ConnectCause> {
         let mut config = server.config.clone();
         config.ssl_mode(mode);
         // The driver's own timeout ends when the socket is connected, which a server that is stopped still does.
         let mut refused = None;
-        let connected = timeout(server.patience, self.connect_by(config, &mut refused)).await;
+        let connected = timeout(server.patience, self.connect_by(config, wrap, &mut refused)).await;
         connected.ok().flatten().ok_or(refused.unwrap_or(ConnectCause::NoAnswer))
     }
 
     /// Connects by the first of a server's addresses that lets it. The driver would try them too, and then tell of the last
     /// one, which says nothing where that is an IPv6 address and there is no IPv6.
-    async fn connect_by(
+    async fn connect_by<T>(
         &self,
         config: Config,
+        wrap: &impl Wrap<T>,
         refused: &mut Option<ConnectCause>,
-    ) -> Option<AsyncPgConnection> {
+    ) -> Option<T> {
         for address in addresses(&config).await {
             let mut config = config.clone();
             if let Some(address) = address {
                 config.hostaddr(address);
             }
-            match self.connect_once(&config).await {
+            match self.connect_once(&config, wrap).await {
                 Ok(connection) => return Some(connection),
                 Err(cause) if refused.as_ref().is_none_or(ConnectCause::is_of_the_way) => {
                     *refused = Some(cause);
@@ -97,10 +132,30 @@ impl Servers {
         None
     }
 
-    async fn connect_once(&self, config: &Config) -> Result<AsyncPgConnection, ConnectCause> {
+    async fn connect_once<T>(&self, config: &Config, wrap: &impl Wrap<T>) -> Result<T, ConnectCause> {
         let (client, connection) = config.connect(self.tls.clone()).await?;
-        Ok(AsyncPgConnection::try_from_client_and_connection(client, connection).await?)
+        wrap(client, connection).await
     }
+}
+
+/// What moves the bytes of a connection.
+type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
+/// What makes use of a connection that stands.
+trait Wrap<T>: AsyncFn(Client, Driver) -> Result<T, ConnectCause> {}
+
+impl<T, F: AsyncFn(Client, Driver) -> Result<T, ConnectCause>> Wrap<T> for F {}
+
+async fn set_up(client: Client, driver: Driver) -> Result<AsyncPgConnection, ConnectCause> {
+    let mut connection = AsyncPgConnection::try_from_client_and_connection(client, driver).await?;
+    connection.set_instrumentation(StatementLog::default());
+    Ok(connection)
+}
+
+async fn drive(client: Client, driver: Driver) -> Result<Client, ConnectCause> {
+    // It ends when the client is dropped, which hears of every error itself.
+    drop(tokio::spawn(driver));
+    Ok(client)
 }
 
 /// The addresses of a name; nothing in the place of one where it is left to the driver to say what is wrong with it.

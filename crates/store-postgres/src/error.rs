@@ -8,7 +8,7 @@ use std::sync::Arc;
 use diesel::result::{ConnectionError, DatabaseErrorKind};
 use domain::ports::PortError;
 use thiserror::Error;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// Why a database was not opened, or its migrations were not run. What was not done whole was not done.
 #[derive(Debug)]
@@ -65,6 +65,23 @@ pub enum OpenProblem {
         /// Their names, oldest first.
         migrations: Vec<String>,
     },
+    /// Names in other scripts have no place in it.
+    #[error(
+        "the {which} encoding is {found}, which cannot store every name; use a database in UTF-8, made by \
+         `createdb --encoding=UTF8 --template=template0 NAME`"
+    )]
+    Encoding {
+        /// Whose: the server's or the client's.
+        which: &'static str,
+        /// What it is, as PostgreSQL names it.
+        found: String,
+    },
+    /// A connection pooler between us and the server loses prepared statements.
+    #[error(
+        "a connection pooler gives one prepared statement to another client: use PgBouncer 1.21 or later with \
+         max_prepared_statements above 0, or pool_mode=session, or connect to PostgreSQL directly"
+    )]
+    Pooler,
     /// Commits are answered before they are on disk.
     #[error("synchronous_commit is off for this user, which can lose what was answered; switch it on")]
     AsynchronousCommit,
@@ -166,7 +183,8 @@ impl From<ConnectError> for OpenProblem {
             }
             Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase(error),
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::NoPermission(error),
-            Some(&SqlState::TOO_MANY_CONNECTIONS | &SqlState::CANNOT_CONNECT_NOW) => Self::Busy(error),
+            Some(&SqlState::CANNOT_CONNECT_NOW) => Self::Busy(error),
+            _ if error.is_connection_limit() => Self::Busy(error),
             None if is_about_tls(cause) => Self::Tls(error),
             None if lacks_password(cause) => Self::NoPassword(error),
             None if is_no_answer_of_postgres(cause) => Self::OtherProtocol(error),
@@ -176,6 +194,11 @@ impl From<ConnectError> for OpenProblem {
 }
 
 impl ConnectError {
+    /// Whether the server, or a pooler before it, has as many connections as it takes.
+    pub(crate) fn is_connection_limit(&self) -> bool {
+        self.cause.is_connection_limit()
+    }
+
     fn refusal(&self) -> Option<&tokio_postgres::Error> {
         match &self.cause {
             ConnectCause::Refused(error) => Some(error),
@@ -190,9 +213,9 @@ impl ConnectError {
     /// What to do about a server that is not there, or takes nobody.
     fn way(&self) -> &'static str {
         match self.code() {
-            Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+            _ if self.is_connection_limit() => {
                 return "all connections of the server, or of this user, are taken; end some, or raise max_connections or \
-                        the role's CONNECTION LIMIT";
+                        the role's CONNECTION LIMIT, or lower AUTH_DATABASE__POOL_SIZE";
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => return "it is starting or stopping; try again in a moment",
             _ => {}
@@ -288,6 +311,15 @@ fn is_no_answer_of_postgres(error: &tokio_postgres::Error) -> bool {
 }
 
 impl ConnectCause {
+    /// Whether the server, or a pooler before it, has as many connections as it takes.
+    pub(crate) fn is_connection_limit(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        // PgBouncer gives no code of its own, and its words are in English always.
+        let is_pooler_limit = |told: &DbError| told.message().starts_with("no more connections allowed");
+        error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+            || error.as_db_error().is_some_and(is_pooler_limit)
+    }
+
     /// Whether nothing was there that could have refused.
     pub(crate) fn is_of_the_way(&self) -> bool {
         matches!(self, Self::Refused(error) if error.to_string().starts_with("error connecting"))

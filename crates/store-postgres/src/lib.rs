@@ -16,9 +16,11 @@ mod editions;
 mod error;
 pub mod migrations;
 mod pool;
+mod pooler;
 mod readiness;
 mod schema;
 mod sessions;
+mod statement_log;
 mod throttles;
 mod tls;
 mod transaction;
@@ -27,6 +29,7 @@ mod users;
 mod values;
 
 use std::mem;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -41,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 pub use crate::error::{ConnectCause, ConnectError, OpenError, OpenProblem};
-pub use crate::url::{InvalidUrl, SCHEMES, Url};
+pub use crate::url::{InvalidUrl, Plaintext, SCHEMES, Url};
 
 use crate::audit::OtherKey;
 use crate::connection::Servers;
@@ -50,10 +53,6 @@ use crate::error::StoreError;
 use crate::pool::Pool;
 use crate::readiness::LastCheck;
 use crate::transaction::{Concerned, DEADLINE, Work};
-
-/// How many connections one instance has at most, beside one that looks what others changed. A transaction takes a few
-/// milliseconds on one of these, most of them the server's disk.
-const MOST_CONNECTIONS: usize = 16;
 
 /// How often to look what others changed: twice within the second for which a look holds.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -77,6 +76,8 @@ pub struct Settings {
     pub url: Url,
     /// What is going to be asked of it.
     pub access: Access,
+    /// How many pooled connections there may be. One more looks what other instances changed.
+    pub pool_size: NonZero<usize>,
     /// Whether to apply pending migrations; if not, they stop the start.
     pub migrate: bool,
 }
@@ -275,10 +276,11 @@ impl Inside {
     ) -> Result<(Arc<Self>, Arc<Servers>, AsyncPgConnection), OpenProblem> {
         let servers = Arc::new(Servers::of(&settings.url)?);
         let migrate = settings.migrate && settings.access == Access::ReadWrite;
-        let mut connection = migrations::open_current(servers.connect().await?, migrate).await?;
+        pooler::refuse_unsupported(&servers).await?;
+        let mut connection = migrations::open_current(servers.connect_patiently().await?, migrate).await?;
         let editions = Editions::new(clock.clone());
         editions.look(&mut connection).await.map_err(|error| OpenProblem::Failed(error.into()))?;
-        let pool = Pool::new(servers.clone(), MOST_CONNECTIONS, runtime);
+        let pool = Pool::new(servers.clone(), settings.pool_size, runtime);
         let access = settings.access;
         let inside = Self { pool, editions, last_check: LastCheck::default(), access, audit_key, clock };
         Ok((Arc::new(inside), servers, connection))

@@ -1,6 +1,7 @@
 //! Which servers, and how to talk to them: a URL as libpq takes it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -39,7 +40,18 @@ const OURS: [&str; 5] = ["connect_timeout", "host", "sslmode", "sslrootcert", "t
 pub struct Url {
     pub(crate) servers: Vec<Server>,
     pub(crate) tls: Tls,
+    /// Whether `sslmode` stands in the URL.
+    names_ssl_mode: bool,
     shown: String,
+}
+
+/// Why data may cross a network unencrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plaintext {
+    /// The URL has no `sslmode`, and the default is `prefer`.
+    ByDefault,
+    /// The URL says `sslmode=disable` or `prefer`.
+    Chosen,
 }
 
 /// One of the servers.
@@ -153,12 +165,33 @@ impl Url {
         let servers = servers(&driver, &hosts, connect_timeout.as_deref(), &tls)?;
         let names: Vec<&str> = servers.iter().map(|server| server.shown.as_str()).collect();
         let shown = format!("postgres://{}/{}", names.join(","), driver.get_dbname().unwrap_or_default());
-        Ok(Self { servers, tls, shown })
+        Ok(Self { servers, tls, names_ssl_mode: ssl_mode.is_some(), shown })
+    }
+
+    /// Whether and why data may cross a network unencrypted. A socket and a loopback address are no network.
+    pub fn plaintext(&self) -> Option<Plaintext> {
+        if matches!(self.tls, Tls::Required(_)) || self.servers.iter().all(Server::is_local) {
+            return None;
+        }
+        Some(if self.names_ssl_mode { Plaintext::Chosen } else { Plaintext::ByDefault })
     }
 
     /// Whether it has a password in it.
     pub fn has_password(&self) -> bool {
         self.servers.iter().any(|server| server.config.get_password().is_some())
+    }
+}
+
+impl Server {
+    fn is_local(&self) -> bool {
+        self.config.get_hosts().iter().all(|host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => {
+                let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+                name.eq_ignore_ascii_case("localhost")
+                    || address.is_ok_and(|address| address.to_canonical().is_loopback())
+            }
+        })
     }
 }
 
@@ -393,6 +426,8 @@ mod tests {
     fn a_value_that_cannot_be_is_told_by_the_name_of_its_option() {
         for (url, told) in [
             ("postgres://h/d?sslmode=on", "sslmode that cannot be; it is disable, prefer"),
+            ("postgres://h/d?sslmode=allow", "sslmode that cannot be; it is disable, prefer"),
+            ("postgres://h/d?sslmode=", "sslmode that cannot be; it is disable, prefer"),
             ("postgres://h/d?target_session_attrs=standby", "target_session_attrs that cannot be"),
             ("postgres://h/d?connect_timeout=soon", "connect_timeout that cannot be"),
             ("postgres://h:http/d", "cannot be: port"),
@@ -429,6 +464,35 @@ mod tests {
             ("?sslrootcert=system", Tls::Required(Trust::CertifiedByName(Roots::System))),
         ] {
             assert_eq!(Url::parse(&format!("postgres://h/d{options}")).unwrap().tls, tls, "{options}");
+        }
+    }
+
+    #[test]
+    fn plaintext_is_possible_on_a_network_without_required_tls() {
+        for (url, plaintext) in [
+            ("postgres://db/d", Some(Plaintext::ByDefault)),
+            ("postgres://db/d?sslrootcert=ca.pem", Some(Plaintext::ByDefault)),
+            ("postgres://10.0.0.7/d", Some(Plaintext::ByDefault)),
+            ("postgres://localhost,db/d", Some(Plaintext::ByDefault)),
+            ("postgres://db.localhost/d", Some(Plaintext::ByDefault)),
+            ("postgres:///d?host=/run/pg,db", Some(Plaintext::ByDefault)),
+            ("postgres://localhost/d?host=db", Some(Plaintext::ByDefault)),
+            ("postgres://db/d?sslmode=disable", Some(Plaintext::Chosen)),
+            ("postgres://db/d?sslmode=prefer", Some(Plaintext::Chosen)),
+            ("postgres://db/d?sslmode=%70refer", Some(Plaintext::Chosen)),
+            ("postgres://db/d?sslmode=require", None),
+            ("postgres://db/d?sslmode=verify-full&sslrootcert=ca.pem", None),
+            ("postgres://db/d?sslrootcert=system", None),
+            ("postgres://localhost/d", None),
+            ("postgres://LOCALHOST/d", None),
+            ("postgres://127.0.0.1,127.8.8.8/d", None),
+            ("postgres://[::1]/d", None),
+            ("postgres://[::ffff:127.0.0.1]/d", None),
+            ("postgres:///d?host=/run/pg", None),
+            ("postgres://%2Frun%2Fpg/d", None),
+            ("postgres://localhost/d?sslmode=disable", None),
+        ] {
+            assert_eq!(Url::parse(url).unwrap().plaintext(), plaintext, "{url}");
         }
     }
 

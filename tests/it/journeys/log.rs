@@ -144,3 +144,27 @@ async fn what_is_no_request_has_no_line_however_much_of_it_comes() {
     let lines = server.log().lines();
     assert!(lines.iter().all(|line| line.contains("\"INFO\"")), "{lines:#?}");
 }
+
+#[tokio::test]
+async fn statements_are_logged_at_debug_without_their_values() {
+    let log = |level: &str| super::deployment().set("AUTH_LOG__LEVEL", level).serve();
+    let is_statement = |line: &Value| line["message"] == "statement";
+    let (debugging, usual) = (log("debug"), log("info"));
+    for server in [&debugging, &usual] {
+        Client::of(server).sign_up("ann-4711", PASSWORD).await;
+    }
+
+    let insert = debugging.log().wait_for("an insert", |line| {
+        is_statement(line)
+            && text(line, "statement").starts_with("INSERT INTO")
+            && line["duration_ms"].is_f64()
+    });
+    debugging.log().wait_for("a commit", |line| is_statement(line) && line["statement"] == "COMMIT");
+
+    assert_eq!((&insert["level"], &insert["failed"]), (&json!("DEBUG"), &json!(false)));
+    for line in debugging.log().lines() {
+        assert!(!line.contains("ann-4711") && !line.contains("$2b$") && !line.contains("binds"), "{line}");
+    }
+    usual.log().wait_for("the request", |line| line["route"] == "/api/signup");
+    assert!(usual.log().lines().iter().all(|line| !line.contains("INSERT INTO")));
+}

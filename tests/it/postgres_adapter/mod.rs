@@ -1,6 +1,7 @@
 //! What the store on PostgreSQL promises beyond the laws: which databases it opens, how it gets to them, and what it does
 //! while they are away.
 
+mod connections;
 mod contents;
 mod opening;
 mod outages;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::attempts::{audit_key, tried};
 use crate::support::clock::StillClock;
-use crate::support::postgres::{Database, fresh};
+use crate::support::postgres::{Database, POOL_SIZE, fresh};
 use crate::support::runtime::runtime;
 
 #[test]
@@ -28,19 +28,19 @@ fn every_migration_goes_down_and_up_again() {
 
     for (kept, newest) in all.iter().enumerate().rev() {
         let before = schema(&database);
-        assert_eq!(migrations::down(&url).unwrap().as_ref(), Some(newest));
+        assert_eq!(migrations::down(&url, None).unwrap().as_ref(), Some(newest));
         let after = schema(&database);
         assert_ne!(after, before);
         assert_eq!(migrations::up(&url).unwrap(), all[kept..]);
         assert_eq!(schema(&database), whole);
         for reverted in all[kept..].iter().rev() {
-            assert_eq!(migrations::down(&url).unwrap().as_ref(), Some(reverted));
+            assert_eq!(migrations::down(&url, None).unwrap().as_ref(), Some(reverted));
         }
         assert_eq!(schema(&database), after);
     }
 
     assert_eq!(schema(&database), BTreeSet::new());
-    assert_eq!(migrations::down(&url).unwrap(), None);
+    assert_eq!(migrations::down(&url, None).unwrap(), None);
     assert_eq!(migrations::up(&url).unwrap(), all);
     assert_eq!(schema(&database), whole);
     assert_eq!(migrations::up(&url).unwrap(), []);
@@ -53,11 +53,11 @@ fn the_status_tells_what_is_applied_and_changes_nothing() {
     let applied = || migrations::status(&url).unwrap().iter().map(|it| it.applied).collect::<Vec<_>>();
 
     assert!(applied().iter().all(|applied| !applied));
-    assert_eq!((migrations::down(&url).unwrap(), migrations::redo(&url).unwrap()), (None, None));
+    assert_eq!((migrations::down(&url, None).unwrap(), migrations::redo(&url, None).unwrap()), (None, None));
     assert_eq!(tables(&database), BTreeSet::new());
     let all = migrations::up(&url).unwrap();
     assert!(applied().iter().all(|applied| *applied));
-    migrations::down(&url).unwrap();
+    migrations::down(&url, None).unwrap();
     assert_eq!(applied().iter().filter(|applied| **applied).count(), all.len() - 1);
     assert_eq!(migrations::status(&url).unwrap()[0].migration.to_string(), "0001_users");
 }
@@ -74,7 +74,7 @@ async fn a_redo_leaves_the_schema_and_empties_what_the_newest_migration_made() {
     store.admit(counter, Requester::Bulk, Timestamp::UNIX_EPOCH, rules).await.unwrap();
     let before = schema(&database);
 
-    let redone = migrations::redo(&Url::parse(&database.url()).unwrap()).unwrap();
+    let redone = migrations::redo(&Url::parse(&database.url()).unwrap(), None).unwrap();
 
     assert_eq!(redone.unwrap().to_string(), "0004_throttles");
     assert_eq!(schema(&database), before);
@@ -119,7 +119,7 @@ fn pending_migrations_stop_a_start_that_may_not_run_them() {
     assert_eq!(tables(&database), BTreeSet::new());
 
     migrations::up(&url).unwrap();
-    migrations::down(&url).unwrap();
+    migrations::down(&url, None).unwrap();
     assert!(refusal(&database.url(), false).to_string().contains("(0004_throttles)"));
 }
 
@@ -139,8 +139,8 @@ fn a_database_of_another_application_is_left_alone() {
             refusal(&database.url(), true),
             refusal(&database.url(), false),
             migrations::up(&url).unwrap_err(),
-            migrations::down(&url).unwrap_err(),
-            migrations::redo(&url).unwrap_err(),
+            migrations::down(&url, None).unwrap_err(),
+            migrations::redo(&url, None).unwrap_err(),
             migrations::status(&url).unwrap_err(),
         ] {
             assert!(matches!(refused.problem, OpenProblem::Foreign), "{refused:?}");
@@ -182,6 +182,38 @@ fn a_server_that_answers_before_it_has_written_is_refused() {
     let refused = refusal(&database.url(), false);
 
     assert!(matches!(refused.problem, OpenProblem::AsynchronousCommit), "{refused:?}");
+}
+
+#[test]
+fn database_that_is_not_utf8_is_refused_and_left_alone() {
+    for encoding in ["LATIN1", "SQL_ASCII", "WIN1251", "EUC_JP"] {
+        let database = Database::encoded(encoding);
+        let url = Url::parse(&database.url()).unwrap();
+
+        for refused in [
+            refusal(&database.url(), true),
+            refusal(&database.url(), false),
+            migrations::up(&url).unwrap_err(),
+        ] {
+            let told = refused.to_string();
+            assert!(matches!(refused.problem, OpenProblem::Encoding { .. }), "{refused:?}");
+            assert!(told.contains(&format!("the server's encoding is {encoding}")), "{told}");
+            assert!(told.contains("createdb --encoding=UTF8"), "{told}");
+        }
+
+        assert_eq!(tables(&database), BTreeSet::new());
+    }
+}
+
+#[test]
+fn database_that_takes_no_more_connections_is_named_as_the_cause() {
+    let database = Database::migrated();
+    let url = database.limited(0);
+
+    let refused = refusal(&url, false);
+
+    assert!(matches!(refused.problem, OpenProblem::Busy(_)), "{refused:?}");
+    assert!(refused.to_string().contains("AUTH_DATABASE__POOL_SIZE"), "{refused}");
 }
 
 #[test]
@@ -267,7 +299,7 @@ async fn a_store_that_is_only_to_be_looked_at_changes_nothing() {
     let database = Database::migrated();
     let runtime = runtime();
     let url = Url::parse(&database.url()).unwrap();
-    let settings = Settings { url, access: Access::ReadOnly, migrate: true };
+    let settings = Settings { url, access: Access::ReadOnly, pool_size: POOL_SIZE, migrate: true };
     let (tasks, clock) = (TaskTracker::new(), Arc::new(StillClock::default()));
     let store = PostgresStore::open(&settings, audit_key(), runtime.handle().clone(), tasks, clock).unwrap();
 
@@ -301,7 +333,8 @@ fn refusal(url: &str, migrate: bool) -> OpenError {
 
 fn open(url: &str, migrate: bool) -> Result<(Runtime, PostgresStore), OpenError> {
     let runtime = runtime();
-    let settings = Settings { url: Url::parse(url).unwrap(), access: Access::ReadWrite, migrate };
+    let url = Url::parse(url).unwrap();
+    let settings = Settings { url, access: Access::ReadWrite, pool_size: POOL_SIZE, migrate };
     let (tasks, clock) = (TaskTracker::new(), Arc::new(StillClock::default()));
     let opened = PostgresStore::open(&settings, audit_key(), runtime.handle().clone(), tasks, clock);
     match opened {

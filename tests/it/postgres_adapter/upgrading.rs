@@ -66,7 +66,7 @@ fn each_migration_leaves_what_the_release_before_it_needs() {
     let mut after = (columns(&database), rules(&database));
 
     for step in steps.into_iter().rev().map(|status| status.migration) {
-        assert_eq!(migrations::down(&url).unwrap(), Some(step.clone()));
+        assert_eq!(migrations::down(&url, None).unwrap(), Some(step.clone()));
         let before = (columns(&database), rules(&database));
         if !CONTRACTIONS.contains(&&*step.to_string()) {
             for (column, shape) in &before.0 {

@@ -1,6 +1,7 @@
 //! Stores on databases of their own in a throw-away PostgreSQL.
 
 use std::any::Any;
+use std::num::NonZero;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -21,6 +22,9 @@ use super::foreign::skip;
 use super::later;
 use super::runtime::runtime;
 use super::server::{Deployment, Elsewhere};
+
+/// The pooled connections of a store.
+pub(crate) const POOL_SIZE: NonZero<usize> = NonZero::new(16).unwrap();
 
 /// Where databases can be made.
 enum Server {
@@ -171,7 +175,8 @@ fn open_with(
     tasks: TaskTracker,
     clock: Arc<StillClock>,
 ) -> Result<PostgresStore, store_postgres::OpenError> {
-    let settings = Settings { url: Url::parse(url).unwrap(), access: Access::ReadWrite, migrate: false };
+    let url = Url::parse(url).unwrap();
+    let settings = Settings { url, access: Access::ReadWrite, pool_size: POOL_SIZE, migrate: false };
     PostgresStore::open(&settings, key, runtime.handle().clone(), tasks, clock)
 }
 
@@ -179,6 +184,11 @@ impl Database {
     /// One without any table.
     pub(crate) fn empty() -> Self {
         Self::make("")
+    }
+
+    /// One without any table, whose texts are encoded so.
+    pub(crate) fn encoded(encoding: &str) -> Self {
+        Self::make(&format!("ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"))
     }
 
     /// One with the schema as it is today.
@@ -215,6 +225,19 @@ impl Database {
     /// Answers what a statement answers, in rows of text.
     pub(crate) fn ask(&self, statement: &str) -> Vec<Vec<String>> {
         execute(&self.url(), statement)
+    }
+
+    /// Its URL for a role that owns nothing, may change every row, and has so many connections at most.
+    pub(crate) fn limited(&self, connections: usize) -> String {
+        let role = format!("{}_limited", self.name);
+        self.ask(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'limited' CONNECTION LIMIT {connections};
+             GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
+             GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role}"
+        ));
+        let url = self.url();
+        let (scheme, rest) = url.split_once("://").unwrap();
+        format!("{scheme}://{role}:limited@{}", rest.split_once('@').map_or(rest, |(_, server)| server))
     }
 
     pub(crate) fn take_away(&self) {
@@ -277,6 +300,7 @@ impl Drop for Database {
                 &self.server.url("postgres"),
                 &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name),
             );
+            execute(&self.server.url("postgres"), &format!("DROP ROLE IF EXISTS {}_limited", self.name));
         }
     }
 }

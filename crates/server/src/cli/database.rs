@@ -13,7 +13,7 @@ use store_sqlite::backup::{self, BackupError, BackupProblem, Counts};
 use tracing::warn;
 
 use super::{Exit, Failure, migrate, output};
-use crate::config::{Config, Database, Location, Problem};
+use crate::config::{Config, Database, Environment, Location, Problem};
 use crate::logging::Audience;
 use crate::wiring::{Access, Databases, StartError, Store};
 
@@ -73,6 +73,7 @@ impl Command {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
         match self {
             Self::Backup { file } => {
+                named("FILE", &file)?;
                 let database = path(config, "`pg_dump --format=custom`")?;
                 let waiting = waiting("backing up");
                 let counts = backup::write(database, &file)?;
@@ -81,6 +82,7 @@ impl Command {
                 output::line(format_args!("backed up {} to {}", database.display(), file.display()))
             }
             Self::Restore { file } => {
+                named("FILE", &file)?;
                 let database = path(config, "`pg_restore`")?;
                 let waiting = waiting("restoring");
                 let counts = backup::restore(&file, database)?;
@@ -91,6 +93,11 @@ impl Command {
             Self::Copy(copy) => copy.run(config),
         }
     }
+}
+
+/// Refuses a path with characters in it that are there by mistake.
+pub(super) fn named(argument: &str, path: &Path) -> Result<(), Failure> {
+    Location::check_path(argument, path).map_err(|problem| Failure::from(vec![problem]))
 }
 
 /// The file of the configured database.
@@ -117,8 +124,8 @@ fn show(counts: Counts) -> Result<(), Failure> {
 
 impl Copy {
     fn run(self, config: &Config) -> Result<(), Failure> {
-        let from = given("--from", self.from, self.from_file)?;
-        let to = given("--to", self.to, self.to_file)?;
+        let from = given(config.environment, "--from", self.from, self.from_file)?;
+        let to = given(config.environment, "--to", self.to, self.to_file)?;
         // One of the two is always given.
         let configured = || config.database.location.clone();
         let (from, to) = (from.unwrap_or_else(configured), to.unwrap_or_else(configured));
@@ -127,7 +134,7 @@ impl Copy {
         }
         let databases = Databases::prepare(config)?;
         let mut stores = Vec::new();
-        let copied = copy(&databases, from, &to, &mut stores);
+        let copied = copy(&databases, config, from, &to, &mut stores);
         databases.close(stores);
         let Copied { all, has_changed } = copied?;
         let rows = all
@@ -161,6 +168,7 @@ struct Copied {
 
 fn copy(
     databases: &Databases,
+    config: &Config,
     from: Location,
     to: &Location,
     stores: &mut Vec<Arc<dyn Store>>,
@@ -170,12 +178,13 @@ fn copy(
         stores.push(store.clone());
         Ok(store)
     };
-    let source = open(&Database { location: from, migrate_on_start: false }, Access::ReadOnly)?;
+    let pool_size = config.database.pool_size;
+    let source = open(&Database { location: from, pool_size, migrate_on_start: false }, Access::ReadOnly)?;
     let source = databases.runtime.block_on(source.snapshot());
     let mut source = source.map_err(|error| not_reached("source", &error))?;
     // One that was never migrated is, now that there is something to write into it. One that is of another release is for
     // its operator to look at.
-    let target = Database { location: to.clone(), migrate_on_start: migrate::is_blank(to)? };
+    let target = Database { location: to.clone(), pool_size, migrate_on_start: migrate::is_blank(to)? };
     let target = open(&target, Access::ReadWrite)?;
     databases.runtime.block_on(async {
         let intake = target.intake().await.map_err(|error| not_reached("target", &error))?;
@@ -198,20 +207,23 @@ fn copy(
 }
 
 /// What an option names, or the one that takes a file.
-fn given(option: &str, url: Option<String>, file: Option<PathBuf>) -> Result<Option<Location>, Failure> {
-    let location = match (url, file) {
+fn given(
+    environment: Environment,
+    option: &str,
+    url: Option<String>,
+    file: Option<PathBuf>,
+) -> Result<Option<Location>, Failure> {
+    let located = match (url, file) {
         (None, None) => return Ok(None),
-        (Some(url), _) => Location::from_argument(option, &url),
-        (None, Some(path)) => {
-            Location::from_file(&format!("{option}-file"), &path).map(|(location, warning)| {
-                if let Some(warning) = warning {
-                    warn!("{warning}");
-                }
-                location
-            })
-        }
+        (Some(url), _) => Location::from_argument(option, &url).map(|location| (location, None)),
+        (None, Some(path)) => Location::from_file(&format!("{option}-file"), &path),
     };
-    Ok(Some(location.map_err(|problem: Problem| Failure::from(vec![problem]))?))
+    let checked = located.and_then(|(location, of_file)| {
+        let (location, of_network) = location.encrypted(option, environment)?;
+        of_file.iter().chain(&of_network).for_each(|warning| warn!("{warning}"));
+        Ok(location)
+    });
+    Ok(Some(checked.map_err(|problem: Problem| Failure::from(vec![problem]))?))
 }
 
 /// Whether two names lead to one database, as far as can be told without asking it.

@@ -34,6 +34,9 @@ struct Line<'account> {
 
 impl Arguments {
     pub(super) async fn perform(self, auth: &Auth) -> Result<(), Failure> {
+        if let Some(path) = &self.output {
+            super::database::named("--output", path)?;
+        }
         let Some(path) = self.output else {
             // Lines of both on one screen would tear each other apart.
             let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { bar(auth).await? };

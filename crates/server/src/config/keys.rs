@@ -2,7 +2,7 @@
 //! with `.env.example` all read this table.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZero, NonZeroU32};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,7 +126,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 62] = [
+pub static KEYS: [&Key; 63] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -150,6 +150,7 @@ pub static KEYS: [&Key; 62] = [
     &TLS_KEY_PATH.key,
     &DATABASE_URL.key,
     &DATABASE_URL_FILE,
+    &DATABASE_POOL_SIZE.key,
     &DATABASE_MIGRATE_ON_START.key,
     &PASSWORD_BCRYPT_COST.key,
     &PASSWORD_MIN_LENGTH.key,
@@ -392,6 +393,15 @@ pub(super) static DATABASE_URL: Setting<Location> = Setting {
 
 static DATABASE_URL_FILE: Key =
     Key::text("AUTH_DATABASE__URL_FILE", DefaultValue::Unset, "a file to read AUTH_DATABASE__URL from");
+
+pub(super) static DATABASE_POOL_SIZE: Setting<NonZero<usize>> = Setting {
+    key: Key::number(
+        "AUTH_DATABASE__POOL_SIZE",
+        DefaultValue::Text("16"),
+        "pooled connections of one server to PostgreSQL, 1 to 256; one more is used beside them",
+    ),
+    read: readers::pool_size,
+};
 
 pub(super) static DATABASE_MIGRATE_ON_START: Setting<bool> = Setting {
     key: Key::flag(

@@ -22,18 +22,24 @@ use std::time::Duration;
 use actix_web::http::header::HeaderName;
 use domain::{PasswordPolicy, SessionRules};
 use hasher_bcrypt::Engine;
+use store_postgres::Plaintext;
 use token_jwt::{GivenKeys, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
 pub use self::dsn::Dsn;
 pub use self::edges::EdgeFault;
 use self::keys::{Edges, KEYS, Key, Setting};
-pub(crate) use self::readers::TRACES;
+pub(crate) use self::readers::{TRACES, lead_time};
 pub use self::secret::{Secret, WeakSecret};
 pub use self::sources::SetBy;
 use self::sources::Sources;
 use crate::clients::ConfiguredClients;
 use crate::line_end;
+
+/// What is wrong with the URL of a database to which production may connect in clear.
+const UNENCRYPTED_DATABASE: &str = "names a server on a network and no sslmode, so users and password hashes may cross it \
+     unencrypted; set sslmode=verify-full and sslrootcert in the URL, or sslmode=prefer or disable if nobody can listen \
+     on that network";
 
 /// Everything that can be chosen.
 #[derive(Clone, Debug)]
@@ -144,6 +150,8 @@ pub struct Tls {
 pub struct Database {
     /// Which database.
     pub location: Location,
+    /// How many pooled connections to `PostgreSQL` one server has at most.
+    pub pool_size: NonZero<usize>,
     /// Whether a start migrates.
     pub migrate_on_start: bool,
 }
@@ -268,6 +276,32 @@ pub enum LogFormat {
 }
 
 impl Location {
+    /// Whether and why production may connect to it in clear.
+    pub(crate) fn plaintext(&self, environment: Environment) -> Option<Plaintext> {
+        match (self, environment) {
+            (Self::Postgres(url), Environment::Production) => url.plaintext(),
+            _ => None,
+        }
+    }
+
+    /// Refuses one to which production may connect in clear, or warns where `option` chooses that.
+    pub(crate) fn encrypted(
+        self,
+        option: &str,
+        environment: Environment,
+    ) -> Result<(Self, Option<Warning>), Problem> {
+        match self.plaintext(environment) {
+            Some(Plaintext::ByDefault) => Err(Problem::new(option, UNENCRYPTED_DATABASE)),
+            Some(Plaintext::Chosen) => Ok((self, Some(Warning::unencrypted_database(option)))),
+            None => Ok((self, None)),
+        }
+    }
+
+    /// Refuses the path of a file, given as `argument`, with characters in it that are there by mistake.
+    pub(crate) fn check_path(argument: &str, path: &Path) -> Result<(), Problem> {
+        readers::plain_ends(&path.to_string_lossy()).map_err(|wrong| Problem::new(argument, wrong))
+    }
+
     /// Reads the value of an option of the command line, where a password has no place.
     pub(crate) fn from_argument(option: &str, url: &str) -> Result<Self, Problem> {
         let location = readers::location(url).map_err(|wrong| Problem::new(option, wrong))?;
@@ -428,7 +462,7 @@ impl Config {
         let request_headers = reading.read(&keys::CORS_HEADERS);
         let signup = reading.read(&keys::SIGNUP_ENABLED).map(|enabled| Signup { enabled });
         let limits = reading.limits(environment);
-        let database = reading.database();
+        let database = reading.database(environment);
         let passwords = reading.read(&keys::PASSWORD_MIN_LENGTH);
         let hashing = reading.hashing();
         let token = reading.token(environment, http.as_ref());
@@ -625,13 +659,22 @@ impl Reading {
         missing.map(|key| Problem::new(key.name, no_secret(key.name))).collect()
     }
 
-    fn database(&mut self) -> Option<Database> {
+    fn database(&mut self, environment: Option<Environment>) -> Option<Database> {
         let location = self.read(&keys::DATABASE_URL);
+        let setting = &keys::DATABASE_URL.key;
+        match environment.and_then(|environment| location.as_ref()?.plaintext(environment)) {
+            Some(Plaintext::ByDefault) => self.refuse(setting, UNENCRYPTED_DATABASE),
+            Some(Plaintext::Chosen) => {
+                self.sources.warnings.push(Warning::unencrypted_database(setting.name));
+            }
+            None => {}
+        }
+        let pool_size = self.read(&keys::DATABASE_POOL_SIZE);
         // A file has one server. A database may have several, of which one must not change the schema under the others
         // unless somebody means it to.
         let is_file = !matches!(location, Some(Location::Postgres(_)));
         let migrate_on_start = self.read_or(&keys::DATABASE_MIGRATE_ON_START, &is_file.to_string());
-        Some(Database { location: location?, migrate_on_start: migrate_on_start? })
+        Some(Database { location: location?, pool_size: pool_size?, migrate_on_start: migrate_on_start? })
     }
 
     fn hashing(&mut self) -> Option<Hashing> {
@@ -823,6 +866,13 @@ fn is_https(url: &str) -> bool {
 }
 
 impl Warning {
+    fn unencrypted_database(setting: &str) -> Self {
+        Self(format!(
+            "{setting} says sslmode=disable or prefer for a server on a network, so users and password hashes may cross \
+             it unencrypted; say sslmode=verify-full with sslrootcert unless nobody can listen on that network"
+        ))
+    }
+
     pub(crate) fn readable_by_others(file: &str) -> Self {
         Self(format!("{file} holds a secret and is open to others on this machine; chmod 600 it"))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZero, NonZeroU32};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::clients::ConfiguredClients;
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
 pub(super) type Wrong = String;
 
-/// The most bytes of a text that every token carries; all of them together leave room in the 4096 bytes that a
+/// The most bytes of a text that every token carries; all of them together leave room in the 8192 bytes that a
 /// token may have.
 const LONGEST_CLAIM: usize = 255;
 
@@ -146,6 +146,12 @@ pub(super) fn session_ttl(text: &str) -> Result<Duration, Wrong> {
         .or_else(|()| wrong("must be a time in whole seconds such as 14d, from 1s to 3650d"))
 }
 
+/// How long a key is published before it signs. Backends may keep what is published for five minutes at least.
+pub(crate) fn lead_time(text: &str) -> Result<Duration, Wrong> {
+    duration(text, 5 * 60 * SECOND, 30 * DAY)
+        .or_else(|()| wrong("must be a time such as 1h, from 5m to 30d; --now has the key sign at once"))
+}
+
 /// How long attempts are kept.
 pub(super) fn audit_keep(text: &str) -> Result<Duration, Wrong> {
     whole_seconds(text, DAY, 36_500 * DAY)
@@ -191,8 +197,13 @@ pub(super) fn queue(text: &str) -> Result<usize, Wrong> {
     number(text, 1, 1_000_000)
 }
 
+pub(super) fn pool_size(text: &str) -> Result<NonZero<usize>, Wrong> {
+    number(text, NonZero::<usize>::MIN, const { NonZero::new(256).unwrap() })
+}
+
 /// The URL of a database, whose scheme tells what it is on.
 pub(super) fn location(text: &str) -> Result<Location, Wrong> {
+    plain_ends(text)?;
     if store_postgres::SCHEMES.into_iter().any(|scheme| text.starts_with(scheme)) {
         return store_postgres::Url::parse(text).map(Location::Postgres).map_err(|error| error.to_string());
     }
@@ -205,6 +216,7 @@ fn sqlite_path(text: &str) -> Result<PathBuf, Wrong> {
         // A store is one file shared by several connections, which `:memory:` is not; and what looks like
         // parameters would end up in the file's name.
         Some(path) if !path.is_empty() && !path.contains([':', '?', '#', '\0']) && !path.ends_with('/') => {
+            plain_ends(path)?;
             Ok(PathBuf::from(path))
         }
         _ => wrong(
@@ -221,15 +233,38 @@ pub(super) fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
     algorithm.ok_or_else(|| "must be HS256, EdDSA, ES256 or RS256".to_owned())
 }
 
+/// Refuses a text that would name another file than the one that is meant, which would be made: one with a control
+/// character, or with a blank, an invisible character or a quotation mark at an end.
+pub(super) fn plain_ends(text: &str) -> Result<(), Wrong> {
+    let is_stray = |c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '\'' | '"');
+    if text.contains(char::is_control) {
+        return wrong("has a line end or another control character in it; remove it");
+    }
+    if text.starts_with(is_stray) || text.ends_with(is_stray) {
+        return wrong(
+            "has a blank, an invisible character or a quotation mark at one of its ends; remove it",
+        );
+    }
+    Ok(())
+}
+
+/// Whether this is shown as nothing: soft hyphen, zero-width and directional characters, byte order mark.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 pub(super) fn folder(text: &str) -> Result<PathBuf, Wrong> {
-    if text.is_empty() || text.contains(char::is_control) {
+    plain_ends(text)?;
+    if text.is_empty() {
         return wrong("must be the path of a folder, such as data/keys");
     }
     Ok(PathBuf::from(text))
 }
 
 pub(super) fn file(text: &str) -> Result<PathBuf, Wrong> {
-    if text.is_empty() || text.contains(char::is_control) {
+    plain_ends(text)?;
+    if text.is_empty() {
         return wrong("must be the path of a file");
     }
     Ok(PathBuf::from(text))
@@ -441,6 +476,35 @@ mod tests {
     }
 
     #[test]
+    fn stray_characters_in_the_url_of_a_database_are_refused() {
+        for url in ["sqlite://data/auth.db", "sqlite:///var/lib/auth.db", "postgres://ann:hunter2@db/auth"] {
+            assert!(location(url).is_ok(), "{url}");
+            for stray in ["\n", "\r\n", "\n\n", "\r", "\t", " ", "\u{a0}", "\u{3000}", "\u{2028}"] {
+                assert!(location(&format!("{url}{stray}")).is_err(), "{url}{stray:?}");
+                assert!(location(&format!("{stray}{url}")).is_err(), "{stray:?}{url}");
+            }
+            for stray in ["\u{feff}", "\u{200b}", "\u{200e}", "\u{2060}", "\u{202c}", "\u{ad}", "'", "\""] {
+                assert!(location(&format!("{url}{stray}")).is_err(), "{url}{stray:?}");
+                assert!(location(&format!("{stray}{url}")).is_err(), "{stray:?}{url}");
+            }
+            let (scheme, rest) = url.split_once("://").unwrap();
+            for inner in ["\n", "\t", "\u{1b}", "\u{7f}", "\u{85}"] {
+                assert!(location(&format!("{scheme}://{inner}{rest}")).is_err(), "{url} {inner:?}");
+                assert!(location(&url.replace("auth", &format!("au{inner}th"))).is_err(), "{url} {inner:?}");
+            }
+        }
+        assert!(location("sqlite:// data/auth.db").is_err());
+        assert!(location("sqlite://\u{feff}data/auth.db").is_err());
+        // Those within a path are its own.
+        assert_eq!(sqlite_path("sqlite://my data/auth.db"), Ok(PathBuf::from("my data/auth.db")));
+        for text in
+            ["sqlite:data/auth.db", "sqlite:/data/auth.db", "sqlite3://a.db", "SQLITE://a.db", "sqlite"]
+        {
+            assert!(location(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn the_scheme_tells_what_a_database_is_on() {
         assert!(matches!(location("sqlite://auth.db"), Ok(Location::Sqlite(_))));
         for text in ["postgres://ann:hunter2@db/auth", "postgresql://db1,db2/auth?sslmode=require"] {
@@ -530,7 +594,9 @@ mod tests {
     fn a_folder_has_a_path() {
         assert_eq!(folder("/etc/auth-api/keys"), Ok(PathBuf::from("/etc/auth-api/keys")));
         assert!(folder("").is_err());
-        assert!(folder("a\nb").is_err());
+        for text in ["a\nb", "data/keys\n", "data/keys ", " data/keys", "data/keys\u{200b}"] {
+            assert!(folder(text).is_err() && file(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]
