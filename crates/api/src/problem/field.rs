@@ -1,8 +1,8 @@
 //! What is wrong with the fields of a request.
 
 use domain::{
-    InvalidUsername, MAX_ADDRESS_LENGTH, MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, PasswordPolicy,
-    PasswordProblem,
+    InvalidUsername, MAX_ADDRESS_LENGTH, MAX_PASSWORD_LENGTH, MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH,
+    PasswordPolicy, PasswordProblem,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
