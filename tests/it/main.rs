@@ -40,6 +40,7 @@ mod postgres {
         mod instances;
         mod log;
         mod migrations;
+        mod names;
         mod operators;
         mod outages;
         mod own_account;

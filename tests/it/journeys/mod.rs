@@ -23,6 +23,7 @@ mod limits;
 mod log;
 mod migrations;
 mod moving_house;
+mod names;
 mod operators;
 mod other_origins;
 mod own_account;

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use domain::{Auth, Origin, Session, UserAgent, Username};
 use serde_json::{Value, json};
 
-use super::users::{PATIENCE, not_done, parse};
+use super::users::{PATIENCE, existing, not_done};
 use super::{Exit, Failure, output};
 use crate::config::Config;
 use crate::wiring::{Access, Application, Purpose};
@@ -29,8 +29,8 @@ pub(super) enum Command {
 impl Command {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
         let (name, access) = match &self {
-            Self::List { name, .. } => (parse(name)?, Access::ReadOnly),
-            Self::Revoke { name } => (parse(name)?, Access::ReadWrite),
+            Self::List { name, .. } => (existing(name)?, Access::ReadOnly),
+            Self::Revoke { name } => (existing(name)?, Access::ReadWrite),
         };
         let application = Application::start(config, Purpose::Command(access))?;
         let result = application.runtime.block_on(self.perform(&application.auth, &name));

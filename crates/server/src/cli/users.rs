@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use domain::ports::{HasherError, PortError};
 use domain::{
-    Account, AdministerError, Auth, InvalidUsername, MAX_ADDRESS_LENGTH, MAX_USERNAME_LENGTH,
+    Account, AdministerError, Auth, InvalidUsername, LoginName, MAX_ADDRESS_LENGTH, MAX_USERNAME_LENGTH,
     MIN_USERNAME_LENGTH, Origin, Password, SetPasswordError, SignUpError, Tries, UserId, Username, Whence,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -370,9 +370,12 @@ fn numbered(name: &str, number: u64) -> String {
     format!("{name}-{number}")
 }
 
-/// The name of a user who is there, without the blanks that it was copied with.
+/// The name of a user who is there, as at a login: without the blanks that it was copied with.
 pub(super) fn existing(name: &str) -> Result<Username, Failure> {
-    parse(name.trim())
+    match LoginName::from_typed(name) {
+        LoginName::Possible(name) => Ok(name),
+        LoginName::Impossible(_) => parse(name),
+    }
 }
 
 pub(super) fn parse(name: &str) -> Result<Username, Failure> {

@@ -266,7 +266,7 @@ impl<'import> Pass<'import> {
 /// What to know about users whose passwords may be longer than what was hashed of them.
 fn truncation_note(users: u64) -> String {
     format!(
-        "{users} of these users have bcrypt hashes ($2a$, $2b$ or $2y$). Other programs hash only the first 72 bytes of a \
+        "{users} of these users have bcrypt hashes. Other programs hash only the first 72 bytes of a \
          password, and do not compose its Unicode; logins here compare all of it. Whoever has a longer or a decomposed \
          password cannot log in until `auth-api users set-password NAME` gives them another."
     )
