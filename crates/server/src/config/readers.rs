@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, Dsn, EngineName, Environment, Location, LogFormat, Secret};
+use super::{Algorithm, Dsn, EdgeFault, EngineName, Environment, Location, LogFormat, Secret};
 use crate::clients::ConfiguredClients;
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
@@ -233,25 +233,18 @@ pub(super) fn algorithm(text: &str) -> Result<Algorithm, Wrong> {
     algorithm.ok_or_else(|| "must be HS256, EdDSA, ES256 or RS256".to_owned())
 }
 
-/// Refuses a text that would name another file than the one that is meant, which would be made: one with a control
-/// character, or with a blank, an invisible character or a quotation mark at an end.
+/// Refuses a text that would name another file than the one that is meant, which would be made.
 pub(super) fn plain_ends(text: &str) -> Result<(), Wrong> {
-    let is_stray = |c: char| c.is_whitespace() || is_invisible(c) || matches!(c, '\'' | '"');
+    if let Some(fault) = EdgeFault::of(text) {
+        return Err(fault.to_string());
+    }
     if text.contains(char::is_control) {
         return wrong("has a line end or another control character in it; remove it");
     }
-    if text.starts_with(is_stray) || text.ends_with(is_stray) {
-        return wrong(
-            "has a blank, an invisible character or a quotation mark at one of its ends; remove it",
-        );
+    if text.starts_with(['\'', '"']) || text.ends_with(['\'', '"']) {
+        return wrong("begins or ends with a quotation mark, which would be a part of it; remove it");
     }
     Ok(())
-}
-
-/// Whether this is shown as nothing: soft hyphen, zero-width and directional characters, byte order mark.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 pub(super) fn folder(text: &str) -> Result<PathBuf, Wrong> {
