@@ -7,6 +7,8 @@ pub(crate) enum Der {
     PrivateKey,
     EncryptedKey,
     PublicKey,
+    /// A certificate request (RFC 2986).
+    Request,
     Pkcs7,
     Pkcs12,
     /// A sequence of something else.
@@ -35,6 +37,8 @@ impl Der {
             (INTEGER, [0 | 1], SEQUENCE | INTEGER | OCTET_STRING) => Self::PrivateKey,
             (SEQUENCE, _, BIT_STRING) => Self::PublicKey,
             (SEQUENCE, _, OCTET_STRING) => Self::EncryptedKey,
+            // Its version comes first, which no certificate says so (RFC 2986, section 4; RFC 5280, section 4.1).
+            (SEQUENCE, [INTEGER, 1, 0, ..], SEQUENCE) => Self::Request,
             (SEQUENCE, _, SEQUENCE) => Self::Certificate,
             _ => Self::Other,
         })

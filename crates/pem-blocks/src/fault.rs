@@ -23,19 +23,26 @@ pub enum Fault {
     BareBase64,
     /// A JWK, mostly.
     #[error(
-        "is JSON and not PEM; convert the key to PEM, or make one with `openssl genpkey -algorithm ed25519 -out NEW`"
+        "is JSON and not PEM; convert the key, or make one with `openssl genpkey -algorithm EC -pkeyopt \
+         ec_paramgen_curve:P-256 -out NEW`"
     )]
     Json,
     /// Of `PuTTY`.
     #[error(
-        "is a key of PuTTY; `puttygen FILE -O private-openssh-new -o NEW && ssh-keygen -p -m PKCS8 -f NEW` converts it"
+        "is a key of PuTTY for SSH; `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out NEW` makes one \
+         that can be used here"
     )]
     Putty,
-    /// Of `OpenSSH`.
-    #[error("is a key of OpenSSH; `cp FILE NEW && ssh-keygen -p -m PKCS8 -f NEW` converts it")]
+    /// Of `OpenSSH`. Its own program converts some of them and leaves others as they are.
+    #[error(
+        "is a key of OpenSSH; `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out NEW` makes one that can \
+         be used here"
+    )]
     OpenSsh,
     /// The public half, as `OpenSSH` writes it.
-    #[error("is a public key of OpenSSH; the private key is in the file of this name without .pub")]
+    #[error(
+        "is a public key of OpenSSH, and cannot be used here; a private key or a certificate in PEM is needed"
+    )]
     OpenSshPublic,
     /// A certificate without PEM around it.
     #[error("is a certificate in DER; `openssl x509 -inform DER -in FILE -out NEW` writes it in PEM")]
@@ -87,6 +94,9 @@ pub enum Fault {
         "has a certificate request, which a certificate authority turns into a certificate; that certificate is needed"
     )]
     Request,
+    /// The same in place of a key.
+    #[error("has a certificate request and no private key; the key that it was made with is needed")]
+    RequestForKey,
     /// A form of `OpenSSL`'s own.
     #[error(
         "has a certificate in the TRUSTED form of OpenSSL; `openssl x509 -in FILE -out NEW` writes it without it"
@@ -157,6 +167,7 @@ impl From<Der> for Fault {
             Der::PrivateKey => Self::KeyInDer,
             Der::EncryptedKey => Self::EncryptedInDer,
             Der::PublicKey => Self::PublicKeyInDer,
+            Der::Request => Self::Request,
             Der::Pkcs7 => Self::Pkcs7,
             Der::Pkcs12 => Self::Pkcs12,
             Der::Other => Self::OtherDer,

@@ -65,6 +65,7 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKey, Fault> {
     let blocks = blocks(text).map_err(|fault| match fault {
         Fault::CertificateInDer => Fault::CertificateForKey,
         Fault::PublicKeyInDer => Fault::PublicKeyForKey,
+        Fault::Request => Fault::RequestForKey,
         fault => fault,
     })?;
     let mut key = None;
@@ -82,6 +83,10 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKey, Fault> {
             }
             "PUBLIC KEY" | "RSA PUBLIC KEY" if key.is_none() => {
                 without = Fault::PublicKeyForKey;
+                continue;
+            }
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
+                without = Fault::RequestForKey;
                 continue;
             }
             label if is_parameters(label) => continue,

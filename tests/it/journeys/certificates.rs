@@ -149,7 +149,7 @@ fn file_that_is_no_tls_key_is_named_for_what_it_is() {
         (labelled("PUBLIC KEY", &chain.key), &["public key only"]),
         (labelled("EC PARAMETERS", &chain.key), &["parameters", "openssl genpkey"]),
         (labelled("CERTIFICATE REQUEST", &chain.key), &["certificate request"]),
-        (labelled("OPENSSH PRIVATE KEY", &chain.key), &["OpenSSH", "ssh-keygen"]),
+        (labelled("OPENSSH PRIVATE KEY", &chain.key), &["OpenSSH", "openssl genpkey"]),
         (chain.leaf.clone(), &["has a certificate and no private key"]),
         (format!("{}{}", chain.key, Chain::new().key), &["more than one private key"]),
         (format!("{}\n", chain.key.trim_end().replace('\n', " ")), &["joins lines"]),
