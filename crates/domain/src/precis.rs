@@ -62,8 +62,15 @@ fn class(c: char) -> Class {
     match c {
         // Section 9.6, exceptions.
         '\u{df}' | '\u{3c2}' | '\u{6fd}' | '\u{6fe}' | '\u{f0b}' | '\u{3007}' => return Class::Valid,
-        '\u{b7}' | '\u{375}' | '\u{5f3}' | '\u{5f4}' | '\u{30fb}' => return Class::Contextual,
-        '\u{660}'..='\u{669}' | '\u{6f0}'..='\u{6f9}' => return Class::Contextual,
+        '\u{b7}'
+        | '\u{375}'
+        | '\u{5f3}'
+        | '\u{5f4}'
+        | '\u{30fb}'
+        | '\u{660}'..='\u{669}'
+        | '\u{6f0}'..='\u{6f9}' => {
+            return Class::Contextual;
+        }
         '\u{640}' | '\u{7fa}' | '\u{302e}' | '\u{302f}' | '\u{3031}'..='\u{3035}' | '\u{303b}' => {
             return Class::Disallowed;
         }

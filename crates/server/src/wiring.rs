@@ -503,6 +503,7 @@ mod tests {
             sessions: SessionRules { idle_ttl: HOUR, absolute_ttl: HOUR, grace: Duration::ZERO },
             audit_keep: HOUR,
             throttle: None,
+            username_changes: None,
         };
         Auth::new(ports, rules)
     }

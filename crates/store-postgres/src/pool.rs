@@ -289,7 +289,7 @@ mod tests {
 
         assert!(shrinkage.remove_one(3, start) && shrinkage.remove_one(3, start));
         assert!(!shrinkage.remove_one(3, start));
-        assert_eq!(shrinkage.return_all(start + SMALLER_FOR - Duration::from_millis(1)), 0);
+        assert_eq!(shrinkage.return_all(start + SMALLER_FOR / 2), 0);
         assert_eq!(shrinkage.return_all(start + SMALLER_FOR), 2);
         assert_eq!(shrinkage.return_all(start + 2 * SMALLER_FOR), 0);
         assert!(!shrinkage.remove_one(1, start));

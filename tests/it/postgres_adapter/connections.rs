@@ -67,7 +67,7 @@ fn pooler_without_prepared_statements_is_refused_with_the_reason() {
     let test = "pooler_without_prepared_statements_is_refused_with_the_reason";
     for round_robin in ["0", "1"] {
         let Some(pooler) = Pooler::start(test, "transaction", round_robin) else { return };
-        if pooler.supports_prepared_statements() {
+        if Pooler::supports_prepared_statements() {
             return skip(test, "PgBouncer before 1.21");
         }
 
@@ -146,7 +146,7 @@ impl Pooler {
         format!("postgres://postgres@/postgres?host={}&port=6432", self.folder.display())
     }
 
-    fn supports_prepared_statements(&self) -> bool {
+    fn supports_prepared_statements() -> bool {
         let version = Command::new("pgbouncer").arg("--version").output().unwrap();
         let version = String::from_utf8(version.stdout).unwrap();
         let numbers: Vec<u32> =
