@@ -47,6 +47,9 @@ pub use crate::refresh::MacRefreshTokens;
 /// How far another instance's clock may be ahead of ours. Expiry has no leeway: whoever is late refreshes.
 const LEEWAY_SECONDS: i64 = 5;
 
+/// How much earlier than now a token says it was issued, for verifiers whose clock is behind and that allow no leeway.
+const BACKDATED_SECONDS: i64 = 1;
+
 /// What the tokens of this deployment say besides whose they are.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -192,7 +195,7 @@ impl Claims<'_> {
 
 impl TokenIssuer for JwtIssuer {
     fn issue(&self, grant: &Grant) -> Result<AccessToken, PortError> {
-        let issued_at = grant.issued_at.as_second();
+        let issued_at = grant.issued_at.as_second().saturating_sub(BACKDATED_SECONDS);
         let lifetime = grant.lifetime.as_secs();
         let claims = Claims {
             iss: (&*self.profile.issuer).into(),

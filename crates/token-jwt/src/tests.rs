@@ -125,7 +125,7 @@ fn a_token_has_exactly_this_header_and_these_claims() {
     assert_eq!(header, json!({ "alg": "HS256", "typ": "at+jwt", "kid": header["kid"] }));
     assert_eq!(header["kid"].as_str().unwrap().len(), 11);
     let expected = json!({
-        "iss": "https://auth.example", "sub": "42", "aud": "shop", "iat": NOW, "exp": NOW + 900,
+        "iss": "https://auth.example", "sub": "42", "aud": "shop", "iat": NOW - 1, "exp": NOW + 899,
         "jti": "3.BwcHBwcHBwcHBwcHBwcHBw", "sid": "05050505-0505-0505-0505-050505050505", "client_id": "web", "preferred_username": "Ann",
     });
     assert_eq!(part(&token.text, 1), expected);
@@ -149,8 +149,8 @@ fn a_token_that_verifies_tells_all_that_it_says() {
         issuer: "https://auth.example".to_owned(),
         audience: Some("shop".to_owned()),
         client_id: "web".to_owned(),
-        issued_at: at(NOW),
-        expires_at: at(NOW + 900),
+        issued_at: at(NOW - 1),
+        expires_at: at(NOW + 899),
     };
     assert_eq!(inspected, expected);
 }
@@ -344,12 +344,26 @@ fn a_token_holds_until_the_second_it_expires_and_not_before_it_was_issued() {
         issuer.verify(&token)
     };
 
-    assert_eq!(at(NOW + 899), Ok(bearer()));
-    assert_eq!(at(NOW + 900), Err(InvalidToken::Expired));
+    assert_eq!(at(NOW + 898), Ok(bearer()));
+    assert_eq!(at(NOW + 899), Err(InvalidToken::Expired));
     assert_eq!(at(NOW + 1_000_000), Err(InvalidToken::Expired));
-    assert_eq!(at(NOW - 5), Ok(bearer()));
-    assert_eq!(at(NOW - 6), Err(InvalidToken::Invalid));
+    assert_eq!(at(NOW - 6), Ok(bearer()));
+    assert_eq!(at(NOW - 7), Err(InvalidToken::Invalid));
     assert_eq!(at(0), Err(InvalidToken::Invalid));
+}
+
+#[test]
+fn token_is_issued_a_second_ago_and_lives_as_long_as_told() {
+    // A verifier that is a second behind and allows no leeway sees no time to come.
+    for nanoseconds in [0, 1, 999_999_999] {
+        let issued_at = Timestamp::new(NOW, nanoseconds).unwrap();
+        let token = issuer().issue(&Grant { issued_at, ..grant() }).unwrap();
+
+        let claims = part(&token.text, 1);
+        assert_eq!(claims["iat"], NOW - 1, "{nanoseconds}");
+        let lifetime = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+        assert_eq!(lifetime, i64::try_from(token.lifetime.as_secs()).unwrap());
+    }
 }
 
 #[test]
