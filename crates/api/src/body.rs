@@ -3,6 +3,7 @@
 //! Two refusals, told apart: what is not one well-formed JSON object is malformed; what is one, but not the
 //! one that was asked for, is not valid, and every field that is wrong is named, once for each rule that it breaks.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -23,6 +24,9 @@ use crate::{Api, caller};
 
 /// The most bytes of a body that are read.
 pub(crate) const LARGEST_BODY: usize = 16 * 1024;
+
+/// The most members of one JSON object, or of a form. No request has a tenth of them, and what they cost is bounded.
+pub(crate) const MAX_MEMBERS: usize = 64;
 
 /// The most unknown fields that are named; whoever sends more has not read the description.
 const MOST_UNKNOWN: usize = 16;
@@ -196,7 +200,7 @@ pub(crate) async fn read(headers: &HeaderMap, mut payload: Payload) -> Result<Ze
 fn parse<T: Fields>(bytes: &[u8], policy: PasswordPolicy) -> Result<(T, Vec<FieldError>), Problem> {
     let Object(members) = serde_json::from_slice(bytes).map_err(|_| Problem::new(Code::MalformedRequest))?;
     let mut unknown = Vec::new();
-    let fields = Members { members, unknown: &mut unknown };
+    let fields = FieldReader { members, unknown: &mut unknown };
     let value = T::deserialize(fields).map_err(|_| Problem::new(Code::ValidationFailed))?;
 
     let named = unknown.iter().take(MOST_UNKNOWN);
@@ -218,8 +222,10 @@ fn shown(name: &str) -> &str {
     if starts && plain && name.len() <= 64 { name } else { "" }
 }
 
-/// A JSON object whose names, at every depth, stand once each.
-struct Object(Vec<(String, Member)>);
+/// A JSON object whose names, at every depth, stand once each, and are no more than [`MAX_MEMBERS`] in each object.
+struct Object(Members);
+
+type Members = BTreeMap<String, Member>;
 
 /// The value of a member: the text of a string, or a mark that it is something else.
 enum Member {
@@ -247,13 +253,15 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<(String, Member)>, A::Error> {
-    let mut members: Vec<(String, Member)> = Vec::new();
+fn read_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Members, A::Error> {
+    let mut members = Members::new();
     while let Some((name, value)) = map.next_entry::<String, Member>()? {
-        if members.iter().any(|(earlier, _)| *earlier == name) {
-            return Err(de::Error::custom("a name stands twice"));
+        if members.insert(name, value).is_some() {
+            return Err(de::Error::custom("a name occurs twice"));
         }
-        members.push((name, value));
+        if members.len() > MAX_MEMBERS {
+            return Err(de::Error::custom("an object has too many members"));
+        }
     }
     Ok(members)
 }
@@ -311,12 +319,12 @@ impl<'de> Deserialize<'de> for Member {
 }
 
 /// Hands an object's members to a struct, and keeps the names of those that the struct does not know.
-struct Members<'a> {
-    members: Vec<(String, Member)>,
+struct FieldReader<'a> {
+    members: Members,
     unknown: &'a mut Vec<String>,
 }
 
-impl<'de> Deserializer<'de> for Members<'_> {
+impl<'de> Deserializer<'de> for FieldReader<'_> {
     type Error = ReadError;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -492,6 +500,22 @@ mod tests {
             deep.as_bytes(),
         ] {
             assert_eq!(refusal(json).0, Code::MalformedRequest, "{}", String::from_utf8_lossy(json));
+        }
+    }
+
+    #[test]
+    fn object_with_more_than_64_members_is_malformed() {
+        let object = |count: usize| {
+            let members: Vec<String> = (0..count).map(|number| format!("\"n{number}\":1")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let within = |member: &str| format!("{{\"x\":{member}}}");
+
+        for json in [object(64), within(&object(64)), within(&format!("[{0},{0}]", object(64)))] {
+            assert_eq!(refusal(json.as_bytes()).0, Code::ValidationFailed, "{json}");
+        }
+        for json in [object(65), within(&object(65)), within(&format!("[[{}]]", object(65)))] {
+            assert_eq!(refusal(json.as_bytes()).0, Code::MalformedRequest, "{json}");
         }
     }
 

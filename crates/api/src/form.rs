@@ -2,6 +2,7 @@
 //! 2.1). Those two speak of forms and not of JSON, and so do the libraries that backends use.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -11,7 +12,7 @@ use domain::AskedAbout;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::body::{is_declared, read};
+use crate::body::{MAX_MEMBERS, is_declared, read};
 use crate::problem::{Code, Problem};
 
 /// A token, and what kind of token it is taken for. Other parameters count for nothing (RFC 6749, section 3.2).
@@ -52,14 +53,15 @@ impl FromRequest for TokenForm {
     }
 }
 
-/// A parameter without a value counts as left out, and one that stands twice as a mistake (RFC 6749, section 3.2).
+/// A parameter without a value counts as left out, and one that stands twice as a mistake (RFC 6749, section 3.2). More
+/// than [`MAX_MEMBERS`] parameters are a mistake too.
 fn parse(bytes: &[u8]) -> Option<TokenForm> {
-    let mut names: Vec<Cow<'_, str>> = Vec::new();
+    let mut names: BTreeSet<Cow<'_, str>> = BTreeSet::new();
     let (mut token, mut token_type_hint) = (None, None);
     for (name, value) in form_urlencoded::parse(bytes) {
         let value = Zeroizing::new(value.into_owned());
         // What stands for bytes that are not UTF-8; nothing that we know is written with it.
-        if name.contains('\u{fffd}') || value.contains('\u{fffd}') || names.contains(&name) {
+        if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
             return None;
         }
         match &*name {
@@ -67,7 +69,9 @@ fn parse(bytes: &[u8]) -> Option<TokenForm> {
             "token_type_hint" => token_type_hint = Some(value.to_string()),
             _ => {}
         }
-        names.push(name);
+        if !names.insert(name) || names.len() > MAX_MEMBERS {
+            return None;
+        }
     }
     let token = token.filter(|token| !token.is_empty())?;
     Some(TokenForm { token, token_type_hint })
@@ -102,6 +106,17 @@ mod tests {
         for hint in ["access_token", "", "Refresh_Token", "refresh_token+", "any"] {
             assert_eq!(asked(hint), AskedAbout::AccessTokens, "{hint}");
         }
+    }
+
+    #[test]
+    fn form_with_more_than_64_parameters_is_refused() {
+        let form = |count: usize| {
+            let others: Vec<String> = (1..count).map(|number| format!("n{number}=1")).collect();
+            parse(format!("{}&token=x", others.join("&")).as_bytes())
+        };
+
+        assert!(form(64).is_some());
+        assert!(form(65).is_none());
     }
 
     #[test]
