@@ -24,6 +24,17 @@ const FEWEST_GUESSES: f64 = 6.0;
 /// How many characters are estimated.
 const ESTIMATED: usize = 64;
 
+/// Characters that zxcvbn takes for one letter, where it has several (`4` and `@` for `a`). It tries every combination of
+/// those that a text has, and so the time that it takes grows with their product.
+const SUBSTITUTES: [&str; 4] = ["4@", "({[<", "69", "$5"];
+
+/// The most work of one estimate: combinations of substitutes, times the square of the characters. All [`ESTIMATED`]
+/// characters may have nine combinations. This is two milliseconds on a core of 2023.
+const MAX_ESTIMATE_WORK: usize = 9 * ESTIMATED * ESTIMATED;
+
+/// A text of so many characters is estimated in one piece: there is no room in it for many combinations.
+const MIN_ESTIMATED: usize = 12;
+
 /// Names of this product, without blanks and signs. They make poor passwords for it.
 const PRODUCT: [&str; 3] = ["authentication", "authenticationapi", "authapi"];
 
@@ -164,8 +175,8 @@ impl PasswordPolicy {
 }
 
 impl NewPassword {
-    /// Judges how hard the password is to guess, with the username as context. This is work, up to the work
-    /// of a hash if somebody means it to be, so it belongs on a thread that hashes.
+    /// Judges how hard the password is to guess, with the username as context. This takes some milliseconds, at most
+    /// twenty for any password, so it belongs on a thread of its own.
     pub fn judge(&self) -> Result<(), PasswordProblem> {
         if is_guessable(self.password.expose(), &self.username) {
             return Err(PasswordProblem::TooGuessable);
@@ -179,8 +190,8 @@ impl NewPassword {
     }
 }
 
-/// What is left without the name must be hard to guess. The beginning stands for the rest: if it is hard to
-/// guess the whole is, and the time that the estimate takes grows with the square of what it looks at.
+/// What is left without the name must be hard to guess. A part stands for the whole: if one is hard to guess the whole
+/// is. So the beginning is looked at, and in several parts where the estimate would take too long in one.
 fn is_guessable(text: &str, username: &Username) -> bool {
     let lower = lowercase(text);
     let name = lowercase(username.as_typed());
@@ -202,7 +213,37 @@ fn is_guessable(text: &str, username: &Username) -> bool {
         parts_of(key).chain(parts_of(&name)).chain(local_part).filter(|part| part.chars().count() >= 3);
     let context: Vec<&str> = parts.chain(PRODUCT).collect();
     let begin = rest.char_indices().nth(ESTIMATED).map_or(rest.as_str(), |(end, _)| &rest[..end]);
-    zxcvbn::zxcvbn(begin, &context).guesses_log10() < FEWEST_GUESSES
+    parts_to_estimate(begin)
+        .into_iter()
+        .all(|part| zxcvbn::zxcvbn(part, &context).guesses_log10() < FEWEST_GUESSES)
+}
+
+/// The text in as few parts as the work of each estimate allows; one part if it is empty.
+fn parts_to_estimate(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    loop {
+        let ends = rest.char_indices().map(|(begin, letter)| begin + letter.len_utf8());
+        let fits = |(count, end): &(usize, usize)| {
+            *count <= MIN_ESTIMATED || combinations(&rest[..*end]) * count * count <= MAX_ESTIMATE_WORK
+        };
+        let end = (1..).zip(ends).take_while(fits).last().map_or(0, |(_, end)| end);
+        let (part, left) = rest.split_at(end);
+        parts.push(part);
+        rest = left;
+        if rest.is_empty() {
+            return parts;
+        }
+    }
+}
+
+/// How many combinations of substitutes zxcvbn tries for this text.
+fn combinations(text: &str) -> usize {
+    let present = |substitutes: &str| substitutes.chars().filter(|it| text.contains(*it)).count();
+    let alone: usize = SUBSTITUTES.iter().map(|substitutes| present(substitutes).max(1)).product();
+    // Some stand for one of two letters, and each choice of the one is tried with and without the other.
+    let (i, l, t) = (present("1!|").max(1), present("1|7").max(1), present("+7").max(1));
+    alone * ((i * l + present("1|")) * t + i * present("7"))
 }
 
 /// Sized before it is filled: a string that grows leaves copies of itself behind.
@@ -296,6 +337,37 @@ mod tests {
         }
         assert_eq!(judged(&common.repeat(8)), Err(PasswordProblem::TooGuessable));
         assert_eq!(judged(&"🦀".repeat(256)), Err(PasswordProblem::TooGuessable));
+    }
+
+    /// Every character that zxcvbn takes for a letter.
+    const ALL_SUBSTITUTES: &str = "4@8({[<369!1|0$5+7%2";
+
+    #[test]
+    fn every_substitute_at_once_is_estimated_in_short_parts() {
+        for text in [ALL_SUBSTITUTES.repeat(3), "1|7".repeat(21), "({[<!1|".repeat(9), "4@69$5({".repeat(8)] {
+            let parts = parts_to_estimate(&text);
+
+            assert_eq!(parts.concat(), text);
+            assert!(parts.len() > 1, "{text}");
+            for part in parts {
+                let length = part.chars().count();
+                let is_short = length <= MIN_ESTIMATED;
+                assert!(is_short || combinations(part) * length * length <= MAX_ESTIMATE_WORK, "{part}");
+            }
+        }
+        let phrase = "correct horse b4ttery st@ple, seven brown 0tters s1ng about it";
+        for whole in ["", "password", phrase, &"1234567890".repeat(6), &"🦀".repeat(64)] {
+            assert_eq!(parts_to_estimate(whole), [whole]);
+        }
+    }
+
+    #[test]
+    fn one_hard_part_makes_a_password_and_many_weak_ones_do_not() {
+        assert_eq!(judged(&ALL_SUBSTITUTES.repeat(3)), Ok(()));
+        assert_eq!(judged(&format!("{}kq7wzmv1plo", "1234567890".repeat(4))), Ok(()));
+        for weak in ["1234567890".repeat(6), "1|7".repeat(21), "1|".repeat(32)] {
+            assert_eq!(judged(&weak), Err(PasswordProblem::TooGuessable), "{weak}");
+        }
     }
 
     #[test]
