@@ -15,10 +15,11 @@ const COMPOSE: &str = include_str!("../../docker/compose.yaml");
 const DOCKERFILE: &str = include_str!("../../docker/Dockerfile");
 
 /// Those that the image decides, and those that name files of which the container has none.
-const NOT_FROM_OUTSIDE: [&str; 5] = [
+const NOT_FROM_OUTSIDE: [&str; 6] = [
     "AUTH_HTTP__ADDR",
     "AUTH_HTTP__BEHIND_TLS_PROXY",
     "AUTH_OPS__ADDR",
+    "AUTH_OPS__HOSTS",
     "AUTH_TLS__CERT_PATH",
     "AUTH_TLS__KEY_PATH",
 ];
@@ -37,6 +38,36 @@ fn every_setting_of_dotenv_reaches_the_container_by_its_name() {
         .filter(|name| !name.ends_with("_FILE") && !NOT_FROM_OUTSIDE.contains(name))
         .collect();
     assert_eq!(passed_on, expected);
+}
+
+#[test]
+fn every_service_bounds_its_log() {
+    let files = [
+        COMPOSE,
+        include_str!("../../docker/compose.postgres.yaml"),
+        include_str!("../../docker/compose.monitoring.yaml"),
+    ];
+    for file in files {
+        let images = file.lines().filter(|line| line.trim_start().starts_with("image: ")).count();
+        let bounded = file.lines().filter(|line| line.trim() == "logging: *logging").count();
+
+        assert_eq!(bounded, images, "{file}");
+        assert!(
+            file.contains("x-logging: &logging\n  driver: json-file\n  options:\n    max-size: "),
+            "{file}"
+        );
+        assert!(file.contains("    max-file: "), "{file}");
+    }
+    let unit = include_str!("../../docker/auth-api.service");
+    assert!(unit.contains("\nLogRateLimitBurst=") && unit.contains("\nLogRateLimitIntervalSec="));
+}
+
+#[test]
+fn prometheus_asks_by_a_name_that_the_image_answers_to() {
+    let scraped = include_str!("../../docker/prometheus/prometheus.yml");
+    let name = DOCKERFILE.split_once("AUTH_OPS__HOSTS=").unwrap().1.split([' ', '\n']).next().unwrap();
+
+    assert!(scraped.contains(&format!("targets: [{name}:")), "{scraped}");
 }
 
 #[test]

@@ -159,6 +159,7 @@ fn a_value_that_cannot_be_is_refused_by_the_name_of_its_key_and_never_shown() {
         // Texts that are names, and not judged beyond their form; the rest cannot be a canary at all.
         let value = match name {
             "AUTH_CORS__HEADERS"
+            | "AUTH_OPS__HOSTS"
             | "AUTH_TLS__CERT_PATH"
             | "AUTH_TLS__KEY_PATH"
             | "AUTH_TOKEN__AUDIENCE"
@@ -195,6 +196,11 @@ fn numbers_and_times_out_of_range_are_refused() {
         ("AUTH_SESSION__IDLE_TTL", "0s"),
         ("AUTH_SESSION__ABSOLUTE_TTL", "3651d"),
         ("AUTH_SESSION__GRACE", "61s"),
+        ("AUTH_HTTP__IDLE_TIMEOUT", "0s"),
+        ("AUTH_HTTP__CLIENT_IP_HEADER", "x-forwarded"),
+        ("AUTH_HTTP__TRUSTED_PROXIES", "::ffff:0:0/96"),
+        ("AUTH_LIMITS__IPV6_PREFIX", "31"),
+        ("AUTH_OPS__HOSTS", "auth-api:9464"),
         ("AUTH_HTTP__GRACE", "2d"),
         ("AUTH_HTTP__GRACE", "20"),
         ("AUTH_HTTP__GRACE", "1500ms"),

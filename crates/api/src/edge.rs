@@ -19,16 +19,18 @@ use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
+use domain::ClientNetwork;
 use domain::ports::Clock;
 use futures_util::FutureExt;
 
 use crate::client_address;
 use crate::connection::{self, AnswerBody, Overdue};
 use crate::cors::{Admission, SentOrigin};
-use crate::limits::Tab;
+use crate::limits::{self, Tab};
 use crate::live::Current;
 use crate::observer::{Exchange, Observer};
 use crate::problem::{Code, Context, Problem};
+use crate::repeated_requests::{Kind, RepeatedRequests};
 use crate::trace_context::Trace;
 use crate::traffic::{self, Counters, InFlight};
 use crate::{Api, Encryption, pages, target};
@@ -64,7 +66,7 @@ pub(crate) async fn edge(
     let current = api.live.current();
     let base = api.settings.base_path();
     target::strip_base(&mut request, base);
-    let line = RequestLine::begin(&api, &current, &request);
+    let line = RequestLine::begin(&api, &current, &request, exchange.clone());
     request.extensions_mut().insert(RequestId(line.request_id.clone()));
     if let Err(problem) = check_head(&request) {
         // Wherever it was to go, nobody knows whose it is.
@@ -181,8 +183,9 @@ pub(crate) fn render(
 }
 
 pub(crate) fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
-    // That there is one and only one, the framework has seen to (RFC 9112, section 3.2).
-    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+    // That there is one and only one, the framework has seen to (RFC 9112, section 3.2). An empty one says that there is
+    // no name to ask for, as health checks by address have it.
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
     if host.is_some_and(|host| Authority::try_from(host).is_err()) {
         return Err(Problem::new(Code::MalformedRequest));
     }
@@ -198,8 +201,8 @@ pub(crate) fn check_head(request: &ServiceRequest) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The one line of the log that a request has. It is written when the answer goes out, or when the client
-/// went away before.
+/// The one line of the log that a request has, unless it is one of many that share a line. It is written when the answer
+/// goes out, or when the client went away before.
 struct RequestLine {
     request_id: String,
     method: &'static str,
@@ -214,6 +217,9 @@ struct RequestLine {
     trace: Trace,
     in_flight: Option<InFlight>,
     observer: Option<Arc<dyn Observer>>,
+    repeated: Arc<RepeatedRequests>,
+    /// The connection that it came by, unless that is one of a proxy, which other clients' requests come by.
+    own_connection: Option<Rc<connection::Exchange>>,
     clock: Arc<dyn Clock>,
     begun: Duration,
     is_tls: bool,
@@ -221,7 +227,12 @@ struct RequestLine {
 }
 
 impl RequestLine {
-    fn begin(api: &Api, current: &Current, request: &ServiceRequest) -> Self {
+    fn begin(
+        api: &Api,
+        current: &Current,
+        request: &ServiceRequest,
+        connection: Rc<connection::Exchange>,
+    ) -> Self {
         let client = client_address::find_out(request, &current.trusted_proxies);
         let tab = Rc::new(Tab::open(current.limits.clone(), client));
         request.extensions_mut().insert(tab.clone());
@@ -248,6 +259,9 @@ impl RequestLine {
             tab,
             trace,
             observer: api.observer.clone(),
+            repeated: api.repeated.clone(),
+            own_connection: (!client_address::is_by_proxy(request, &current.trusted_proxies))
+                .then_some(connection),
             clock: api.clock.clone(),
             begun: api.clock.monotonic(),
             is_tls: api.settings.encryption == Encryption::Ours,
@@ -290,6 +304,12 @@ impl RequestLine {
         if let (Some(in_flight), Some(kind)) = (&self.in_flight, self.tab.beyond()) {
             in_flight.beyond_quota(kind);
         }
+        if let (Some(connection), Some(_)) = (&self.own_connection, self.tab.beyond())
+            && connection.note_rate_limited()
+        {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            connection.end_with_this();
+        }
         if let (Some(in_flight), Some(lack)) = (&self.in_flight, problem.and_then(Problem::lack)) {
             in_flight.unavailable(lack);
         }
@@ -312,6 +332,10 @@ impl RequestLine {
         if let Some(observer) = &self.observer {
             observer.ended(&Exchange { method, route, status, code, trace, took });
         }
+        self.written.set(true);
+        if self.repeats(status, code) {
+            return;
+        }
         tracing::info!(
             target: REQUEST_TARGET,
             method,
@@ -323,13 +347,27 @@ impl RequestLine {
             request_id = self.request_id,
             trace_id = %trace.id,
         );
-        self.written.set(true);
+    }
+
+    /// Whether this is one of many that a client may send without end, and not the first of them: beyond a quota, or
+    /// where there is none.
+    fn repeats(&self, status: u16, code: Option<&'static str>) -> bool {
+        let route =
+            self.route.as_deref().and_then(|route| limits::UNLIMITED.into_iter().find(|it| *it == route));
+        let limit = self.tab.beyond().map(limits::Kind::as_str);
+        if limit.is_none() && route.is_none() {
+            return false;
+        }
+        let client = ClientNetwork::of(self.client);
+        !self.repeated.is_first(Kind { client, limit, route, status, code })
     }
 }
 
 impl Drop for RequestLine {
     fn drop(&mut self) {
         if !self.written.get() {
+            // What would have counted if the client had waited for an answer counts all the same.
+            _ = self.tab.charge_stranger();
             // The status that nginx made common for a client that closed its connection.
             self.write(499, None);
         }

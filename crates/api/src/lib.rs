@@ -27,6 +27,7 @@ mod ops;
 mod pages;
 mod problem;
 mod refused_origins;
+mod repeated_requests;
 mod routes;
 mod session_cookie;
 mod target;
@@ -47,7 +48,7 @@ use domain::Auth;
 use domain::ports::{Clock, Entropy};
 use rustls::ServerConfig;
 
-pub use self::client_address::TrustedProxies;
+pub use self::client_address::{ClientIpHeader, TrustedProxies};
 pub use self::connection::Limits;
 use self::connection::Lobby;
 pub use self::cors::Origin;
@@ -58,6 +59,7 @@ pub use self::observer::{Exchange, Observer};
 pub use self::openapi::openapi_json;
 pub use self::ops::{Health, MOST_OPERATORS, Ops, Part, Sight, listen_to_operators};
 use self::problem::{Code, Problem};
+pub use self::repeated_requests::RepeatedRequests;
 pub use self::trace_context::{Trace, TraceId};
 use self::traffic::Counters;
 pub use self::traffic::{Answered, Traffic};
@@ -76,6 +78,8 @@ pub struct Api {
     pub entropy: Arc<dyn Entropy>,
     /// Where requests are counted.
     pub traffic: Arc<Traffic>,
+    /// Where requests are counted that share a line of the log.
+    pub repeated: Arc<RepeatedRequests>,
     /// Who is told of every request besides the log, if anybody is.
     pub observer: Option<Arc<dyn Observer>>,
     /// The operator's choices.
@@ -126,6 +130,8 @@ pub struct Serving {
     pub grace: Duration,
     /// How many connections there may be; an eighth more may be open for a moment.
     pub limits: Limits,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
     /// Where TLS is spoken.
     pub tls: Option<Arc<ServerConfig>>,
 }
@@ -141,9 +147,10 @@ impl Api {
 /// Serves on `listener`, once the answer is awaited inside an actix system. Does not listen to signals; stopped by its
 /// handle, it lets what was begun finish.
 pub fn listen(api: Api, listener: TcpListener, serving: Serving) -> io::Result<Server> {
-    let Serving { workers, grace, limits, tls } = serving;
+    let Serving { workers, grace, limits, idle_timeout, tls } = serving;
     let api = Data::new(api);
-    let lobby = Lobby::new(limits, tls, Some(api.live.clone()), api.traffic.clone());
+    let lobby =
+        Lobby::new(limits, tls, Some(api.live.clone()), api.traffic.clone()).with_idle_timeout(idle_timeout);
     let builder =
         Server::build().workers(workers).max_concurrent_connections(limits.open().div_ceil(workers));
     let server = listener::serve(builder, "public", listener, lobby, move || {

@@ -1,16 +1,17 @@
 //! How many requests somebody may send: so many a minute, as many of them at once.
 //!
 //! Whoever comes without a token is counted by network, and apart for what costs most: signing up, logging in and
-//! refreshing. Whoever comes with a token of ours that has not expired is counted by session, whether that still lives
-//! or not, so that a backend that asks for many users is not taken for one of them. If the session lives and the request
-//! is to change something, the account counts it as well: an account has a hundred sessions for the asking. Backends with
-//! a secret of their own are not counted. The counting is `governor`'s; what is counted for whom is decided here, before anything is read or
+//! refreshing. The IPv6 networks of one site are counted together too, and have four times as much. Whoever comes with
+//! a token of ours that has not expired is counted by session, whether that still lives or not, so that a backend that
+//! asks for many users is not taken for one of them. If the session lives and the request is to change something, the
+//! account counts it as well: an account has a hundred sessions for the asking. Backends with a secret of their own are
+//! not counted. The counting is `governor`'s; what is counted for whom is decided here, before anything is read or
 //! hashed, and written into the answer by one function.
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest};
 use domain::ports::Clock;
-use domain::{SessionId, UserId};
+use domain::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SessionId, SitePrefix, UserId};
 use governor::clock::Clock as GovernorClock;
 use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
@@ -36,6 +37,9 @@ use crate::problem::{Problem, whole_seconds};
 /// When there are more, those that were not seen for longest start anew: whoever has that many networks has their
 /// quotas too.
 const MOST_COUNTED: u64 = 50_000;
+
+/// The paths whose requests count for nobody: a flood from a supervisor's network must not have it end the server.
+pub(crate) const UNLIMITED: [&str; 2] = ["/health/live", "/health/ready"];
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -58,8 +62,8 @@ pub struct Quotas {
     pub session: NonZeroU32,
     /// Those of them that are to change something, by account.
     pub account: NonZeroU32,
-    /// How many leading bits of an IPv6 address make a network: at most 64.
-    pub ipv6_prefix: u8,
+    /// Which IPv6 networks are counted together.
+    pub site_prefix: SitePrefix,
 }
 
 /// What is counted apart.
@@ -76,12 +80,19 @@ pub(crate) enum Kind {
 /// The counters of all who are counted.
 pub(crate) struct Limits {
     quotas: Quotas,
-    sign_ups: Counters<IpAddr>,
-    log_ins: Counters<IpAddr>,
-    refreshes: Counters<IpAddr>,
-    anonymous: Counters<IpAddr>,
+    sign_ups: ByNetwork,
+    log_ins: ByNetwork,
+    refreshes: ByNetwork,
+    anonymous: ByNetwork,
     sessions: Counters<SessionId>,
     accounts: Counters<UserId>,
+}
+
+/// The counters of networks for one kind of request, and of the sites that networks belong to.
+struct ByNetwork {
+    quota: NonZeroU32,
+    networks: Counters<ClientNetwork>,
+    sites: Counters<ClientSite>,
 }
 
 type Counters<Key> = RateLimiter<Key, Bounded<Key>, PortClock, StateInformationMiddleware>;
@@ -96,7 +107,7 @@ struct PortClock(Arc<dyn Clock>);
 /// What one request is counted for.
 pub(crate) struct Tab {
     limits: Option<Arc<Limits>>,
-    network: IpAddr,
+    network: ClientNetwork,
     standing: Cell<Standing>,
     /// With the account, which counts beside the session.
     account: Cell<Standing>,
@@ -122,20 +133,6 @@ enum Standing {
         quota: NonZeroU32,
         wait: Duration,
     },
-}
-
-impl Quotas {
-    /// The network that an address is counted for. Within one, a host gives itself as many addresses as it likes.
-    fn network_of(self, address: IpAddr) -> IpAddr {
-        match address.to_canonical() {
-            IpAddr::V4(address) => address.into(),
-            IpAddr::V6(address) => {
-                let beyond = 128_u32.saturating_sub(self.ipv6_prefix.into());
-                let network = address.to_bits().checked_shr(beyond).unwrap_or(0);
-                Ipv6Addr::from_bits(network.checked_shl(beyond).unwrap_or(0)).into()
-            }
-        }
-    }
 }
 
 impl Kind {
@@ -169,10 +166,10 @@ impl Limits {
     pub(crate) fn new(quotas: Quotas, clock: &Arc<dyn Clock>) -> Self {
         Self {
             quotas,
-            sign_ups: counters(quotas.sign_ups, clock),
-            log_ins: counters(quotas.log_ins, clock),
-            refreshes: counters(quotas.refreshes, clock),
-            anonymous: counters(quotas.anonymous, clock),
+            sign_ups: ByNetwork::new(quotas.sign_ups, clock),
+            log_ins: ByNetwork::new(quotas.log_ins, clock),
+            refreshes: ByNetwork::new(quotas.refreshes, clock),
+            anonymous: ByNetwork::new(quotas.anonymous, clock),
             sessions: counters(quotas.session, clock),
             accounts: counters(quotas.account, clock),
         }
@@ -182,14 +179,14 @@ impl Limits {
         self.quotas
     }
 
-    fn count_network(&self, kind: Kind, network: IpAddr) -> Standing {
-        let (counters, quota) = match kind {
-            Kind::SignUp => (&self.sign_ups, self.quotas.sign_ups),
-            Kind::LogIn => (&self.log_ins, self.quotas.log_ins),
-            Kind::Refresh => (&self.refreshes, self.quotas.refreshes),
-            Kind::Anonymous | Kind::Session | Kind::Account => (&self.anonymous, self.quotas.anonymous),
+    fn count_network(&self, kind: Kind, network: ClientNetwork) -> Standing {
+        let counters = match kind {
+            Kind::SignUp => &self.sign_ups,
+            Kind::LogIn => &self.log_ins,
+            Kind::Refresh => &self.refreshes,
+            Kind::Anonymous | Kind::Session | Kind::Account => &self.anonymous,
         };
-        count(counters, &network, kind, quota)
+        counters.count(kind, network, network.site(self.quotas.site_prefix))
     }
 
     fn count_session(&self, session: SessionId) -> Standing {
@@ -201,11 +198,37 @@ impl Limits {
     }
 }
 
+impl ByNetwork {
+    fn new(quota: NonZeroU32, clock: &Arc<dyn Clock>) -> Self {
+        let of_site = quota.saturating_mul(NonZeroU32::new(NETWORKS_PER_SITE).unwrap_or(NonZeroU32::MIN));
+        Self { quota, networks: counters(quota, clock), sites: counters(of_site, clock) }
+    }
+
+    /// Counts a request for its site only where its network has room: a network that sends too much uses up nothing of
+    /// its neighbours'.
+    fn count(&self, kind: Kind, network: ClientNetwork, site: Option<ClientSite>) -> Standing {
+        let of_network = count(&self.networks, &network, kind, self.quota);
+        let (Standing::Within { remaining, next, .. }, Some(site)) = (of_network, site) else {
+            return of_network;
+        };
+        match count(&self.sites, &site, kind, self.quota) {
+            Standing::Within { remaining: of_site, .. } => {
+                Standing::Within { kind, quota: self.quota, remaining: remaining.min(of_site), next }
+            }
+            beyond => beyond,
+        }
+    }
+}
+
 impl Tab {
     /// Opens one for a request, which has not been counted yet.
     pub(crate) fn open(limits: Option<Arc<Limits>>, client: IpAddr) -> Self {
-        let network = limits.as_ref().map_or(client, |limits| limits.quotas.network_of(client));
-        Self { limits, network, standing: Cell::default(), account: Cell::default() }
+        Self {
+            limits,
+            network: ClientNetwork::of(client),
+            standing: Cell::default(),
+            account: Cell::default(),
+        }
     }
 
     /// The one of this request, unless it did not come in through the edge.
@@ -216,7 +239,7 @@ impl Tab {
     /// Counts a request that comes in, unless a token or a secret that came with it may still show for whom. Whoever
     /// asks whether the server is well is not counted: a flood from their network must not have a supervisor end it.
     pub(crate) fn enter(&self, request: &ServiceRequest, route: Option<&str>) -> Result<(), Problem> {
-        if matches!(route, Some("/health/live" | "/health/ready")) {
+        if route.is_some_and(|route| UNLIMITED.contains(&route)) {
             self.waive();
         }
         let kind = Kind::of(request.method(), route);
@@ -357,7 +380,7 @@ mod tests {
         anonymous: NonZeroU32::new(4).unwrap(),
         session: NonZeroU32::new(5).unwrap(),
         account: NonZeroU32::new(2).unwrap(),
-        ipv6_prefix: 64,
+        site_prefix: SitePrefix::new(48).unwrap(),
     };
 
     /// A clock that goes when it is told to.
@@ -468,17 +491,58 @@ mod tests {
         assert!(change(3, 8).0);
     }
 
-    #[test]
-    fn of_an_ipv6_address_as_many_bits_count_as_the_operator_says() {
-        for (ipv6_prefix, other, same) in
-            [(64, "2001:db8:0:2::1", "2001:db8:0:1:f::1"), (48, "2001:db8:1::1", "2001:db8:0:2::1")]
-        {
-            let (limits, _) = limits(Quotas { ipv6_prefix, ..FEW });
-            while tab(&limits, "2001:db8:0:1::1").charge_stranger().is_ok() {}
+    /// How many requests each of these clients gets answered, one after the other.
+    fn answered<const N: usize>(limits: &Arc<Limits>, clients: [&str; N]) -> [usize; N] {
+        clients.map(|client| (0..100).filter(|_| tab(limits, client).charge_stranger().is_ok()).count())
+    }
 
-            assert!(tab(&limits, same).charge_stranger().is_err(), "{same}");
-            assert!(tab(&limits, other).charge_stranger().is_ok(), "{other}");
-        }
+    #[test]
+    fn ipv6_site_has_the_quota_of_four_networks() {
+        let (limits, hand) = limits(FEW);
+
+        // Addresses of one /64, six networks of one /48, and another /48.
+        let networks = ["2001:db8:0:1::1", "2001:db8:0:1:f::1", "2001:db8:0:2::1", "2001:db8:0:3::1"];
+        assert_eq!(answered(&limits, networks), [4, 0, 4, 4]);
+        assert_eq!(answered(&limits, ["2001:db8:0:4::1", "2001:db8:0:ffff::1"]), [4, 0]);
+        assert_eq!(answered(&limits, ["2001:db8:1::1", "192.0.2.1", "192.0.2.2"]), [4, 4, 4]);
+        hand.pass(MINUTE);
+        assert_eq!(answered(&limits, networks), [4, 0, 4, 4]);
+    }
+
+    #[test]
+    fn ipv6_network_that_sends_too_much_uses_up_its_own_quota() {
+        let (limits, _) = limits(FEW);
+
+        assert_eq!(answered(&limits, ["2001:db8:0:1::1"]), [4]);
+        assert_eq!(answered(&limits, ["2001:db8:0:1::1", "2001:db8:0:2::1"]), [0, 4]);
+    }
+
+    #[test]
+    fn ipv6_site_is_as_large_as_the_operator_says() {
+        let with = |bits| limits(Quotas { site_prefix: SitePrefix::new(bits).unwrap(), ..FEW }).0;
+        let networks = ["2001:db8:1::1", "2001:db8:2::1", "2001:db8:3::1", "2001:db8:4::1", "2001:db8:5::1"];
+
+        assert_eq!(answered(&with(32), networks), [4, 4, 4, 4, 0]);
+        assert_eq!(answered(&with(48), networks), [4; 5]);
+        let neighbours =
+            ["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1", "2001:db8:0:4::1", "2001:db8:0:5::1"];
+        assert_eq!(answered(&with(64), neighbours), [4; 5]);
+    }
+
+    #[test]
+    fn answer_tells_what_is_left_of_the_site() {
+        let (limits, _) = limits(FEW);
+        assert_eq!(answered(&limits, ["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"]), [4; 3]);
+        let last = tab(&limits, "2001:db8:0:4::1");
+        assert!(last.charge_stranger().is_ok());
+        assert_eq!(answered(&limits, ["2001:db8:0:5::1"]), [3]);
+
+        let refused = tab(&limits, "2001:db8:0:6::1");
+
+        assert_eq!(fields(&last)[1], "\"anonymous\";r=3;t=15");
+        assert!(refused.charge_stranger().is_err());
+        // Of four times the quota, one more comes back four times as often.
+        assert_eq!(fields(&refused), ["\"anonymous\";q=4;w=60", "\"anonymous\";r=0;t=4"]);
     }
 
     #[test]

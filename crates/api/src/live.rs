@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actix_web::http::header::{HeaderMap, HeaderName};
+use domain::SitePrefix;
 use domain::ports::Clock;
 
 use crate::client_address::TrustedProxies;
@@ -21,6 +22,8 @@ pub struct Choices {
     pub trusted_proxies: TrustedProxies,
     /// How many requests somebody may send; without quotas, as many as they like.
     pub quotas: Option<Quotas>,
+    /// Which IPv6 networks have their connections counted together.
+    pub site_prefix: SitePrefix,
 }
 
 /// The choices in force, for everybody who has a clone.
@@ -36,6 +39,7 @@ pub(crate) struct Current {
     pub(crate) cross_origin: CrossOrigin,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) limits: Option<Arc<Limits>>,
+    pub(crate) site_prefix: SitePrefix,
 }
 
 impl Current {
@@ -45,8 +49,9 @@ impl Current {
     }
 
     fn new(choices: Choices, limits: Option<Arc<Limits>>) -> Self {
-        let Choices { origins, request_headers, trusted_proxies, quotas: _ } = choices;
-        Self { cross_origin: CrossOrigin::new(origins, &request_headers), trusted_proxies, limits }
+        let Choices { origins, request_headers, trusted_proxies, site_prefix, quotas: _ } = choices;
+        let cross_origin = CrossOrigin::new(origins, &request_headers);
+        Self { cross_origin, trusted_proxies, limits, site_prefix }
     }
 }
 

@@ -2,14 +2,15 @@
 //! from the public.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 
 use actix_server::Server;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use actix_web::http::uri::Authority;
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
@@ -76,6 +77,8 @@ pub struct Ops {
     pub entropy: Arc<dyn Entropy>,
     /// The URL that the addresses of problems begin with.
     pub issuer: String,
+    /// The names, in lower case, that the listener may be asked by besides those of loopback and IP addresses.
+    pub hosts: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -157,7 +160,7 @@ async fn around(
         edge::protect(response.headers_mut(), &request_id);
         response
     };
-    if let Err(problem) = edge::check_head(&request) {
+    if let Err(problem) = edge::check_head(&request).and_then(|()| check_host(&request, &ops.hosts)) {
         let mut response = protected(problem.render(context));
         response.head_mut().set_connection_type(ConnectionType::Close);
         exchange.end_with_this();
@@ -191,6 +194,26 @@ async fn around(
         edge::render(response, None, context, |answer, _| protected(answer))
     };
     Ok(ServiceResponse::new(request, answer.map_body(|head, body| AnswerBody::new(head, body, in_flight))))
+}
+
+/// Refuses a request by a name that is not this listener's. A page of an attacker whose own name leads to this machine
+/// (DNS rebinding) would read what only operators may.
+fn check_host(request: &ServiceRequest, hosts: &[String]) -> Result<(), Problem> {
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
+    let host = host.map(|host| Authority::try_from(host).map_err(|_| Problem::new(Code::MalformedRequest)));
+    let host = host.transpose()?;
+    let asked_by = host.as_ref().map(Authority::host).into_iter().chain(request.uri().host());
+    let mut others = asked_by.filter(|host| !is_own_name(host, hosts));
+    others.next().map_or(Ok(()), |_| Err(Problem::new(Code::MisdirectedRequest)))
+}
+
+fn is_own_name(host: &str, hosts: &[String]) -> bool {
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let name = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
+    bare.parse::<IpAddr>().is_ok()
+        || name == "localhost"
+        || name.ends_with(".localhost")
+        || hosts.contains(&name)
 }
 
 #[cfg(test)]
@@ -227,10 +250,56 @@ mod tests {
         }
     }
 
+    #[::core::prelude::v1::test]
+    fn foreign_host_names_are_refused() {
+        let hosts = ["prometheus-target".to_owned(), "ops.example".to_owned()];
+        let check = |uri: &str, host: Option<&str>| {
+            let mut request = test::TestRequest::get().uri(uri);
+            if let Some(host) = host {
+                request = request.insert_header((HOST, host));
+            }
+            check_host(&request.to_srv_request(), &hosts).map_err(|problem| problem.code())
+        };
+
+        for host in [
+            None,
+            Some(""),
+            Some("localhost"),
+            Some("LOCALHOST:9464"),
+            Some("localhost."),
+            Some("auth.localhost:1"),
+            Some("127.0.0.1:9464"),
+            Some("192.0.2.7"),
+            Some("[::1]:9464"),
+            Some("[2001:db8::1]"),
+            Some("prometheus-target:9464"),
+            Some("Ops.Example"),
+            Some("ops.example."),
+        ] {
+            assert_eq!(check("/metrics", host), Ok(()), "{host:?}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "evillocalhost",
+            "127.0.0.1.evil.example",
+            "127.1",
+            "sub.ops.example",
+            "ops.example.evil.example",
+            "localhost..",
+        ] {
+            assert_eq!(check("/metrics", Some(host)), Err(Code::MisdirectedRequest), "{host}");
+        }
+        assert_eq!(check("http://evil.example/metrics", Some("localhost")), Err(Code::MisdirectedRequest));
+        assert_eq!(check("http://localhost/metrics", Some("evil.example")), Err(Code::MisdirectedRequest));
+        assert_eq!(check("http://localhost/metrics", Some("localhost")), Ok(()));
+    }
+
     #[actix_web::test]
     async fn a_handler_that_panics_is_500_and_whoever_is_unwell_says_so_in_their_own_words() {
         let issuer = "https://auth.example".to_owned();
-        let ops = Ops { sight: Arc::new(Frail::default()), entropy: Arc::new(Seven), issuer };
+        let ops =
+            Ops { sight: Arc::new(Frail::default()), entropy: Arc::new(Seven), issuer, hosts: Vec::new() };
         let app = App::new().app_data(Data::new(ops)).wrap(from_fn(around)).configure(routes);
         let app = test::init_service(app).await;
         let ask = async |path: &str| {

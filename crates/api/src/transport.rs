@@ -200,7 +200,8 @@ fn is_own_origin(origin: &Origin, headers: &HeaderMap, issuer: &str) -> bool {
         parts.is_some_and(|(of, at)| of == scheme && at.eq_ignore_ascii_case(host))
     };
     let issuer_host = rest.split('/').next().unwrap_or_default();
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    // An empty one is the name of no origin.
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
     own(issuer_host) || host.is_some_and(own)
 }
 

@@ -32,14 +32,15 @@ pub use audit::{
     Link, Origin, Outcome, Renamed, RenamedDigests, Seal, SealedEntry, Subject, Tampering,
 };
 pub use auth::{
-    AdministerError, AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ConfirmError,
-    Farewell, Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal,
-    RenameError, Rules, SetPasswordError, ShownToken, SignUpError, Throttled, UnknownClient, WhoamiError,
+    AdministerError, AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ClientKey,
+    ConfirmError, Farewell, Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed,
+    Refusal, RenameError, Rules, SetPasswordError, ShownToken, SignUpError, Throttled, UnknownClient,
+    WhoamiError,
 };
 pub use contents::{CarryOverError, Checksum, KeptSession, Kind, Progress, Record, carry_over};
 pub use durations::{Distribution, Durations};
 pub use import::{Admission, Candidate, Conflict, Importation, ImportedUser, Numbers, Unimportable};
-pub use network::ClientNetwork;
+pub use network::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,
 };

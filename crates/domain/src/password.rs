@@ -29,7 +29,7 @@ const ESTIMATED: usize = 64;
 const SUBSTITUTES: [&str; 4] = ["4@", "({[<", "69", "$5"];
 
 /// The most work of one estimate: combinations of substitutes, times the square of the characters. All [`ESTIMATED`]
-/// characters may have nine combinations. This is two milliseconds on a core of 2023.
+/// characters may have nine combinations. The parts of any password together take at most eight milliseconds on Zen 4.
 const MAX_ESTIMATE_WORK: usize = 9 * ESTIMATED * ESTIMATED;
 
 /// A text of so many characters is estimated in one piece: there is no room in it for many combinations.

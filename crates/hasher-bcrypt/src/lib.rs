@@ -15,6 +15,7 @@ mod pool;
 mod queue;
 
 use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use async_trait::async_trait;
 use domain::ports::{
     Clock, Entropy, Hasher, HasherError, NewHash, PortError, Requester, UnusableHash, Verification,
 };
-use domain::{Distribution, NewPassword, Password, PasswordHash, PasswordProblem};
+use domain::{Distribution, NewPassword, Password, PasswordHash, PasswordProblem, SitePrefix};
 use thiserror::Error;
 
 use crate::computation::{Bcrypt, Hash, Judge, Verify};
@@ -38,6 +39,12 @@ pub const MIN_COST: u32 = 10;
 /// The highest cost that hashes are made with or verified at. Four seconds of work for each login would
 /// serve an attacker more than anybody else.
 pub const MAX_COST: u32 = 16;
+
+/// The niceness of what gives way to all others.
+const LOWEST_PRIORITY: i32 = 19;
+
+/// How much more than the threads that hash those that judge give way to others.
+const JUDGE_NICENESS: i32 = 10;
 
 /// What it is taken to take to judge a password before that has been measured.
 const FIRST_JUDGEMENT: Duration = Duration::from_millis(2);
@@ -57,6 +64,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// How much the threads give way to others on the machine, from 0 to 19.
     pub niceness: i32,
+    /// Which IPv6 networks take their turns together.
+    pub site_prefix: SitePrefix,
 }
 
 /// What there is to hash, and what became of what there was.
@@ -110,7 +119,7 @@ pub enum StartError {
 pub struct BcryptHasher {
     hashers: Pool,
     /// Judges what people choose, which takes milliseconds and no bcrypt: on a thread that hashes, a stream of bad
-    /// choices would hold up the lanes.
+    /// choices would hold up the lanes. It has a thread for each core, so that one slow choice holds up no other.
     judge: Pool,
     cost: u32,
     entropy: Arc<dyn Entropy>,
@@ -123,7 +132,7 @@ impl BcryptHasher {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, StartError> {
-        let Settings { cost, engine, workers, queue, deadline, niceness } = settings;
+        let Settings { cost, engine, workers, queue, deadline, niceness, site_prefix } = settings;
         if !(MIN_COST..=MAX_COST).contains(&cost) {
             return Err(StartError::CostOutOfRange);
         }
@@ -147,12 +156,20 @@ impl BcryptHasher {
         let lanes = deadline.as_nanos() * 9 / 10 / takes.as_nanos().max(1);
         let engine = engine.with_lanes(usize::try_from(lanes).unwrap_or(usize::MAX).max(1));
 
-        let limits = Limits { capacity: queue, workers, lanes: engine.lanes(), deadline };
+        let limits = Limits { capacity: queue, workers, lanes: engine.lanes(), deadline, site_prefix };
         let hashers = Pool::start("hasher", engine, limits, turn, niceness, clock.clone());
-        let limits = Limits { workers: 1, lanes: 1, ..limits };
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let limits = Limits { workers: cores, lanes: 1, ..limits };
+        let niceness = (niceness + JUDGE_NICENESS).min(LOWEST_PRIORITY);
         let judge = Pool::start("judge", Engine::Reference, limits, FIRST_JUDGEMENT, niceness, clock);
         let (hashers, judge) = (hashers.map_err(StartError::Thread)?, judge.map_err(StartError::Thread)?);
         Ok(Self { hashers, judge, cost, entropy })
+    }
+
+    /// Has other IPv6 networks take their turns together, for passwords that come from now on.
+    pub fn set_site_prefix(&self, site_prefix: SitePrefix) {
+        self.hashers.set_site_prefix(site_prefix);
+        self.judge.set_site_prefix(site_prefix);
     }
 
     /// How busy it is, those among the refused whose passwords were still to be judged.
@@ -290,7 +307,15 @@ mod tests {
     }
 
     fn settings(engine: Engine, cost: u32, workers: usize) -> Settings {
-        Settings { cost, engine, workers, queue: 64, deadline: Duration::from_mins(1), niceness: 0 }
+        Settings {
+            cost,
+            engine,
+            workers,
+            queue: 64,
+            deadline: Duration::from_mins(1),
+            niceness: 0,
+            site_prefix: SitePrefix::default(),
+        }
     }
 
     fn password(text: &str) -> Password {

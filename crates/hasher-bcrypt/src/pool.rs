@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use domain::Durations;
 use domain::ports::{Clock, Requester};
+use domain::{Durations, SitePrefix};
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 
@@ -179,6 +179,11 @@ impl Pool {
                 Err(refused.into())
             }
         }
+    }
+
+    /// Has other IPv6 networks take their turns together, for work that comes from now on.
+    pub(crate) fn set_site_prefix(&self, site_prefix: SitePrefix) {
+        self.shared.lock().queue.set_site_prefix(site_prefix);
     }
 
     /// What there is to do, and what was done.
@@ -370,7 +375,8 @@ mod tests {
     }
 
     fn pool_at(clock: Arc<ManualClock>, engine: Engine, capacity: usize, deadline: Duration) -> Pool {
-        let limits = Limits { capacity, workers: 1, lanes: engine.lanes(), deadline };
+        let site_prefix = SitePrefix::default();
+        let limits = Limits { capacity, workers: 1, lanes: engine.lanes(), deadline, site_prefix };
         Pool::start("hasher", engine, limits, Duration::ZERO, 0, clock).unwrap()
     }
 

@@ -5,8 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use domain::ClientNetwork;
 use domain::ports::Requester;
+use domain::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 
 use crate::pool::Job;
 
@@ -20,6 +20,8 @@ pub(crate) struct Limits {
     pub(crate) lanes: usize,
     /// From a client's arrival to the answer.
     pub(crate) deadline: Duration,
+    /// Which IPv6 networks take their turns together.
+    pub(crate) site_prefix: SitePrefix,
 }
 
 /// The clients' jobs, the bulk work that goes after them, and what has been learned of the pace at which they go.
@@ -32,13 +34,29 @@ pub(crate) struct Queue {
     turn: Duration,
 }
 
-/// A line for each network, served in turn: many jobs from one network make each other wait, and nobody else.
+/// A line for each network, served in turn: many jobs from one network make each other wait, and nobody else. The IPv6
+/// networks of one site have up to [`NETWORKS_PER_SITE`] turns between them, however many they are.
 #[derive(Default)]
 struct Rotation {
-    /// The networks that have jobs here, the next one first.
-    order: VecDeque<ClientNetwork>,
-    lines: HashMap<ClientNetwork, VecDeque<Waiting>>,
+    /// The turns of one round, the next one first.
+    order: VecDeque<Party>,
+    parties: HashMap<Party, Lines>,
     len: usize,
+}
+
+/// Who has turns: a site of IPv6 networks, or a network that belongs to none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Party {
+    Network(ClientNetwork),
+    Site(ClientSite),
+}
+
+/// The lines of the networks that have jobs here, the next one first. None is empty.
+#[derive(Default)]
+struct Lines {
+    lines: VecDeque<(ClientNetwork, VecDeque<Waiting>)>,
+    /// How many turns they have between them in each round.
+    turns: usize,
 }
 
 struct Waiting {
@@ -76,7 +94,9 @@ impl Queue {
             }
         }
         match requester {
-            Requester::Client(network) => self.clients.push(network, Waiting { job, due }),
+            Requester::Client(network) => {
+                self.clients.push(self.party_of(network), network, Waiting { job, due });
+            }
             Requester::Bulk => self.bulk.push_back(job),
         }
         Ok(())
@@ -99,6 +119,14 @@ impl Queue {
         }
         self.bulk.retain(|job| !job.is_abandoned());
         self.bulk.pop_front()
+    }
+
+    pub(crate) fn set_site_prefix(&mut self, site_prefix: SitePrefix) {
+        self.limits.site_prefix = site_prefix;
+    }
+
+    fn party_of(&self, network: ClientNetwork) -> Party {
+        network.site(self.limits.site_prefix).map_or(Party::Network(network), Party::Site)
     }
 
     /// How many wait.
@@ -128,7 +156,7 @@ impl Queue {
         if self.clients.len >= capacity || !self.has_share(network) {
             return false;
         }
-        let ahead = self.clients.turns_before(network);
+        let ahead = self.clients.turns_before(self.party_of(network), network);
         // The worst that can be: it waits for the lanes as they were just filled, for those ahead, and then a full
         // set for itself. A tenth is kept for a pace that falls meanwhile. Who finds nobody ahead is never sent
         // away, however long the work.
@@ -136,13 +164,16 @@ impl Queue {
         ahead == 0 || takes <= patience * 9 / 10
     }
 
-    /// From half full on, each network may hold an equal share of three quarters. The last quarter is kept for
-    /// whoever comes next, or a flood from one network would leave no place for the first of another.
+    /// From half full on, each turn stands for an equal share of three quarters. A network may hold one share, and those of
+    /// a site together as many as they have turns. The last quarter is kept for whoever comes next, or a flood from one
+    /// network would leave no place for the first of another.
     fn has_share(&self, network: ClientNetwork) -> bool {
-        let held = self.clients.held(network);
-        let networks = self.clients.order.len() + usize::from(held == 0);
-        self.clients.len < self.limits.capacity.div_ceil(2)
-            || held < (self.limits.capacity * 3 / 4 / networks).max(1)
+        let party = self.party_of(network);
+        let (held, held_by_party) = (self.clients.held(party, network), self.clients.held_by(party));
+        let turns = self.clients.turns_with(party, network);
+        let others = self.clients.order.len() - self.clients.turns_of(party);
+        let share = (self.limits.capacity * 3 / 4 / (others + turns)).max(1);
+        self.clients.len < self.limits.capacity.div_ceil(2) || held < share && held_by_party < share * turns
     }
 
     /// What a job takes in a full set of lanes.
@@ -158,53 +189,123 @@ impl Queue {
 }
 
 impl Rotation {
-    fn push(&mut self, network: ClientNetwork, waiting: Waiting) {
-        let line = self.lines.entry(network).or_default();
-        if line.is_empty() {
-            self.order.push_back(network);
+    fn push(&mut self, party: Party, network: ClientNetwork, waiting: Waiting) {
+        let lines = self.parties.entry(party).or_default();
+        match lines.lines.iter_mut().find(|(other, _)| *other == network) {
+            Some((_, line)) => line.push_back(waiting),
+            None => lines.lines.push_back((network, VecDeque::from([waiting]))),
         }
-        line.push_back(waiting);
+        if lines.turns < turns_of(lines.lines.len()) {
+            lines.turns += 1;
+            self.order.push_back(party);
+        }
         self.len += 1;
     }
 
     fn pop(&mut self) -> Option<Waiting> {
-        let network = self.order.pop_front()?;
-        let line = self.lines.get_mut(&network)?;
+        let party = self.order.pop_front()?;
+        let lines = self.parties.get_mut(&party)?;
+        let (network, mut line) = lines.lines.pop_front()?;
         let waiting = line.pop_front()?;
-        self.len -= 1;
-        if line.is_empty() {
-            self.lines.remove(&network);
-        } else {
-            self.order.push_back(network);
+        if !line.is_empty() {
+            lines.lines.push_back((network, line));
         }
+        if lines.turns > turns_of(lines.lines.len()) {
+            lines.turns -= 1;
+        } else {
+            self.order.push_back(party);
+        }
+        if lines.lines.is_empty() {
+            self.parties.remove(&party);
+        }
+        self.len -= 1;
         Some(waiting)
     }
 
     fn retain(&mut self, is_wanted: impl Fn(&Waiting) -> bool) {
-        self.lines.retain(|_, line| {
-            line.retain(&is_wanted);
-            !line.is_empty()
+        self.parties.retain(|_, Lines { lines, turns }| {
+            for (_, line) in &mut *lines {
+                line.retain(&is_wanted);
+            }
+            lines.retain(|(_, line)| !line.is_empty());
+            *turns = turns_of(lines.len());
+            !lines.is_empty()
         });
-        self.order.retain(|network| self.lines.contains_key(network));
-        self.len = self.lines.values().map(VecDeque::len).sum();
+        let mut left: HashMap<Party, usize> =
+            self.parties.iter().map(|(party, lines)| (*party, lines.turns)).collect();
+        self.order.retain(|party| match left.get_mut(party) {
+            Some(turns) if *turns > 0 => {
+                *turns -= 1;
+                true
+            }
+            _ => false,
+        });
+        self.len = self.waiting().count();
     }
 
     /// How many jobs of this network wait.
-    fn held(&self, network: ClientNetwork) -> usize {
-        self.lines.get(&network).map_or(0, VecDeque::len)
+    fn held(&self, party: Party, network: ClientNetwork) -> usize {
+        let lines = self.parties.get(&party);
+        let line = lines.and_then(|lines| lines.lines.iter().find(|(other, _)| *other == network));
+        line.map_or(0, |(_, line)| line.len())
     }
 
-    /// How much work would go before the next job of this network: all that it has here, and of the others as
-    /// many jobs and one more.
-    fn turns_before(&self, network: ClientNetwork) -> u32 {
-        let rounds = self.held(network) + 1;
-        let theirs = self.lines.values().flat_map(|line| line.iter().take(rounds));
-        sum(theirs)
+    /// How many jobs of a network and all others of its site wait.
+    fn held_by(&self, party: Party) -> usize {
+        self.parties.get(&party).map_or(0, |lines| lines.lines.iter().map(|(_, line)| line.len()).sum())
+    }
+
+    fn turns_of(&self, party: Party) -> usize {
+        self.parties.get(&party).map_or(0, |lines| lines.turns)
+    }
+
+    /// How many networks of a party have jobs here once this one has, too.
+    fn networks_with(&self, party: Party, network: ClientNetwork) -> usize {
+        let others = self.parties.get(&party).map_or(0, |lines| lines.lines.len());
+        others + usize::from(self.held(party, network) == 0)
+    }
+
+    /// How many turns the party has once this network has a job here, too.
+    fn turns_with(&self, party: Party, network: ClientNetwork) -> usize {
+        turns_of(self.networks_with(party, network))
+    }
+
+    /// How much work would go before the next job of this network: all that it has here, of the networks that share its
+    /// turns as many jobs and one more, and of the others as many as they have turns for meanwhile.
+    fn turns_before(&self, party: Party, network: ClientNetwork) -> u32 {
+        let jobs = self.held(party, network) + 1;
+        let networks = self.networks_with(party, network);
+        let rounds = (jobs * networks).div_ceil(turns_of(networks));
+        self.parties.iter().fold(0, |before, (other, lines)| {
+            let theirs = if *other == party {
+                sum(lines.lines.iter().flat_map(|(_, line)| line.iter().take(jobs)))
+            } else {
+                sum(lines.in_turn().take(rounds * lines.turns))
+            };
+            before.saturating_add(theirs)
+        })
     }
 
     fn turns(&self) -> u32 {
-        sum(self.lines.values().flatten())
+        sum(self.waiting())
     }
+
+    fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.parties.values().flat_map(|lines| &lines.lines).flat_map(|(_, line)| line)
+    }
+}
+
+impl Lines {
+    /// Their jobs in the order in which they are begun.
+    fn in_turn(&self) -> impl Iterator<Item = &Waiting> {
+        let longest = self.lines.iter().map(|(_, line)| line.len()).max().unwrap_or(0);
+        (0..longest).flat_map(|place| self.lines.iter().filter_map(move |(_, line)| line.get(place)))
+    }
+}
+
+/// How many turns so many networks of one party have in each round.
+fn turns_of(networks: usize) -> usize {
+    networks.min(NETWORKS_PER_SITE as usize)
 }
 
 impl Waiting {
@@ -285,7 +386,8 @@ mod tests {
     /// One worker that takes one job at a time. Its places go by time when there are a thousand: of 4.5 s at 0.1 s
     /// a job two jobs' time is for the one in work and the one that asks, and what is left is for those ahead.
     fn line(capacity: usize) -> Line {
-        let limits = Limits { capacity, workers: 1, lanes: 1, deadline: DEADLINE };
+        let limits =
+            Limits { capacity, workers: 1, lanes: 1, deadline: DEADLINE, site_prefix: SitePrefix::default() };
         let queue = Queue::new(limits, TURN);
         Line { queue, next: 0, abandoned: Arc::default(), told: mpsc::channel() }
     }
@@ -367,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_pace_that_was_not_a_crowds_is_not_taken_for_one() {
-        let limits = Limits { capacity: 100, workers: 1, lanes: 6, deadline: DEADLINE };
+        let limits = Limits { lanes: 6, ..line(100).queue.limits };
         let mut queue = Queue::new(limits, TURN);
 
         queue.measure(TURNS, Duration::from_secs(4), 5);
@@ -439,6 +541,62 @@ mod tests {
 
         assert_eq!((line.crowd(network(1)), line.crowd(network(3))), (0, 10));
         assert_eq!(line.crowd(network(4)), 2);
+    }
+
+    fn ipv6(address: &str) -> Requester {
+        Requester::Client(ClientNetwork::of(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn ipv6_site_has_four_turns_however_many_networks_it_uses() {
+        let mut line = line(1000);
+        for number in 0..8 {
+            for _ in 0..2 {
+                line.admit(ipv6(&format!("2001:db8:0:{number}::1")), TURNS, Duration::ZERO).unwrap();
+            }
+        }
+        for number in [1, 1, 2] {
+            line.admit(network(number), TURNS, Duration::ZERO).unwrap();
+        }
+        line.admit(ipv6("2001:db8:1::1"), TURNS, Duration::ZERO).unwrap();
+
+        // Four of the site, then one of each other, then four of its networks that had no turn yet.
+        let order = [1, 3, 5, 7, 17, 19, 20, 9, 11, 13, 15, 18, 2, 4, 6, 8, 10, 12, 14, 16].map(Told::Begun);
+        assert_eq!(line.empty(Duration::ZERO), order);
+    }
+
+    #[test]
+    fn ipv6_site_holds_four_shares_however_many_networks_it_uses() {
+        let mut line = line(40);
+        line.admit(network(1), TURNS, Duration::ZERO).unwrap();
+
+        let admitted = (0..100)
+            .filter(|number| {
+                line.admit(ipv6(&format!("2001:db8:0:{number:x}::1")), TURNS, Duration::ZERO).is_ok()
+            })
+            .count();
+
+        assert_eq!(admitted, 24, "four fifths of three quarters");
+        // Everybody else has their share still.
+        assert_eq!(line.crowd(network(1)), 5);
+        assert_eq!(line.crowd(ipv6("2001:db8:1::1")), 5);
+        assert_eq!(line.crowd(ipv6("2001:db8:0:7::1")), 0);
+    }
+
+    #[test]
+    fn ipv6_site_finds_the_work_before_it_that_its_turns_leave() {
+        let mut line = line(1000);
+        // As many as one network would fit in.
+        for number in 0..11 {
+            for _ in 0..4 {
+                let of_site = ipv6(&format!("2001:db8:0:{number:x}::1"));
+                line.admit(of_site, TURNS, Duration::ZERO).unwrap();
+            }
+        }
+
+        assert!(line.admit(ipv6("2001:db8:0:1::1"), TURNS, Duration::ZERO).is_err());
+        assert_eq!(line.admit(network(1), TURNS, Duration::ZERO), Ok(()));
+        assert_eq!(line.empty(Duration::ZERO).len(), 45);
     }
 
     #[test]

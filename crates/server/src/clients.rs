@@ -68,7 +68,7 @@ pub enum InvalidClients {
     /// The digest of what is no secret.
     #[error(
         "has the digest of an empty text or of an example, or one that is none; make the secret with \
-         `openssl rand -base64 33`"
+         `openssl rand -hex 32`"
     )]
     Example,
     /// One identifier for two.

@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 pub mod config;
 mod error_reports;
+mod hardening;
 mod lifecycle;
 mod line_end;
 mod log_writer;

@@ -1,6 +1,6 @@
 //! How a server starts, and how it stops without losing what it began.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
 use std::path::Path;
@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::rt::System;
-use api::{Observer, Traffic};
+use api::{Observer, RepeatedRequests, Traffic};
 use domain::ports::Clock;
 use rustls::ServerConfig;
 use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -40,6 +40,9 @@ const BACKLOG: i32 = 1024;
 /// take several megabytes of each, and nobody would notice that the client takes nothing. Connections have it from the
 /// listener.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// How often the log tells of requests that share a line.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a server did not start, or did not stop as it should.
 #[derive(Debug, Error)]
@@ -68,7 +71,7 @@ struct Doors {
     operators: Option<TcpListener>,
 }
 
-/// Serves until SIGTERM or SIGINT, then finishes what was begun.
+/// Serves until SIGTERM or SIGINT, or until the terminal is closed that it was started on, then finishes what was begun.
 pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeError> {
     let mut config = loaded.config.clone();
     let address = config.http.address;
@@ -139,11 +142,13 @@ async fn run(
     let (certificate, tls) = tls.unzip();
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let traffic = Arc::new(Traffic::default());
+    let repeated = Arc::new(RepeatedRequests::default());
     let api = api::Api {
         auth: application.auth.clone(),
         clock: application.clock.clone(),
         entropy: application.entropy.clone(),
         traffic: traffic.clone(),
+        repeated: repeated.clone(),
         observer: traces.map(|traces| traces as Arc<dyn Observer>),
         settings: api::Settings {
             issuer: config.token.issuer.clone(),
@@ -162,12 +167,13 @@ async fn run(
         operators: ops_listener.as_ref().map_or(0, |_| api::MOST_OPERATORS),
         outboxes: usize::from(config.otlp_endpoint.is_some()) + usize::from(config.sentry.is_some()),
     };
-    let (grace, limits) = (config.http.grace, room::limits(&others));
+    let (grace, idle_timeout, limits) = (config.http.grace, config.http.idle_timeout, room::limits(&others));
     info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
         let sight = Arc::new(sight(application, traffic, limits, certificate));
-        let ops = api::Ops { sight, entropy: application.entropy.clone(), issuer };
+        let hosts = config.ops.hosts.clone();
+        let ops = api::Ops { sight, entropy: application.entropy.clone(), issuer, hosts };
         api::listen_to_operators(ops, listener)
     });
     let ops_server = ops_server.transpose()?;
@@ -175,11 +181,13 @@ async fn run(
     let ops = ops_server.map(actix_web::rt::spawn);
     let address =
         if config.http.tls.is_some() { format!("https://{address}") } else { format!("http://{address}") };
-    let server = api::listen(api, listener, api::Serving { workers: cores, grace, limits, tls })?;
+    let server =
+        api::listen(api, listener, api::Serving { workers: cores, grace, limits, idle_timeout, tls })?;
     let docs = config.docs.then(|| format!("{address}/docs"));
     let ops_address = ops_address.map(|address| format!("http://{address}"));
     info!(address, docs, ops = ops_address, "listening");
     tell_supervisor(NotifyState::Ready);
+    let flushing = actix_web::rt::spawn(flush_repeated(repeated.clone()));
 
     let handle = server.handle();
     let clock = application.clock.clone();
@@ -204,12 +212,22 @@ async fn run(
         ended = &mut server => ended?,
         () = over => info!("what clients have not taken by now is not sent"),
     }
+    flushing.abort();
+    repeated.flush();
     // Whoever watches the server sees it drain.
     if let (Some(ops), Some(handle)) = (ops, ops_handle) {
         handle.stop(false).await;
         ops.await.map_err(io::Error::other)??;
     }
     stopping.await.map_err(io::Error::other)
+}
+
+/// Logs how many requests shared a line, every few seconds, for ever.
+async fn flush_repeated(repeated: Arc<RepeatedRequests>) {
+    loop {
+        tokio::time::sleep(FLUSH_EVERY).await;
+        repeated.flush();
+    }
 }
 
 /// Tells systemd, if that started this process and wants to know, as `sd_notify(3)` has it.
@@ -251,20 +269,44 @@ fn sight(
     }
 }
 
-/// Listens for signals from now on. The first one is handed on; a second says that somebody will not wait.
+/// Listens for signals from now on. The first one that ends a server is handed on. A supervisor may repeat SIGTERM, which
+/// changes nothing. Somebody at a terminal who presses Ctrl-C once more will not wait.
 fn watch_signals(application: &Application) -> io::Result<oneshot::Receiver<()>> {
     let _inside = application.runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let has_terminal = is_on_terminal();
     let (ask_to_stop, asked_to_stop) = oneshot::channel();
     application.runtime.spawn(async move {
-        either(&mut terminate, &mut interrupt).await;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                // Otherwise it asks for the configuration to be read again.
+                _ = hang_up.recv() => if has_terminal && !is_on_terminal() {
+                    info!("the terminal is closed");
+                    break;
+                },
+            }
+        }
         _ = ask_to_stop.send(());
-        either(&mut terminate, &mut interrupt).await;
-        error!("told to stop a second time, so what was begun is left unfinished");
-        process::exit(1);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => if has_terminal {
+                    error!("interrupted a second time: requests under way are cut");
+                    process::exit(1);
+                },
+            }
+        }
     });
     Ok(asked_to_stop)
+}
+
+/// Whether one of the standard streams is a terminal, and one that is still there. `nohup` leaves none.
+fn is_on_terminal() -> bool {
+    io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
 /// Has what signs tokens follow what is in its folder, from now on.
@@ -288,7 +330,8 @@ fn follow_settings(
     let file = file.map(Path::to_path_buf);
     let (tokens, level) = (application.tokens.clone(), loaded.config.log.level);
     let clock = application.clock.clone();
-    let reload = Reload { file, loaded, live, tokens, level, clock };
+    let hasher = application.hasher.clone();
+    let reload = Reload { file, loaded, live, hasher, tokens, level, clock };
     application.runtime.spawn(reload.follow(hang_up));
     Ok(())
 }
@@ -299,11 +342,4 @@ fn follow_certificate(tls: &Arc<InForce>, application: &Application) -> io::Resu
     let hang_up = signal(SignalKind::hangup())?;
     application.runtime.spawn(tls.clone().follow(application.clock.clone(), hang_up));
     Ok(())
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::ports::Clock;
+use hasher_bcrypt::BcryptHasher;
 use thiserror::Error;
 use token_jwt::{JwtIssuer, KeyRing, SelfTestError};
 use tokio::signal::unix::Signal;
@@ -27,6 +28,8 @@ pub(crate) struct Reload {
     pub(crate) loaded: Loaded,
     /// Origins, proxies and limits.
     pub(crate) live: api::Live,
+    /// For which networks take their turns together.
+    pub(crate) hasher: Arc<BcryptHasher>,
     /// What signs tokens.
     pub(crate) tokens: Arc<JwtIssuer>,
     /// From which level on the log shows what is said.
@@ -99,6 +102,7 @@ impl Reload {
         // Whether there are limits at all is decided at a start, where accounts have theirs from too.
         let quotas = self.loaded.config.limits.enabled.then_some(now.config.limits.quotas);
         self.live.change(api::Choices { quotas, ..now.config.live() });
+        self.hasher.set_site_prefix(now.config.limits.site_prefix());
         // While the log still shows it, or when it shows it again.
         let (before, level) = (self.level, now.config.log.level);
         logging::change_level(before.max(level));

@@ -39,8 +39,9 @@ const OF_MEMORY: u64 = 4;
 /// However few descriptors there are.
 const FEWEST: u64 = 8;
 
-/// Of all connections, one part in so many may be one client network's.
-const NETWORKS: usize = 4;
+/// Of all connections, one part in so many may be one client network's. An IPv6 site has four such parts, which must not be
+/// all of them.
+const NETWORKS: usize = 8;
 
 /// What is open besides the connections of clients.
 pub(crate) struct Others {

@@ -187,8 +187,9 @@ impl Application {
         let store = open(&config.database, purpose, audit_key.clone(), &runtime, &tasks, &clock)?;
 
         let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
+        let (niceness, site_prefix) = (purpose.niceness(), config.limits.site_prefix());
         let hashing =
-            hasher_bcrypt::Settings { cost, engine, workers, queue, deadline, niceness: purpose.niceness() };
+            hasher_bcrypt::Settings { cost, engine, workers, queue, deadline, niceness, site_prefix };
         let hasher = Arc::new(BcryptHasher::start(hashing, clock.clone(), entropy.clone())?);
         let attempts = Arc::new(CountedAttempts::new(AuditLines::new(audit_key)));
 
@@ -471,6 +472,7 @@ mod tests {
             queue: 1,
             deadline: HOUR,
             niceness: 0,
+            site_prefix: domain::SitePrefix::default(),
         };
         let profile = Profile {
             issuer: "http://localhost".to_owned(),
@@ -518,6 +520,7 @@ mod tests {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             traffic: traffic.clone(),
+            repeated: Arc::default(),
             observer: None,
             settings: api::Settings {
                 issuer: "http://localhost".to_owned(),
@@ -529,7 +532,7 @@ mod tests {
             live: Live::new(Choices::default(), clock),
         };
         let limits = api::Limits { connections: 8, per_network: 8 };
-        let serving = Serving { workers: 1, grace: Duration::ZERO, limits, tls: None };
+        let serving = Serving { workers: 1, grace: Duration::ZERO, limits, idle_timeout: HOUR, tls: None };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (started, handles) = channel();

@@ -335,7 +335,7 @@ async fn tokens_of_a_server_with_another_secret_or_another_issuer_are_refused() 
 
 #[tokio::test]
 async fn a_missing_token_a_bad_one_and_an_expired_one_are_told_apart() {
-    let server = super::deployment().set("AUTH_TOKEN__ACCESS_TTL", "1s").serve();
+    let server = super::deployment().set("AUTH_TOKEN__ACCESS_TTL", "2s").serve();
     let client = Client::of(&server);
     let token = client.token_of_new("ann").await;
     let me = |value: &str| client.send(client.request("GET", "/api/me").header("Authorization", value));
@@ -371,7 +371,7 @@ async fn a_missing_token_a_bad_one_and_an_expired_one_are_told_apart() {
         }
     })
     .await
-    .expect("a token of one second expires");
+    .expect("a token of two seconds expires");
     expired.assert_problem(401, "token_expired");
     assert!(expired.header("WWW-Authenticate").contains("the token has expired"));
 }

@@ -68,6 +68,29 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&json).unwrap()
 }
 
+/// A secret with what forms reserve, which many libraries send as it is, and how a form encodes it.
+const RESERVED: &str = "Jx3+9f/Lq%2Bw8&zT=5k:Rv7 mN4pB6hD1cG0sYaUe";
+const RESERVED_ENCODED: &str = "Jx3%2B9f%2FLq%252Bw8%26zT%3D5k%3ARv7+mN4pB6hD1cG0sYaUe";
+const RESERVED_DIGEST: &str = "49566194cce52e9db095ede08e2ef5a96a98bf4caed6b1341580db51f1a5db82";
+
+#[tokio::test]
+async fn client_secret_with_reserved_characters_is_accepted() {
+    let deployment =
+        super::deployment().set("AUTH_INTROSPECTION__CLIENTS", format!("shop:{RESERVED_DIGEST}"));
+    let server = deployment.serve();
+    let client = Client::of(&server);
+
+    for path in BOTH {
+        for secret in [RESERVED, RESERVED_ENCODED] {
+            assert_eq!(form(&client, path, ("shop", secret), "token=x").await.status, 200, "{path} {secret}");
+        }
+        for wrong in [&RESERVED.replace('+', " "), &RESERVED_ENCODED.replace("%2B", "+"), "", RESERVED_DIGEST]
+        {
+            form(&client, path, ("shop", wrong), "token=x").await.assert_problem(401, "invalid_client");
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_active_token_tells_what_it_says_and_whose_it_is_by_their_present_name() {
     let server = with_backends().serve();

@@ -17,7 +17,7 @@ pub(super) fn page() -> &'static str {
 
 #[tokio::test]
 async fn the_page_in_the_readme_keeps_its_tabs_logged_in_together_and_logs_them_out_together() {
-    let server = Deployment::new().set("AUTH_TOKEN__ACCESS_TTL", "3s").serve();
+    let server = Deployment::new().set("AUTH_TOKEN__ACCESS_TTL", "5s").serve();
     Client::of(&server).sign_up("ann", PASSWORD).await;
     let test = "the_page_in_the_readme_keeps_its_tabs_logged_in_together_and_logs_them_out_together";
     let Some(browser) = Browser::start(test).await else { return };

@@ -1,5 +1,8 @@
 //! What the HTTP surface does with requests that are wrong, and what every answer has.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
 use reqwest::{Body, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -555,7 +558,7 @@ fn requests_whose_framing_is_ambiguous_are_refused_and_the_connection_is_closed(
 fn a_host_that_can_be_none_is_refused_and_the_connection_is_closed() {
     let server = Server::start();
 
-    for host in ["", "a b", "a/b", "<a>"] {
+    for host in ["a b", "a/b", "<a>"] {
         let answer =
             exchange(&server, format!("GET /health/live HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
 
@@ -564,6 +567,53 @@ fn a_host_that_can_be_none_is_refused_and_the_connection_is_closed() {
             "{host}: {answer}"
         );
     }
+}
+
+#[test]
+fn empty_host_and_http_1_0_without_host_are_served() {
+    let server = Server::start();
+    let request = |line: &str| format!("{line}\r\nConnection: close\r\n\r\n");
+
+    for head in [
+        "GET /health/ready HTTP/1.1\r\nHost:",
+        "GET /health/ready HTTP/1.1\r\nHost: ",
+        "GET /health/ready HTTP/1.1\r\nHost: \t ",
+        "GET /health/ready HTTP/1.0\r\nHost:",
+        "GET /health/ready HTTP/1.0",
+    ] {
+        let answer = exchange(&server, request(head).as_bytes());
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") || answer.starts_with("HTTP/1.0 200 "),
+            "{head}: {answer}"
+        );
+    }
+    let missing = exchange(&server, request("GET /health/ready HTTP/1.1").as_bytes());
+    assert!(missing.starts_with("HTTP/1.1 400 "), "{missing}");
+    // It names no origin either.
+    let refresh = "POST /api/refresh HTTP/1.1\r\nHost:\r\nX-Session-Transport: cookie\r\nOrigin: http://\r\n\
+                   Cookie: auth_refresh=x\r\nContent-Length: 0";
+    let refused = exchange(&server, request(refresh).as_bytes());
+    assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+}
+
+#[test]
+fn half_closed_client_gets_no_answer() {
+    let server = Server::start();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let body = r#"{"username":"ann","password":"seven brown otters sing"}"#;
+    write!(
+        stream,
+        "POST /api/signup HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+
+    let mut answer = String::new();
+    // Nothing, or a reset.
+    _ = stream.read_to_string(&mut answer);
+
+    assert_eq!(answer, "");
 }
 
 #[test]

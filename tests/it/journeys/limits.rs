@@ -4,9 +4,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Client, PASSWORD};
+use crate::support::nginx::Nginx;
 use crate::support::server::{Deployment, Server};
 
 /// A server with its limits on, some of them low enough to be met.
@@ -123,6 +124,147 @@ async fn those_who_come_through_a_trusted_proxy_are_counted_one_by_one() {
     assert_eq!(log_in("203.0.113.9, 198.51.100.1").await, 429);
     assert_eq!(log_in("198.51.100.2").await, 401);
     server.log().wait_for("the client's own address", |line| line["client"] == "198.51.100.2");
+}
+
+/// What a client may send to make unreadable what a proxy appends to.
+const BROKEN: [&[u8]; 8] =
+    [b"\"", b"\"203.0.113.1", b"for=\"", b"for=\"203.0.113.1", b"\\\"", b"unknown", b"\xff", b"a;b=\", c"];
+
+/// How often each of two clients may try a login through nginx, the first of them with broken headers. Every address of
+/// 127.0.0.0/8 is a network of its own, and nginx asks from the first.
+async fn logins_through_nginx(test: &str, header: &str, directives: &str) -> Option<[usize; 2]> {
+    let deployment = super::deployment().set("AUTH_LIMITS__ENABLED", "true").set("AUTH_LIMITS__LOGINS", "2");
+    let deployment = deployment.set("AUTH_HTTP__TRUSTED_PROXIES", "::ffff:127.0.0.1/128");
+    let server = deployment.set("AUTH_HTTP__CLIENT_IP_HEADER", header).serve();
+    let directives = directives.replace("http://127.0.0.1:8000", server.base_url());
+    let nginx = Nginx::start(test, "", |_| directives.clone())?;
+    let log_in = async |address, broken: &[u8]| {
+        let client = Client::at(&server, address).through(nginx.origin.clone());
+        let request =
+            client.request("POST", "/api/login").json(&json!({ "username": "ann", "password": "x" }));
+        let request = request.header("X-Forwarded-For", broken).header("Forwarded", broken);
+        usize::from(client.send(request).await.status == 401)
+    };
+
+    let mut tried = [0; 2];
+    for broken in BROKEN {
+        tried[0] += log_in([127, 0, 0, 2], broken).await;
+    }
+    for _ in 0..4 {
+        tried[1] += log_in([127, 0, 0, 3], b"").await;
+    }
+    let clients = ["127.0.0.2", "127.0.0.3"];
+    let is_foreign = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["target"] == "api::request" && !clients.iter().any(|client| line["client"] == *client)
+    };
+    assert!(!server.log().lines().iter().any(|line| is_foreign(line)), "{:#?}", server.log().lines());
+    Some(tried)
+}
+
+#[tokio::test]
+async fn broken_header_hides_no_client_behind_nginx() {
+    let readme = include_str!("../../../README.md");
+    let mut blocks = readme.split("```nginx\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let (advised, _) = blocks.find(|(block, _)| block.contains("$proxy_add_x_forwarded_for")).unwrap();
+
+    let tried = logins_through_nginx("X-Forwarded-For through nginx", "x-forwarded-for", advised).await;
+
+    assert!(tried.is_none_or(|tried| tried == [2, 2]), "{tried:?}");
+}
+
+#[tokio::test]
+async fn broken_forwarded_hides_no_client_behind_nginx() {
+    // What a proxy does that appends to whatever came.
+    let appending = "location / {
+        proxy_pass http://127.0.0.1:8000;
+        proxy_set_header Forwarded '$http_forwarded, for=\"$remote_addr\";proto=http';
+    }";
+
+    let tried = logins_through_nginx("Forwarded through nginx", "forwarded", appending).await;
+
+    assert!(tried.is_none_or(|tried| tried == [2, 2]), "{tried:?}");
+}
+
+#[tokio::test]
+async fn rate_limited_requests_of_a_client_share_a_log_line() {
+    let mut server = server(&[("ANONYMOUS", "3")]);
+    let client = Client::of(&server);
+    let other = Client::at(&server, [127, 0, 0, 2]);
+    for _ in 0..50 {
+        client.get("/").await;
+    }
+    for _ in 0..4 {
+        other.get("/").await;
+    }
+    server.terminate();
+    server.wait();
+
+    let lines: Vec<Value> =
+        server.log().lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |client: &str| {
+        let refused = lines.iter().filter(|line| line["status"] == 429 && line["client"] == client);
+        let counts: Vec<u64> = refused.map(|line| line["count"].as_u64().unwrap_or(1)).collect();
+        (counts.len(), counts.iter().sum::<u64>())
+    };
+    // A line at once and one for the others, and as much again where ten seconds pass meanwhile.
+    let (written, told) = of("127.0.0.1");
+    assert!((2..=6).contains(&written), "{lines:#?}");
+    assert_eq!(told, 47);
+    assert_eq!(of("127.0.0.2"), (1, 1));
+}
+
+#[tokio::test]
+async fn health_checks_of_a_client_share_a_log_line() {
+    let mut server = server(&[]);
+    let client = Client::of(&server);
+    for _ in 0..20 {
+        client.get("/health/live").await;
+        client.get("/health/ready").await;
+    }
+    server.terminate();
+    server.wait();
+
+    let lines: Vec<Value> =
+        server.log().lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for route in ["/health/live", "/health/ready"] {
+        let checks = lines.iter().filter(|line| line["route"] == route);
+        let counts: Vec<u64> = checks.map(|line| line["count"].as_u64().unwrap_or(1)).collect();
+        assert!((2..=6).contains(&counts.len()), "{lines:#?}");
+        assert_eq!(counts.iter().sum::<u64>(), 20);
+    }
+}
+
+/// How many answers a client gets on one connection that asks a hundred times.
+fn answers_on_one_connection(server: &Server) -> usize {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let mut answers = 0;
+    for _ in 0..100 {
+        if stream.write_all(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n").is_err() {
+            break;
+        }
+        let mut said = Vec::new();
+        let mut room = [0; 4096];
+        // A head, and a body that ends with the brace of a problem.
+        while !said.ends_with(b"}") {
+            match stream.read(&mut room) {
+                Ok(count @ 1..) => said.extend_from_slice(&room[..count]),
+                _ => return answers,
+            }
+        }
+        answers += 1;
+    }
+    answers
+}
+
+#[test]
+fn tenth_429_within_a_minute_closes_the_connection() {
+    let limited = super::deployment().set("AUTH_LIMITS__ENABLED", "true").set("AUTH_LIMITS__ANONYMOUS", "3");
+
+    assert_eq!(answers_on_one_connection(&limited.serve()), 13);
+    // The connections of a proxy are those of many clients.
+    let behind_proxy = limited.set("AUTH_HTTP__TRUSTED_PROXIES", "127.0.0.1");
+    assert_eq!(answers_on_one_connection(&behind_proxy.serve()), 100);
 }
 
 #[tokio::test]

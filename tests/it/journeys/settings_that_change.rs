@@ -65,11 +65,11 @@ async fn another_level_shows_less_and_more() {
     change(&server, "[log]\nlevel = \"error\"\n", DONE);
     // That was said a moment before, or it would not have been. What goes wrong is shown, and only after that moment.
     change(&server, "[log\n", NOT_DONE);
-    let unseen = client.get("/health/live").await;
+    let unseen = client.get("/nothing").await;
     server.deployment().write(FILE, "");
     server.hang_up();
     server.log().wait_for_all("the second answer", 2, |line| line["message"] == DONE);
-    let seen = client.get("/health/live").await;
+    let seen = client.get("/nothing").await;
 
     // Lines come in the order in which they were written.
     server.log().wait_for("a request", |line| line["request_id"] == seen.header("X-Request-Id"));

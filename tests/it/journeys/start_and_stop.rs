@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::support::server::{Deployment, Server};
 
+/// What a terminal makes a SIGINT of.
+const CTRL_C: &[u8] = b"\x03";
+
 const BODY: &str = r#"{"username":"ann","password":"kq7wzmv1 river"}"#;
 
 async fn post(server: &Server, path: &str) -> reqwest::Response {
@@ -173,15 +176,75 @@ fn a_stop_waits_no_longer_than_the_grace() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_sigterm_cuts_no_request_under_way() {
     let mut server = Deployment::new().set("AUTH_HTTP__GRACE", "1h").serve();
-    let _stream = begin_sign_up(&server);
+    let mut stream = begin_sign_up(&server);
 
     server.terminate();
     wait_until_it_stops(&server);
-    server.terminate();
+    for _ in 0..3 {
+        server.terminate();
+        server.interrupt();
+    }
+    stream.write_all(BODY.as_bytes()).unwrap();
+
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn second_ctrl_c_on_a_terminal_cuts_requests_under_way() {
+    let (mut server, mut terminal) = Deployment::new().set("AUTH_HTTP__GRACE", "1h").serve_on_a_terminal();
+    let _stream = begin_sign_up(&server);
+
+    terminal.write_all(CTRL_C).unwrap();
+    wait_until_it_stops(&server);
+    terminal.write_all(CTRL_C).unwrap();
 
     assert_eq!(server.wait().code(), Some(1));
+}
+
+#[test]
+fn ctrl_c_on_a_terminal_ends_the_server() {
+    let (mut server, mut terminal) = Deployment::new().serve_on_a_terminal();
+
+    terminal.write_all(CTRL_C).unwrap();
+
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn closed_terminal_ends_the_server() {
+    let (mut server, terminal) = Deployment::new().serve_on_a_terminal();
+
+    drop(terminal);
+
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn sighup_on_an_open_terminal_reloads() {
+    let (mut server, mut terminal) = Deployment::new().serve_on_a_terminal();
+
+    server.hang_up();
+    server.log().wait_for("a reload", |line| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("read the configuration again"))
+    });
+    terminal.write_all(CTRL_C).unwrap();
+
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn server_leaves_no_core_dump() {
+    let server = Server::start();
+
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.process_id())).unwrap();
+
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
 }
 
 #[test]

@@ -53,6 +53,11 @@ impl Client {
         Self { base_url: server.base_url().to_owned(), http: http.build().unwrap() }
     }
 
+    /// The same client, by a proxy whose URL this is.
+    pub(crate) fn through(self, base_url: String) -> Self {
+        Self { base_url, ..self }
+    }
+
     /// A request to be added to and then [sent](Self::send).
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -205,7 +206,27 @@ impl Deployment {
 
     /// Starts `auth-api serve` and returns when it listens.
     pub(crate) fn serve(&self) -> Server {
-        let mut process = self.command(&["serve"]).stdout(Stdio::null()).spawn().unwrap();
+        self.serve_by(self.command(&["serve"]))
+    }
+
+    /// The same as the first process on a terminal, which closes when the file is dropped. It still logs into a pipe.
+    pub(crate) fn serve_on_a_terminal(&self) -> (Server, File) {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&terminal).unwrap();
+        unlockpt(&terminal).unwrap();
+        let path = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let other_side = File::options().read(true).write(true).open(path).unwrap();
+        let own = self.command(&["serve"]);
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(own.get_program()).args(own.get_args()).current_dir(self.folder());
+        command.env_clear().envs(self.settings.iter().cloned());
+        command.stdin(other_side).stderr(Stdio::piped());
+        (self.serve_by(command), File::from(terminal))
+    }
+
+    fn serve_by(&self, mut command: Command) -> Server {
+        let mut process = command.stdout(Stdio::null()).spawn().unwrap();
+        drop(command);
         let log = Log::follow(process.stderr.take().unwrap());
         let listening = log.wait_for("a listening server", |line| line["message"] == "listening");
         let base_url = listening["address"].as_str().unwrap().to_owned();
@@ -265,6 +286,16 @@ impl Server {
     /// Sends SIGTERM and returns at once.
     pub(crate) fn terminate(&self) {
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+    }
+
+    /// Sends SIGINT and returns at once.
+    pub(crate) fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::INT).unwrap();
+    }
+
+    /// The number of its process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends SIGHUP and returns at once.

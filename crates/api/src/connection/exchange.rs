@@ -22,6 +22,11 @@ use crate::body::LARGEST_BODY;
 /// How much of a body in chunks the parser is given at once: behind its end there may be other requests.
 const CHUNKED_AT_ONCE: u64 = 512;
 
+/// The most requests of a connection that are answered 429 within a minute.
+const MAX_RATE_LIMITED: u32 = 10;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// How long a client, and we, may take over what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
@@ -38,7 +43,8 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Those in force. They are no settings: nobody who waits that long is well served by waiting longer.
+    /// Those in force, but for the idle time-out, which is a setting: load balancers keep connections for up to an hour.
+    /// The others are none: nobody who waits that long is well served by waiting longer.
     ///
     /// An answer has no bound of its own, because the largest, ReDoc's bundle, takes a telephone a while. That a
     /// client takes a kilobyte a second is asked for, and whoever does not is cut.
@@ -92,6 +98,8 @@ pub(crate) struct Exchange {
     since: Cell<Instant>,
     /// Since when the client has not taken what we have for it.
     stuck: Cell<Option<Instant>>,
+    /// How many requests were answered 429 in the minute that began then.
+    rate_limited: Cell<Option<(Instant, u32)>>,
     input: Cell<Input>,
     /// The body that comes, while somebody may read it.
     body: RefCell<Weak<Incoming>>,
@@ -154,6 +162,7 @@ impl Exchange {
             stage: Cell::new(Stage::Silent),
             since: Cell::new(now()),
             stuck: Cell::new(None),
+            rate_limited: Cell::new(None),
             input: Cell::new(input),
             body: RefCell::default(),
             unclaimed: Cell::new(0),
@@ -200,6 +209,18 @@ impl Exchange {
     /// Says that nothing comes after the answer to this request: where another one would begin is not known.
     pub(crate) fn end_with_this(&self) {
         self.is_last.set(true);
+    }
+
+    /// Counts a request that is answered 429, and tells whether the connection has had as many as it may have within a
+    /// minute. A client that goes on regardless has to connect anew, which costs it more than us.
+    pub(crate) fn note_rate_limited(&self) -> bool {
+        let now = now();
+        let (since, count) = match self.rate_limited.get() {
+            Some((since, count)) if now.duration_since(since) < MINUTE => (since, count + 1),
+            _ => (now, 1),
+        };
+        self.rate_limited.set(Some((since, count)));
+        count >= MAX_RATE_LIMITED
     }
 
     /// Does this work for the request that has begun, as long as its deadlines allow. The timer of the connection

@@ -18,11 +18,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::ResponseHead;
 use actix_web::http::ConnectionType;
 use actix_web::web::Bytes;
+use domain::SitePrefix;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -64,6 +66,7 @@ pub(crate) struct Lobby {
     seats: Arc<Seats>,
     tls: Option<Arc<ServerConfig>>,
     live: Option<Live>,
+    deadlines: Deadlines,
 }
 
 /// A client's connection.
@@ -94,19 +97,30 @@ impl Lobby {
         live: Option<Live>,
         traffic: Arc<Traffic>,
     ) -> Self {
-        Self { seats: Seats::new(limits, traffic), tls, live }
+        Self { seats: Seats::new(limits, traffic), tls, live, deadlines: Deadlines::IN_FORCE }
+    }
+
+    /// With another time that a connection may wait for its next request.
+    pub(crate) fn with_idle_timeout(self, idle: Duration) -> Self {
+        Self { deadlines: Deadlines { idle, ..self.deadlines }, ..self }
     }
 
     /// What came by this socket as a connection, and who it is with; an error if there is no room for it.
     pub(crate) fn admit(&self, stream: TcpStream) -> io::Result<(ClientConnection, SocketAddr)> {
         let peer = stream.peer_addr()?;
         let seat = match &self.live {
-            Some(live) => self.seats.take(peer.ip(), &live.current().trusted_proxies),
-            None => self.seats.take(peer.ip(), &TrustedProxies::default()),
+            Some(live) => {
+                let current = live.current();
+                self.seats.take(peer.ip(), &current.trusted_proxies, current.site_prefix)
+            }
+            None => self.seats.take(peer.ip(), &TrustedProxies::default(), SitePrefix::default()),
         };
         let seat = seat.ok_or(io::ErrorKind::QuotaExceeded)?;
+        // Or the end of an answer that takes several packets waits until the client has acknowledged the others, which it
+        // puts off for 40 ms.
+        stream.set_nodelay(true)?;
         let wire = Wire::new(stream, self.tls.as_ref());
-        Ok((Connection::new(wire, seat, Deadlines::IN_FORCE), peer))
+        Ok((Connection::new(wire, seat, self.deadlines), peer))
     }
 }
 

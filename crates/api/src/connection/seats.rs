@@ -1,13 +1,14 @@
 //! How many connections there may be, and who goes when there is no room.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use domain::ClientNetwork;
+use domain::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 use tracing::warn;
@@ -28,8 +29,15 @@ const TELL_EVERY: Duration = Duration::from_mins(1);
 pub struct Limits {
     /// In all.
     pub connections: usize,
-    /// Of one client network.
+    /// Of one client network. The IPv6 networks of one site may have four times as many between them.
     pub per_network: usize,
+}
+
+/// Who has connections: the network that a client connects from, and the site of that.
+#[derive(Clone, Copy)]
+struct Client {
+    network: ClientNetwork,
+    site: Option<ClientSite>,
 }
 
 /// Of the connections there may be, one part in so many may be open besides, between the accepting of one and the
@@ -49,11 +57,12 @@ struct Taken {
     next: u64,
     seats: HashMap<u64, Entry>,
     networks: HashMap<ClientNetwork, usize>,
+    sites: HashMap<ClientSite, usize>,
     told: Option<Instant>,
 }
 
 struct Entry {
-    network: Option<ClientNetwork>,
+    client: Option<Client>,
     standing: Arc<Standing>,
 }
 
@@ -88,6 +97,10 @@ pub(super) struct Standing {
 }
 
 impl Limits {
+    fn per_site(self) -> usize {
+        self.per_network.saturating_mul(NETWORKS_PER_SITE as usize)
+    }
+
     /// How many connections may be open for a moment.
     pub const fn open(self) -> usize {
         self.connections + self.connections.div_ceil(HEADROOM)
@@ -101,27 +114,42 @@ impl Seats {
 
     /// A seat for whoever connects from there. The connections of a proxy are those of many clients, and count only in
     /// all. Where there is none, others go who are only waiting; where nobody is, there is none.
-    pub(super) fn take(self: &Arc<Self>, peer: IpAddr, proxies: &TrustedProxies) -> Option<Seat> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        proxies: &TrustedProxies,
+        site_prefix: SitePrefix,
+    ) -> Option<Seat> {
         let peer = peer.to_canonical();
-        let network = (!proxies.contain(peer)).then(|| ClientNetwork::of(peer));
+        let client = (!proxies.contain(peer)).then(|| {
+            let network = ClientNetwork::of(peer);
+            Client { network, site: network.site(site_prefix) }
+        });
 
         let mut taken = self.taken();
-        let share = self.limits.per_network;
+        let (share, of_site) = (self.limits.per_network, self.limits.per_site());
         let mut gone = Vec::new();
         let mut has_room = true;
-        if network.is_some_and(|network| taken.of(network) >= share) {
-            gone = taken.make_room(share.div_ceil(AT_ONCE), |entry| entry.network == network);
+        if let Some(Client { network, .. }) = client
+            && taken.of(network) >= share
+        {
+            gone = taken.make_room(share.div_ceil(AT_ONCE), |client| client.network == network);
+            has_room = !gone.is_empty();
+        } else if let Some(Client { site: Some(site), .. }) = client
+            && taken.of_site(site) >= of_site
+        {
+            gone = taken.make_room(of_site.div_ceil(AT_ONCE), |client| client.site == Some(site));
             has_room = !gone.is_empty();
         }
         if has_room && taken.seats.len() >= self.limits.connections {
-            let more = taken.make_room(self.limits.connections.div_ceil(AT_ONCE), |_| true);
+            let more = taken.make_room_among(self.limits.connections.div_ceil(AT_ONCE), |_| true);
             has_room = !more.is_empty();
             gone.extend(more);
             taken.tell_of_full_house(self.limits.connections);
         }
         let seat = has_room.then(|| {
             let standing = Arc::new(Standing { opened: Some(self.opened), ..Standing::default() });
-            let id = taken.add(Entry { network, standing: standing.clone() });
+            let id = taken.add(Entry { client, standing: standing.clone() });
             Seat { id, seats: self.clone(), standing }
         });
         drop(taken);
@@ -139,7 +167,7 @@ impl Seats {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let taken = self.taken();
-        taken.seats.is_empty() && taken.networks.is_empty()
+        taken.seats.is_empty() && taken.networks.is_empty() && taken.sites.is_empty()
     }
 
     /// What is counted stays right whoever panics: each change of it is one.
@@ -153,9 +181,16 @@ impl Taken {
         self.networks.get(&network).copied().unwrap_or(0)
     }
 
+    fn of_site(&self, site: ClientSite) -> usize {
+        self.sites.get(&site).copied().unwrap_or(0)
+    }
+
     fn add(&mut self, entry: Entry) -> u64 {
-        if let Some(network) = entry.network {
+        if let Some(Client { network, site }) = entry.client {
             *self.networks.entry(network).or_default() += 1;
+            if let Some(site) = site {
+                *self.sites.entry(site).or_default() += 1;
+            }
         }
         let id = self.next;
         self.next += 1;
@@ -165,19 +200,22 @@ impl Taken {
 
     fn remove(&mut self, id: u64) -> Option<Arc<Standing>> {
         let entry = self.seats.remove(&id)?;
-        if let Some(network) = entry.network
-            && let Some(count) = self.networks.get_mut(&network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.networks.remove(&network);
+        if let Some(Client { network, site }) = entry.client {
+            count_down(&mut self.networks, network);
+            if let Some(site) = site {
+                count_down(&mut self.sites, site);
             }
         }
         Some(entry.standing)
     }
 
+    /// Has up to `count` of these clients' go who are waiting, and returns what wakes them.
+    fn make_room(&mut self, count: usize, is_meant: impl Fn(&Client) -> bool) -> Vec<Waker> {
+        self.make_room_among(count, |entry| entry.client.as_ref().is_some_and(&is_meant))
+    }
+
     /// Has up to `count` of those go who are waiting, and returns what wakes them.
-    fn make_room(&mut self, count: usize, is_meant: impl Fn(&Entry) -> bool) -> Vec<Waker> {
+    fn make_room_among(&mut self, count: usize, is_meant: impl Fn(&Entry) -> bool) -> Vec<Waker> {
         let meant = self.seats.iter().filter(|(_, entry)| is_meant(entry));
         let mut waiting: Vec<(u64, u64)> = meant
             .map(|(id, entry)| (entry.standing.order.load(Ordering::Relaxed), *id))
@@ -237,6 +275,15 @@ impl Standing {
     fn send_away(&self) -> Waker {
         self.is_to_go.store(true, Ordering::Release);
         self.waker.take().unwrap_or_else(|| Waker::noop().clone())
+    }
+}
+
+fn count_down<Key: Eq + Hash>(counts: &mut HashMap<Key, usize>, key: Key) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
     }
 }
 

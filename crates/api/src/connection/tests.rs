@@ -30,7 +30,7 @@ fn nobody_else() -> Limits {
 
 fn seat() -> Seat {
     Seats::new(nobody_else(), Arc::default())
-        .take("192.0.2.1".parse().unwrap(), &TrustedProxies::default())
+        .take("192.0.2.1".parse().unwrap(), &TrustedProxies::default(), SitePrefix::default())
         .unwrap()
 }
 
@@ -476,7 +476,8 @@ async fn who_waits_makes_room_and_who_is_served_does_not() {
     LocalSet::new()
         .run_until(async {
             let seats = Seats::new(Limits { connections: 3, per_network: 3 }, Arc::default());
-            let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
+            let take =
+                |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default(), SitePrefix::default());
             let (mut silent, silent_served) = connect_by(take(1).unwrap(), 4096);
             let (mut idle, idle_served) = connect_by(take(2).unwrap(), 4096);
             let (mut busy, busy_served) = connect_by(take(3).unwrap(), 4096);
@@ -516,7 +517,9 @@ async fn who_has_not_sent_all_of_a_request_makes_room() {
         LocalSet::new()
             .run_until(async {
                 let seats = Seats::new(Limits { connections: 1, per_network: 1 }, Arc::default());
-                let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
+                let take = |n: u8| {
+                    seats.take([192, 0, 2, n].into(), &TrustedProxies::default(), SitePrefix::default())
+                };
                 let (mut slow, _served) = connect_by(take(1).unwrap(), 4096);
                 slow.write_all(sent.as_bytes()).await.unwrap();
                 tokio::time::sleep(SECOND).await;
@@ -537,7 +540,8 @@ async fn who_does_not_take_an_answer_makes_room_and_who_has_taken_it_does_not() 
     LocalSet::new()
         .run_until(async {
             let seats = Seats::new(Limits { connections: 2, per_network: 2 }, Arc::default());
-            let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
+            let take =
+                |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default(), SitePrefix::default());
             let large = b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n";
             let slow = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
             let (mut takes, takes_served) = connect_by(take(1).unwrap(), 1024);
@@ -564,14 +568,17 @@ async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
     LocalSet::new()
         .run_until(async {
             let seats = Seats::new(Limits { connections: 1, per_network: 1 }, Arc::default());
-            let (mut client, _served) =
-                connect_by(seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap(), 4096);
+            let (mut client, _served) = connect_by(
+                seats.take([192, 0, 2, 1].into(), &TrustedProxies::default(), SitePrefix::default()).unwrap(),
+                4096,
+            );
             client.write_all(GET).await.unwrap();
             answer(&mut client).await;
 
             // The connection has not seen this yet when another one takes its seat.
             client.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-            let _other = seats.take([192, 0, 2, 2].into(), &TrustedProxies::default()).unwrap();
+            let _other =
+                seats.take([192, 0, 2, 2].into(), &TrustedProxies::default(), SitePrefix::default()).unwrap();
 
             let (took, rest) = seconds(rest(&mut client)).await;
             assert!(rest.starts_with("HTTP/1.1 503 "), "{rest}");
@@ -582,9 +589,9 @@ async fn who_is_sent_away_in_the_moment_of_asking_is_answered_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
-    let proxies = TrustedProxies::new(["198.51.100.0/24".parse().unwrap()]);
+    let proxies = TrustedProxies::new(["198.51.100.0/24".parse().unwrap()]).unwrap();
     let seats = Seats::new(Limits { connections: 8, per_network: 2 }, Arc::default());
-    let take = |address: &str| seats.take(address.parse().unwrap(), &proxies).unwrap();
+    let take = |address: &str| seats.take(address.parse().unwrap(), &proxies, SitePrefix::default()).unwrap();
     let waker = Waker::noop();
 
     let (first, second) = (take("2001:db8::1"), take("2001:db8::2"));
@@ -595,6 +602,25 @@ async fn a_network_has_no_more_than_its_share_and_a_proxy_has_all() {
     assert!(is_to_go(&first) != is_to_go(&second) && !is_to_go(&third) && !is_to_go(&other));
     let by_proxy: Vec<Seat> = (0..5).map(|_| take("::ffff:198.51.100.7")).collect();
     assert!(by_proxy.iter().all(|seat| !is_to_go(seat)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ipv6_site_has_the_connections_of_four_networks() {
+    let seats = Seats::new(Limits { connections: 64, per_network: 2 }, Arc::default());
+    let take = |address: &str| {
+        seats.take(address.parse().unwrap(), &TrustedProxies::default(), SitePrefix::default()).unwrap()
+    };
+    let is_to_go = |seat: &Seat| seat.standing().is_to_go(Waker::noop());
+
+    let of_site: Vec<Seat> = (0..8).map(|number| take(&format!("2001:db8:0:{number}::1"))).collect();
+    let others = [take("2001:db8:1::1"), take("192.0.2.1")];
+    assert!(of_site.iter().chain(&others).all(|seat| !is_to_go(seat)));
+    let ninth = take("2001:db8:0:8::1");
+
+    assert_eq!(of_site.iter().filter(|seat| is_to_go(seat)).count(), 1);
+    assert!(!is_to_go(&ninth) && others.iter().all(|seat| !is_to_go(seat)));
+    drop((of_site, others, ninth));
+    assert!(seats.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -613,7 +639,9 @@ async fn whoever_is_cut_is_counted_by_the_reason_and_whoever_was_served_is_not()
             ] {
                 let traffic = Arc::new(Traffic::default());
                 let seats = Seats::new(nobody_else(), traffic.clone());
-                let seat = seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap();
+                let seat = seats
+                    .take([192, 0, 2, 1].into(), &TrustedProxies::default(), SitePrefix::default())
+                    .unwrap();
                 let (mut client, served) = connect_by(seat, 1024);
 
                 assert_eq!(traffic.connections(), 1);
@@ -632,7 +660,7 @@ async fn whoever_is_cut_is_counted_by_the_reason_and_whoever_was_served_is_not()
 async fn whoever_makes_room_and_whoever_finds_none_is_counted() {
     let traffic = Arc::new(Traffic::default());
     let seats = Seats::new(Limits { connections: 1, per_network: 1 }, traffic.clone());
-    let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default());
+    let take = |n: u8| seats.take([192, 0, 2, n].into(), &TrustedProxies::default(), SitePrefix::default());
 
     let _first = take(1).unwrap();
     let second = take(2).unwrap();
@@ -650,7 +678,9 @@ async fn whoever_makes_room_and_whoever_finds_none_is_counted() {
 async fn seats_that_are_given_up_are_free() {
     let seats = Seats::new(Limits { connections: 2, per_network: 1 }, Arc::default());
     for _ in 0..1000 {
-        let seat = seats.take("192.0.2.1".parse().unwrap(), &TrustedProxies::default()).unwrap();
+        let seat = seats
+            .take("192.0.2.1".parse().unwrap(), &TrustedProxies::default(), SitePrefix::default())
+            .unwrap();
         assert!(!seat.standing().is_to_go(Waker::noop()));
     }
     assert!(seats.is_empty());
@@ -736,7 +766,9 @@ async fn a_body_that_panics_ends_its_connection_and_no_other_and_leaves_its_seat
     LocalSet::new()
         .run_until(async {
             let seats = Seats::new(nobody_else(), Arc::default());
-            let take = || seats.take([192, 0, 2, 1].into(), &TrustedProxies::default()).unwrap();
+            let take = || {
+                seats.take([192, 0, 2, 1].into(), &TrustedProxies::default(), SitePrefix::default()).unwrap()
+            };
             let (mut other, other_served) = connect_by(take(), 4096);
             let (mut client, served) = connect_by(take(), 4096);
             client.write_all(b"GET /half HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -752,4 +784,44 @@ async fn a_body_that_panics_ends_its_connection_and_no_other_and_leaves_its_seat
             assert!(seats.is_empty());
         })
         .await;
+}
+
+#[tokio::test]
+async fn accepted_connection_sends_without_delay() {
+    let lobby = Lobby::new(nobody_else(), None, None, Arc::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+
+    let (connection, _) = lobby.admit(stream).unwrap();
+
+    let Wire::Plain(stream) = &connection.stream else { panic!("TLS without a certificate") };
+    assert!(stream.nodelay().unwrap());
+}
+
+#[tokio::test]
+async fn idle_timeout_is_the_configured_one() {
+    let idle = Duration::from_mins(10);
+    let lobby = Lobby::new(nobody_else(), None, None, Arc::default()).with_idle_timeout(idle);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+
+    let (connection, _) = lobby.admit(stream).unwrap();
+
+    connection.exchange.enter(Stage::Idle);
+    let due = connection.exchange.due().unwrap() - now();
+    assert!(due > idle - Duration::from_mins(1) && due <= idle, "{due:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenth_429_within_a_minute_is_the_last() {
+    let exchange = Exchange::new(Deadlines::IN_FORCE, Arc::default());
+    let nine = || (0..9).filter(|_| exchange.note_rate_limited()).count();
+
+    assert_eq!(nine(), 0);
+    tokio::time::advance(Duration::from_mins(1)).await;
+    assert_eq!(nine(), 0);
+    tokio::time::advance(Duration::from_secs(59)).await;
+    assert!(exchange.note_rate_limited());
 }

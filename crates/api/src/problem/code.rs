@@ -23,6 +23,7 @@ pub(crate) enum Code {
     BodyTooLarge,
     UriTooLong,
     UnsupportedMediaType,
+    MisdirectedRequest,
     ValidationFailed,
     TooManyRequests,
     HeadersTooLarge,
@@ -33,7 +34,7 @@ pub(crate) enum Code {
 
 impl Code {
     /// Every code, for the pages that explain them.
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::MalformedRequest,
         Self::InvalidCredentials,
         Self::MissingToken,
@@ -52,6 +53,7 @@ impl Code {
         Self::BodyTooLarge,
         Self::UriTooLong,
         Self::UnsupportedMediaType,
+        Self::MisdirectedRequest,
         Self::ValidationFailed,
         Self::TooManyRequests,
         Self::HeadersTooLarge,
@@ -80,6 +82,7 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::MisdirectedRequest => "misdirected_request",
             Self::ValidationFailed => "validation_failed",
             Self::TooManyRequests => "too_many_requests",
             Self::HeadersTooLarge => "headers_too_large",
@@ -106,6 +109,7 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
             Self::ValidationFailed => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -135,6 +139,7 @@ impl Code {
             Self::BodyTooLarge => "The body is too large",
             Self::UriTooLong => "The address is too long",
             Self::UnsupportedMediaType => "The media type is not supported",
+            Self::MisdirectedRequest => "The host name is not allowed",
             Self::ValidationFailed => "The request is not valid",
             Self::TooManyRequests => "Too many requests",
             Self::HeadersTooLarge => "The headers are too large",
@@ -166,6 +171,7 @@ impl Code {
             Self::BodyTooLarge | Self::HeadersTooLarge => "The request is too large.",
             Self::UriTooLong => "The address is too long.",
             Self::UnsupportedMediaType => "The request has the wrong format.",
+            Self::MisdirectedRequest => "This address does not belong to the service.",
             Self::ValidationFailed => "Some of the fields are not valid.",
             Self::TooManyRequests => "There were too many attempts, so please try again later.",
             Self::Internal => "Something went wrong on the server.",
@@ -178,8 +184,8 @@ impl Code {
     pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::MalformedRequest => {
-                "Send one well-formed JSON object in UTF-8, with each name once and nothing after it. Send one valid \
-                 Host, and no other header twice that may stand only once. The only value of X-Session-Transport is \
+                "Send one well-formed JSON object in UTF-8, with each name once and nothing after it. No object in it may \
+                 have more than 64 members. Send one valid Host, and no other header twice that may stand only once. The only value of X-Session-Transport is \
                  cookie."
             }
             Self::InvalidCredentials => {
@@ -203,10 +209,10 @@ impl Code {
             }
             Self::InvalidRequest => {
                 "Send a form in UTF-8 with a non-empty token and, if you like, a token_type_hint. No parameter may \
-                 stand twice."
+                 stand twice, and there may be at most 64."
             }
             Self::InvalidClient => {
-                "Send the id and the secret of the client as HTTP Basic, both encoded as in a form. The operator lists \
+                "Send the id and the secret of the client as HTTP Basic, as they are or encoded as in a form. The operator lists \
                  the id and the SHA-256 digest of the secret in AUTH_INTROSPECTION__CLIENTS. The answer is the same \
                  for an unknown id and a wrong secret."
             }
@@ -237,6 +243,10 @@ impl Code {
                 "Send JSON in UTF-8, with the header Content-Type: application/json and no Content-Encoding. Only \
                  /api/introspect and /api/revoke take a form instead, as application/x-www-form-urlencoded. To use \
                  the session cookie, send the header X-Session-Transport: cookie."
+            }
+            Self::MisdirectedRequest => {
+                "The ops listener answers to localhost, to IP addresses and to the host names that AUTH_OPS__HOSTS lists. \
+                 Ask by one of these, or add the name that you ask by."
             }
             Self::ValidationFailed => {
                 "Correct the fields that errors names, and send the request again. A field stands there once for \

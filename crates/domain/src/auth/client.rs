@@ -12,12 +12,21 @@ use crate::{Action, Origin, Outcome, Subject};
 #[derive(Debug)]
 pub struct Client(());
 
-/// What a backend shows of itself.
-pub struct ClientCredentials {
-    /// The identifier an operator gave it.
+/// An identifier and the secret that proves it.
+#[derive(Clone)]
+pub struct ClientKey {
+    /// The identifier an operator gave the backend.
     pub id: String,
-    /// What proves that it is the one.
+    /// Its secret.
     pub secret: Zeroizing<String>,
+}
+
+/// What a backend shows of itself, in both readings of HTTP Basic. One of them has to be right.
+pub struct ClientCredentials {
+    /// The pair as it came (RFC 7617).
+    pub plain: ClientKey,
+    /// The pair that it stands for if both parts are encoded as in a form (RFC 6749, section 2.3.1).
+    pub form_decoded: ClientKey,
 }
 
 /// Nobody is configured of this identifier and this secret. Whoever answers must not tell which of them is wrong.
@@ -32,7 +41,9 @@ impl Auth {
         origin: Origin,
         credentials: &ClientCredentials,
     ) -> Result<Client, UnknownClient> {
-        if self.ports.clients.admits(&credentials.id, &credentials.secret) {
+        let admits = |key: &ClientKey| self.ports.clients.admits(&key.id, &key.secret);
+        // Both are tried, whichever it is: how long it takes must not tell which one came close.
+        if admits(&credentials.plain) | admits(&credentials.form_decoded) {
             return Ok(Client(()));
         }
         let attempt = self.attempt(Action::RecogniseClient, Subject::Unknown, origin);
@@ -47,6 +58,12 @@ impl fmt::Debug for ClientCredentials {
     }
 }
 
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientKey(..)")
+    }
+}
+
 #[cfg(test)]
 impl Client {
     pub(super) fn recognised() -> Self {
@@ -56,14 +73,18 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::ports::{MockClients, Ports};
     use crate::testing::{self, auth, origin, ports};
 
+    fn key(id: &str, secret: &str) -> ClientKey {
+        ClientKey { id: id.to_owned(), secret: secret.to_owned().into() }
+    }
+
     fn credentials(id: &str, secret: &str) -> ClientCredentials {
-        ClientCredentials { id: id.to_owned(), secret: secret.to_owned().into() }
+        ClientCredentials { plain: key(id, secret), form_decoded: key(id, secret) }
     }
 
     #[test]
@@ -83,7 +104,33 @@ mod tests {
     }
 
     #[test]
+    fn either_reading_of_basic_recognises_after_equal_work() {
+        let asked = Arc::new(Mutex::new(0));
+        let count = asked.clone();
+        let mut clients = MockClients::new();
+        clients.expect_admits().returning(move |_, secret| {
+            *count.lock().unwrap() += 1;
+            secret == "right"
+        });
+        let (audit_stream, _) = testing::audit_stream();
+        let auth = auth(Ports { clients: Arc::new(clients), audit_stream, ..ports() });
+
+        for (plain, form_decoded, is_known) in [
+            ("right", "wrong", true),
+            ("wrong", "right", true),
+            ("right", "right", true),
+            ("wrong", "wrong", false),
+        ] {
+            let shown =
+                ClientCredentials { plain: key("shop", plain), form_decoded: key("shop", form_decoded) };
+            assert_eq!(auth.recognise_client(origin(), &shown).is_ok(), is_known, "{plain} {form_decoded}");
+            assert_eq!(std::mem::take(&mut *asked.lock().unwrap()), 2, "{plain} {form_decoded}");
+        }
+    }
+
+    #[test]
     fn credentials_do_not_show_in_debug_output() {
+        assert_eq!(format!("{:?}", key("shop", "its secret")), "ClientKey(..)");
         assert_eq!(format!("{:?}", credentials("shop", "its secret")), "ClientCredentials(..)");
     }
 }

@@ -38,7 +38,7 @@ use self::admission::Throttling;
 use self::attempt::{Record, UnderWay};
 pub use self::change_password::ChangePasswordError;
 use self::change_quota::ChangeQuota;
-pub use self::client::{Client, ClientCredentials, UnknownClient};
+pub use self::client::{Client, ClientCredentials, ClientKey, UnknownClient};
 pub use self::confirm::ConfirmError;
 pub use self::introspect::{AskedAbout, Introspected};
 use self::live_sessions::LiveSessions;

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::causes;
 use crate::config::{Config, Loaded, Problem};
+use crate::hardening;
 use crate::lifecycle::{self, ServeError};
 use crate::logging::{self, Audience};
 use crate::secrets::SecretError;
@@ -56,7 +57,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API until SIGTERM or Ctrl-C
+    /// Serve the API until SIGTERM or Ctrl-C, or until its terminal is closed
     Serve,
     /// Bring the database's schema up to date, or take it back
     #[command(subcommand)]
@@ -155,10 +156,13 @@ fn load(file: Option<&Path>, audience: Audience) -> Result<Loaded, Failure> {
     Ok(begin(Config::load(file)?, audience))
 }
 
-/// Begins the log. A server first says which it is.
+/// Begins the log, and keeps the secrets in memory private. A server first says which it is.
 fn begin(loaded: Loaded, audience: Audience) -> Loaded {
     let config = &loaded.config;
     logging::start(config.log, audience);
+    if let Err(error) = hardening::keep_memory_private() {
+        warn!(cause = %error, "cannot disable core dumps");
+    }
     if audience == Audience::Operator {
         let environment = config.environment.as_str();
         info!(environment, database = %config.database.location, version = env!("CARGO_PKG_VERSION"), "starting");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::HeaderName;
-use domain::PasswordPolicy;
+use domain::{PasswordPolicy, SitePrefix};
 use token_jwt::{KeyPair, TokenType};
 
 use super::readers::{self, Wrong};
@@ -126,13 +126,15 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 63] = [
+pub static KEYS: [&Key; 66] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
     &HTTP_TRUSTED_PROXIES.key,
+    &HTTP_CLIENT_IP_HEADER.key,
     &HTTP_GRACE.key,
     &HTTP_CHANGE_PASSWORD_PAGE.key,
+    &HTTP_IDLE_TIMEOUT.key,
     &CORS_ORIGINS.key,
     &CORS_HEADERS.key,
     &SIGNUP_ENABLED.key,
@@ -185,6 +187,7 @@ pub static KEYS: [&Key; 63] = [
     &LOG_LEVEL.key,
     &LOG_FORMAT.key,
     &OPS_ADDR.key,
+    &OPS_HOSTS.key,
     &OTLP_ENDPOINT.key,
     &SENTRY_DSN.key,
     &SENTRY_DSN_FILE,
@@ -219,11 +222,21 @@ pub(super) static HTTP_TRUSTED_PROXIES: Setting<api::TrustedProxies> = Setting {
     key: Key::text(
         "AUTH_HTTP__TRUSTED_PROXIES",
         DefaultValue::Text(""),
-        "networks of the proxies whose Forwarded or X-Forwarded-For counts, with commas between them",
+        "networks of the proxies that are believed about the client's address, with commas between them",
     )
     .live()
     .trimmed(),
     read: readers::trusted_proxies,
+};
+
+pub(super) static HTTP_CLIENT_IP_HEADER: Setting<api::ClientIpHeader> = Setting {
+    key: Key::text(
+        "AUTH_HTTP__CLIENT_IP_HEADER",
+        DefaultValue::Text("x-forwarded-for"),
+        "the header in which trusted proxies name the client: x-forwarded-for, forwarded or x-real-ip",
+    )
+    .live(),
+    read: readers::client_ip_header,
 };
 
 pub(super) static HTTP_GRACE: Setting<Duration> = Setting {
@@ -242,6 +255,15 @@ pub(super) static HTTP_CHANGE_PASSWORD_PAGE: Setting<Option<String>> = Setting {
         "page that /.well-known/change-password redirects to; empty for none",
     ),
     read: readers::change_password_page,
+};
+
+pub(super) static HTTP_IDLE_TIMEOUT: Setting<Duration> = Setting {
+    key: Key::text(
+        "AUTH_HTTP__IDLE_TIMEOUT",
+        DefaultValue::Text("75s"),
+        "how long a connection may wait for its next request; longer than your load balancer keeps it",
+    ),
+    read: readers::idle_timeout,
 };
 
 pub(super) static CORS_ORIGINS: Setting<Vec<api::Origin>> = Setting {
@@ -345,11 +367,11 @@ pub(super) static LIMITS_USERNAME_CHANGES: Setting<NonZeroU32> = Setting {
     read: readers::quota,
 };
 
-pub(super) static LIMITS_IPV6_PREFIX: Setting<u8> = Setting {
+pub(super) static LIMITS_IPV6_PREFIX: Setting<SitePrefix> = Setting {
     key: Key::number(
         "AUTH_LIMITS__IPV6_PREFIX",
-        DefaultValue::Text("64"),
-        "leading bits of an IPv6 address that make a network, 32 to 64",
+        DefaultValue::Text("48"),
+        "leading bits of an IPv6 address that make a site, which may have four times as much as a /64, 32 to 64",
     )
     .live(),
     read: readers::ipv6_prefix,
@@ -684,6 +706,16 @@ pub(super) static OPS_ADDR: Setting<Option<SocketAddr>> = Setting {
     )
     .or_empty(),
     read: readers::ops_address,
+};
+
+pub(super) static OPS_HOSTS: Setting<Vec<String>> = Setting {
+    key: Key::text(
+        "AUTH_OPS__HOSTS",
+        DefaultValue::Text(""),
+        "host names that operators ask by, with commas between them, besides localhost and IP addresses",
+    )
+    .trimmed(),
+    read: readers::host_names,
 };
 
 pub(super) static OTLP_ENDPOINT: Setting<String> = Setting {

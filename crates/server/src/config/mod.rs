@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actix_web::http::header::HeaderName;
-use domain::{PasswordPolicy, SessionRules};
+use domain::{PasswordPolicy, SessionRules, SitePrefix};
 use hasher_bcrypt::Engine;
 use store_postgres::Plaintext;
 use token_jwt::{GivenKeys, KeyPairAlgorithm, TokenType};
@@ -108,6 +108,8 @@ pub struct Http {
     pub address: SocketAddr,
     /// How long a stop waits for requests in flight.
     pub grace: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
     /// Who is believed about for whom they ask.
     pub trusted_proxies: api::TrustedProxies,
     /// What it speaks TLS with, if it does.
@@ -127,6 +129,13 @@ pub struct Limits {
     pub failures: u32,
     /// How often an account may try to change its username within an hour.
     pub username_changes: NonZero<u32>,
+}
+
+impl Limits {
+    /// Which IPv6 networks share what they may have, whether or not requests are limited.
+    pub(crate) fn site_prefix(&self) -> SitePrefix {
+        self.quotas.site_prefix
+    }
 }
 
 /// Who may make an account.
@@ -260,10 +269,12 @@ pub struct Log {
 }
 
 /// The listener for operators.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ops {
     /// Where it listens, if it does.
     pub address: Option<SocketAddr>,
+    /// The host names that it answers to besides those of loopback and IP addresses.
+    pub hosts: Vec<String>,
 }
 
 /// How log lines look.
@@ -451,6 +462,7 @@ impl Config {
             request_headers: self.request_headers.clone(),
             trusted_proxies: self.http.trusted_proxies.clone(),
             quotas: self.limits.enabled.then_some(self.limits.quotas),
+            site_prefix: self.limits.site_prefix(),
         }
     }
 
@@ -555,7 +567,9 @@ impl Reading {
         let address = self.read(&keys::HTTP_ADDR);
         let behind_tls_proxy = self.read(&keys::HTTP_BEHIND_TLS_PROXY);
         let grace = self.read(&keys::HTTP_GRACE);
+        let idle_timeout = self.read(&keys::HTTP_IDLE_TIMEOUT);
         let trusted_proxies = self.read(&keys::HTTP_TRUSTED_PROXIES);
+        let client_ip_header = self.read(&keys::HTTP_CLIENT_IP_HEADER);
         if behind_tls_proxy == Some(true) && trusted_proxies == Some(api::TrustedProxies::default()) {
             self.sources.warnings.push(Warning(format!(
                 "{} is not set, so all who come through the proxy are counted as one client, which will soon have sent \
@@ -574,10 +588,12 @@ impl Reading {
                  AUTH_HTTP__BEHIND_TLS_PROXY=true, or listen on 127.0.0.1",
             );
         }
+        let trusted_proxies = trusted_proxies?.with_header(client_ip_header?);
         Some(Http {
             address,
             grace: grace?,
-            trusted_proxies: trusted_proxies?,
+            idle_timeout: idle_timeout?,
+            trusted_proxies,
             tls,
             change_password_page: change_password_page?,
         })
@@ -608,7 +624,7 @@ impl Reading {
         let anonymous = self.read(&keys::LIMITS_ANONYMOUS);
         let session = self.read(&keys::LIMITS_SESSION);
         let account = self.read(&keys::LIMITS_ACCOUNT);
-        let ipv6_prefix = self.read(&keys::LIMITS_IPV6_PREFIX);
+        let site_prefix = self.read(&keys::LIMITS_IPV6_PREFIX);
         let failures = self.read(&keys::LIMITS_FAILURES);
         let username_changes = self.read(&keys::LIMITS_USERNAME_CHANGES);
         let enabled = enabled?;
@@ -626,7 +642,7 @@ impl Reading {
             anonymous: anonymous?,
             session: session?,
             account: account?,
-            ipv6_prefix: ipv6_prefix?,
+            site_prefix: site_prefix?,
         };
         Some(Limits { enabled, quotas, failures: failures?, username_changes: username_changes? })
     }
@@ -783,6 +799,7 @@ impl Reading {
     }
 
     fn ops(&mut self, http: Option<&Http>) -> Option<Ops> {
+        let hosts = self.read(&keys::OPS_HOSTS);
         let address = self.read(&keys::OPS_ADDR)?;
         // Port 0 is another port each time.
         let is_taken = |address: SocketAddr| {
@@ -794,7 +811,7 @@ impl Reading {
                 "has the port of AUTH_HTTP__ADDR; what it shows is kept from the public, so take another one",
             );
         }
-        Some(Ops { address })
+        Some(Ops { address, hosts: hosts? })
     }
 
     /// Reads a setting whose default follows from something else.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix_web::http::Uri;
 use actix_web::http::header::HeaderName;
-use domain::PasswordPolicy;
+use domain::{PasswordPolicy, SitePrefix};
 use ipnet::IpNet;
 use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
@@ -39,18 +39,23 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().or_else(|_| wrong("must be an IP address and a port, such as 127.0.0.1:8000"))
 }
 
-/// Networks, or addresses that are networks of their own. One that everybody is in would believe anybody.
+/// Networks, or addresses that are networks of their own.
 pub(super) fn trusted_proxies(text: &str) -> Result<api::TrustedProxies, Wrong> {
-    let network = |item: &str| {
-        let network = item.parse().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).ok()?;
-        Some(network).filter(|network: &IpNet| network.prefix_len() > 0)
+    let network = |item: &str| item.parse().or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).ok();
+    let networks = items(text).map(network).collect::<Option<Vec<_>>>();
+    let Some(networks) = networks else {
+        return wrong("must be networks with commas between them, such as 10.0.0.0/8,2001:db8::7");
     };
-    match items(text).map(network).collect::<Option<Vec<_>>>() {
-        Some(networks) => Ok(api::TrustedProxies::new(networks)),
-        None => wrong(
-            "must be networks with commas between them, such as 10.0.0.0/8,2001:db8::7, none of them /0",
-        ),
-    }
+    api::TrustedProxies::new(networks).ok_or_else(|| {
+        "holds every client, and so every client could choose the address that it is counted by; name the networks \
+         of your proxies alone"
+            .to_owned()
+    })
+}
+
+pub(super) fn client_ip_header(text: &str) -> Result<api::ClientIpHeader, Wrong> {
+    api::ClientIpHeader::parse(text)
+        .ok_or_else(|| "must be x-forwarded-for, forwarded or x-real-ip".to_owned())
 }
 
 pub(super) fn origins(text: &str) -> Result<Vec<api::Origin>, Wrong> {
@@ -103,8 +108,8 @@ pub(super) fn quota(text: &str) -> Result<NonZeroU32, Wrong> {
     number(text, NonZeroU32::MIN, const { NonZeroU32::new(1_000_000_000).unwrap() })
 }
 
-pub(super) fn ipv6_prefix(text: &str) -> Result<u8, Wrong> {
-    number(text, 32, 64)
+pub(super) fn ipv6_prefix(text: &str) -> Result<SitePrefix, Wrong> {
+    number(text, 32, 64).and_then(|bits| SitePrefix::new(bits).ok_or_else(|| "is out of range".to_owned()))
 }
 
 /// `None` for an empty text: no listener.
@@ -127,6 +132,24 @@ pub(super) fn grace(text: &str) -> Result<Duration, Wrong> {
         .or_else(|()| wrong("must be a time in whole seconds such as 20s, from 0s to 1h"))
 }
 
+/// How long a connection may wait for its next request.
+pub(super) fn idle_timeout(text: &str) -> Result<Duration, Wrong> {
+    duration(text, SECOND, 24 * HOUR).or_else(|()| wrong("must be a time such as 75s, from 1s to 24h"))
+}
+
+/// Names of hosts, without ports, in lower case.
+pub(super) fn host_names(text: &str) -> Result<Vec<String>, Wrong> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let name = |item: &str| {
+        let is_name = (1..=253).contains(&item.len()) && item.bytes().all(plain) && !item.ends_with('.');
+        is_name.then(|| item.to_ascii_lowercase())
+    };
+    items(text).map(name).collect::<Option<_>>().ok_or_else(|| {
+        "must be host names without ports, with commas between them, such as auth-api,ops.example.com"
+            .to_owned()
+    })
+}
+
 /// How long a password may wait for its turn and be hashed. Ten seconds are what many clients wait for an
 /// answer; the one that says why must reach them before.
 pub(super) fn hashing_deadline(text: &str) -> Result<Duration, Wrong> {
@@ -134,10 +157,11 @@ pub(super) fn hashing_deadline(text: &str) -> Result<Duration, Wrong> {
         .or_else(|()| wrong("must be a time such as 5s, from 100ms to 9500ms"))
 }
 
-/// How long an access token holds. What cannot be taken back should not hold for long.
+/// How long an access token holds. What cannot be taken back should not hold for long. A token says that it was issued a
+/// second ago, so one that lives for a second would expire at once.
 pub(super) fn access_ttl(text: &str) -> Result<Duration, Wrong> {
-    whole_seconds(text, SECOND, 30 * DAY)
-        .or_else(|()| wrong("must be a time in whole seconds such as 15m, from 1s to 30d"))
+    whole_seconds(text, 2 * SECOND, 30 * DAY)
+        .or_else(|()| wrong("must be a time in whole seconds such as 15m, from 2s to 30d"))
 }
 
 /// How long a session lives.
@@ -436,6 +460,8 @@ mod tests {
         assert!(hashing_deadline("0s").is_err());
         assert!(hashing_deadline("10s").is_err());
         assert!(access_ttl("0s").is_err());
+        assert!(access_ttl("1s").is_err());
+        assert!(access_ttl("2s").is_ok());
         assert!(access_ttl("1500ms").is_err());
     }
 
@@ -507,14 +533,45 @@ mod tests {
     }
 
     #[test]
+    fn idle_timeout_is_from_a_second_to_a_day() {
+        assert_eq!(idle_timeout("75s"), Ok(75 * SECOND));
+        assert_eq!(idle_timeout("10m"), Ok(600 * SECOND));
+        assert_eq!((idle_timeout("1s"), idle_timeout("24h")), (Ok(SECOND), Ok(DAY)));
+        for text in ["0s", "999ms", "25h", "75", ""] {
+            assert!(idle_timeout(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_names_are_plain_and_have_no_port() {
+        assert_eq!(host_names(""), Ok(vec![]));
+        assert_eq!(
+            host_names("Auth-API, ops.example.com"),
+            Ok(vec!["auth-api".into(), "ops.example.com".into()])
+        );
+        for text in ["*", "a:9464", "a,", "https://a", "a b", "[::1]", "\u{e4}.example", "a."] {
+            assert!(host_names(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn proxies_are_networks_and_never_everybody() {
         let read = |text| trusted_proxies(text).is_ok();
 
         for text in ["", "10.0.0.0/8", "192.0.2.7", "10.0.0.0/8, 2001:db8::/32,::1"] {
             assert!(read(text), "{text}");
         }
-        for text in ["*", "0.0.0.0/0", "::/0", "10.0.0.0/33", "10.0.0", "proxy.internal", "10.0.0.0/8,", ","]
-        {
+        for text in [
+            "*",
+            "0.0.0.0/0",
+            "::/0",
+            "0.0.0.0/1,128.0.0.0/1",
+            "10.0.0.0/33",
+            "10.0.0",
+            "proxy.internal",
+            "10.0.0.0/8,",
+            ",",
+        ] {
             assert!(!read(text), "{text}");
         }
     }
