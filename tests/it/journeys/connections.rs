@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::tls::{Pair, speak};
 use crate::support::server::{Deployment, Server};
 
-const OPERATORS: &str = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+const OPERATORS: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const REQUEST: &str = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// The head of a login whose body is to come in chunks.
