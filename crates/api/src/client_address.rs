@@ -5,7 +5,7 @@
 //! the list is read from its right end, for as long as the address there is a trusted proxy too. The entry at the right
 //! end is the trusted proxy's own. What a client wrote stands left of it, and cannot make it unreadable.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use actix_web::HttpMessage;
 use actix_web::HttpRequest;
@@ -17,9 +17,9 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The parts of the IPv4 address space that hosts have addresses from, multicast and reserved addresses left out.
 const IPV4_UNICAST: [IpNet; 3] = [
-    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(0, 0, 0, 0), 1)),
-    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(128, 0, 0, 0), 2)),
-    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(192, 0, 0, 0), 3)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 1)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(128, 0, 0, 0), 2)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 3)),
 ];
 
 /// The addresses of the IPv6 Internet (RFC 4291, section 2.4).

@@ -201,9 +201,9 @@ impl Taken {
     fn remove(&mut self, id: u64) -> Option<Arc<Standing>> {
         let entry = self.seats.remove(&id)?;
         if let Some(Client { network, site }) = entry.client {
-            count_down(&mut self.networks, network);
+            count_down(&mut self.networks, &network);
             if let Some(site) = site {
-                count_down(&mut self.sites, site);
+                count_down(&mut self.sites, &site);
             }
         }
         Some(entry.standing)
@@ -278,11 +278,11 @@ impl Standing {
     }
 }
 
-fn count_down<Key: Eq + Hash>(counts: &mut HashMap<Key, usize>, key: Key) {
-    if let Some(count) = counts.get_mut(&key) {
+fn count_down<Key: Eq + Hash>(counts: &mut HashMap<Key, usize>, key: &Key) {
+    if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(&key);
+            counts.remove(key);
         }
     }
 }
