@@ -22,7 +22,7 @@ const ENDPOINTS: [Endpoint; 7] = [
     Endpoint { method: "POST", path: "/api/refresh", fields: &["refresh_token"] },
     Endpoint { method: "POST", path: "/api/logout", fields: &["refresh_token"] },
     Endpoint { method: "PUT", path: "/api/me/password", fields: &["current_password", "new_password"] },
-    Endpoint { method: "PATCH", path: "/api/me", fields: &["username"] },
+    Endpoint { method: "PATCH", path: "/api/me", fields: &["username", "password"] },
     Endpoint { method: "DELETE", path: "/api/me", fields: &["password"] },
 ];
 

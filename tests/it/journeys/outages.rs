@@ -344,10 +344,11 @@ async fn open_transactions(database: &str) -> Vec<Vec<String>> {
     blocking(move || execute(&database, all)).await
 }
 
-/// How long a request took, if it is the line of one.
+/// How long a request took, if the line is about one request and not a count of several.
 fn microseconds(line: &str) -> Option<u64> {
     let line: Value = serde_json::from_str(line).ok()?;
-    (line["target"] == "api::request").then(|| line["microseconds"].as_u64().unwrap())
+    let is_of_one = line["target"] == "api::request" && line["count"].is_null();
+    is_of_one.then(|| line["microseconds"].as_u64().unwrap())
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> (Duration, T) {

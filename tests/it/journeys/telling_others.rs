@@ -122,7 +122,7 @@ async fn the_trace_is_in_the_lines_about_its_request() {
     let client = Client::of(&server);
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     client.send(client.request("GET", "/health/live").header("traceparent", traceparent)).await;
-    let own = client.get("/health/live").await;
+    let own = client.get("/api/me").await;
 
     server.log().wait_for("a line of the trace", |line| line["trace_id"] == TRACE);
     let line =
