@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, exit};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,5 +62,5 @@ pub(crate) fn note_folder(folder: &Path) {
 }
 
 fn traces() -> MutexGuard<'static, (Vec<Pid>, Vec<PathBuf>)> {
-    TRACES.lock().unwrap_or_else(PoisonError::into_inner)
+    TRACES.lock()
 }

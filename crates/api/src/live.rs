@@ -1,10 +1,11 @@
 //! What may change while the server serves.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 use domain::SitePrefix;
 use domain::ports::Clock;
+use parking_lot::RwLock;
 
 use crate::client_address::TrustedProxies;
 use crate::cors::{CrossOrigin, Origin};
@@ -73,10 +74,10 @@ impl Live {
             _ => Arc::new(Limits::new(quotas, &self.clock)),
         });
         let current = Current::new(choices, limits);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+        *self.current.write() = Arc::new(current);
     }
 
     pub(crate) fn current(&self) -> Arc<Current> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 }

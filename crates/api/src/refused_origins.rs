@@ -1,10 +1,11 @@
 //! Which refused origins the log has heard of, so that each has one line a minute.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::Clock;
+use parking_lot::Mutex;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -26,7 +27,7 @@ impl RefusedOrigins {
     pub(crate) fn has_line(&self, origin: &str) -> bool {
         let now = self.clock.monotonic();
         let is_recent = |then: Duration| now.saturating_sub(then) < MINUTE;
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock();
         if logged.get(origin).is_some_and(|then| is_recent(*then)) {
             return false;
         }
@@ -84,9 +85,9 @@ mod tests {
         let lines = (0..10_000).filter(|n| refused.has_line(&format!("https://{n}.example"))).count();
 
         assert_eq!(lines, MAX_ORIGINS);
-        assert_eq!(refused.logged.lock().unwrap().len(), MAX_ORIGINS);
+        assert_eq!(refused.logged.lock().len(), MAX_ORIGINS);
         clock.0.store(60, Ordering::Relaxed);
         assert!(refused.has_line("https://fresh.example"));
-        assert_eq!(refused.logged.lock().unwrap().len(), 1);
+        assert_eq!(refused.logged.lock().len(), 1);
     }
 }

@@ -8,9 +8,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::ClientNetwork;
+use parking_lot::Mutex;
 
 use crate::edge::REQUEST_TARGET;
 
@@ -40,7 +40,7 @@ pub(crate) struct Kind {
 impl RepeatedRequests {
     /// Counts a request, unless it is the first of its kind since the last flush and has a line of its own.
     pub(crate) fn is_first(&self, kind: Kind) -> bool {
-        let mut kinds = self.kinds();
+        let mut kinds = self.0.lock();
         if let Some(count) = kinds.get_mut(&kind) {
             *count += 1;
             return false;
@@ -63,15 +63,10 @@ impl RepeatedRequests {
 
     /// The counts since the last time, without those of which there was but the first.
     fn take(&self) -> Vec<(Kind, u64)> {
-        let kinds = std::mem::take(&mut *self.kinds());
+        let kinds = std::mem::take(&mut *self.0.lock());
         let mut counts: Vec<_> = kinds.into_iter().filter(|(_, count)| *count > 0).collect();
         counts.sort_unstable();
         counts
-    }
-
-    /// Nothing that holds this lock can leave the counts half changed, so a poisoned one is as good.
-    fn kinds(&self) -> MutexGuard<'_, HashMap<Kind, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

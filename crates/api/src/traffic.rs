@@ -7,11 +7,12 @@
 use std::array;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{Distribution, Durations};
+use parking_lot::Mutex;
 
 use crate::limits::Kind;
 use crate::problem::Lack;
@@ -155,7 +156,7 @@ impl Traffic {
 
     /// What was answered so far, by path and method.
     pub fn answered(&self) -> Vec<Answered> {
-        let routes = self.routes();
+        let routes = self.routes.lock();
         let each = routes.iter().flat_map(|(template, route)| {
             METHODS.into_iter().zip(&route.0).map(move |(method, answers)| (template, method, answers))
         });
@@ -179,11 +180,6 @@ impl Traffic {
     pub fn unavailable(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.unavailable.counts().map(|(lack, count)| (lack.as_str(), count))
     }
-
-    /// Nothing that holds this lock can leave the map half changed, so a poisoned one is as good.
-    fn routes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Route>>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Counters {
@@ -198,7 +194,7 @@ impl Counters {
         let template = template.unwrap_or_default();
         let known = self.known.borrow().get(template).cloned();
         let route = known.unwrap_or_else(|| {
-            let route = self.traffic.routes().entry(template.to_owned()).or_default().clone();
+            let route = self.traffic.routes.lock().entry(template.to_owned()).or_default().clone();
             self.known.borrow_mut().insert(template.to_owned(), route.clone());
             route
         });

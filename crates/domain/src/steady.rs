@@ -1,9 +1,10 @@
 //! A time of day that does not follow a clock that is set, unless it stays so.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 use crate::ports::Clock;
 
@@ -45,8 +46,7 @@ impl Steady {
     pub(crate) fn now(&self) -> Timestamp {
         let passed = self.clock.monotonic();
         let told = earlier(self.clock.now(), passed);
-        // Nothing that holds this lock can leave it half changed, so a poisoned one is as good.
-        let mut setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut setting = self.setting.lock();
         setting.hear(told, passed);
         setting.began.saturating_add(whole(passed)).unwrap_or(Timestamp::MAX)
     }

@@ -3,14 +3,15 @@
 //! Not tokio's blocking pool: that one has hundreds of threads, and hundreds of hashes at once would leave
 //! no core to anybody else, nor finish any sooner.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
 use domain::ports::{Clock, Requester};
 use domain::{Durations, SitePrefix};
+use parking_lot::{Condvar, Mutex};
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 
@@ -183,14 +184,14 @@ impl Pool {
 
     /// Has other IPv6 networks take their turns together, for work that comes from now on.
     pub(crate) fn set_site_prefix(&self, site_prefix: SitePrefix) {
-        self.shared.lock().queue.set_site_prefix(site_prefix);
+        self.shared.state.lock().queue.set_site_prefix(site_prefix);
     }
 
     /// What there is to do, and what was done.
     pub(crate) fn load(&self) -> Load {
         let shared = &self.shared;
         let (waiting, idle) = {
-            let state = shared.lock();
+            let state = shared.state.lock();
             (state.queue.len(), state.idle)
         };
         Load {
@@ -206,7 +207,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().open = false;
+        self.shared.state.lock().open = false;
         self.shared.arrival.notify_all();
         for worker in mem::take(&mut self.workers) {
             // Work that panics is caught where it runs, so a thread ends in no other way than this one.
@@ -223,7 +224,7 @@ impl Shared {
         now: Duration,
         due: Duration,
     ) -> Result<(), NoRoom> {
-        self.lock().queue.admit(job, requester, now, due)?;
+        self.state.lock().queue.admit(job, requester, now, due)?;
         self.arrival.notify_one();
         Ok(())
     }
@@ -231,7 +232,7 @@ impl Shared {
     /// How long a refusal has to wait until it may leave.
     fn hold_back(&self) -> Duration {
         let now = self.now();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let leaves = state.next_refusal.clamp(now, now.saturating_add(self.deadline / LONGEST_HOLD));
         state.next_refusal = leaves.saturating_add(BETWEEN_REFUSALS);
         leaves.saturating_sub(now)
@@ -239,14 +240,14 @@ impl Shared {
 
     /// The next job, waited for; nothing once the pool is closed and all is worked off.
     pub(crate) fn next(&self) -> Option<Box<dyn Job>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.idle += 1;
         let next = loop {
             let next = state.queue.pop(self.now());
             if next.is_some() || !state.open {
                 break next;
             }
-            state = self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.arrival.wait(&mut state);
         };
         state.idle -= 1;
         drop(state);
@@ -256,7 +257,7 @@ impl Shared {
     /// The next job for a thread that is busy with so many already, unless that leaves less than its part to the
     /// threads that are idle and about to wake.
     pub(crate) fn next_beside(&self, busy: usize) -> Option<Box<dyn Job>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_ours = state.queue.len() > state.idle * (busy + 1);
         let next = if is_ours { state.queue.pop(self.now()) } else { None };
         drop(state);
@@ -271,7 +272,7 @@ impl Shared {
     /// What a client is told who has waited for too long.
     fn give_up(&self) -> NoRoom {
         self.given_up.fetch_add(1, Ordering::Relaxed);
-        self.lock().queue.no_room()
+        self.state.lock().queue.no_room()
     }
 
     /// For how a job began, and how long it took.
@@ -281,12 +282,7 @@ impl Shared {
 
     /// Takes note of a job that took so long while its thread was busy with so many, itself included.
     pub(crate) fn measure(&self, turns: u32, took: Duration, beside: usize) {
-        self.lock().queue.measure(turns, took, beside);
-    }
-
-    /// Nothing that holds this lock can leave the queue half changed, so a poisoned one is as good.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().queue.measure(turns, took, beside);
     }
 }
 
@@ -550,14 +546,14 @@ mod tests {
         assert!(waiting.iter_mut().all(|work| futures_poll(work).is_none()));
 
         // Another thread with two jobs, beside one that is idle and about to wake.
-        pool.shared.lock().idle = 1;
+        pool.shared.state.lock().idle = 1;
         let mut taken = 2;
         while pool.shared.next_beside(taken).is_some() {
             taken += 1;
         }
-        assert_eq!((taken, pool.shared.lock().queue.len()), (3, 4));
+        assert_eq!((taken, pool.shared.state.lock().queue.len()), (3, 4));
 
-        pool.shared.lock().idle = 0;
+        pool.shared.state.lock().idle = 0;
         assert!((0..4).all(|_| pool.shared.next_beside(taken).is_some()));
         drop(release);
     }

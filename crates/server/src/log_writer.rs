@@ -6,10 +6,10 @@
 
 use std::io::Write;
 use std::mem::swap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -43,15 +43,15 @@ impl<W: Write> LogWriter<W> {
     /// Writes what waits.
     pub(crate) fn flush(&self) {
         // Held from before the lines are taken until they are out, so that none overtakes another.
-        let (output, lines) = &mut *lock(&self.output);
-        swap(lines, &mut *lock(&self.waiting));
+        let (output, lines) = &mut *self.output.lock();
+        swap(lines, &mut *self.waiting.lock());
         // Where no line can be written, there is nowhere to say so.
         _ = output.write_all(lines);
         lines.clear();
     }
 
     fn add(&self, line: &[u8], at_once: bool) {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         let is_first = waiting.is_empty();
         waiting.extend_from_slice(line);
         let is_full = waiting.len() > MOST;
@@ -69,7 +69,7 @@ impl<W: Write + Send + 'static> LogWriter<W> {
     pub(crate) fn start(&'static self) {
         let follow = move || {
             loop {
-                drop(self.first_waits.wait_while(lock(&self.waiting), |waiting| waiting.is_empty()));
+                self.first_waits.wait_while(&mut self.waiting.lock(), |waiting| waiting.is_empty());
                 thread::sleep(DELAY);
                 self.flush();
             }
@@ -101,11 +101,6 @@ impl<W: Write> Write for Line<'_, W> {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-/// Nothing that holds one of these locks can leave lines half written, so a poisoned one is as good.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //! there is too much of it. Whether anybody takes it makes no difference to a client.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use domain::ports::Clock;
+use parking_lot::Mutex;
 use rustls::crypto::aws_lc_rs;
 use thiserror::Error;
 use tracing::{info, warn};
@@ -93,7 +94,7 @@ impl<T: Send + 'static> Outbox<T> {
         self.is_finishing.store(true, Ordering::SeqCst);
         // Where there is no room the thread is awake.
         let _ = self.queue.try_send(Order::Wake);
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.ended.lock();
         // What it says is nothing but that it has ended. Otherwise it is left behind; the process ends in both cases.
         if ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
             warn!(outbox = self.name, "what waits cannot be delivered in time, and is dropped");

@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::RwLock;
 use pem_blocks::{KeyForm, PrivateKey};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -176,7 +177,7 @@ impl InForce {
     /// Tells whether the pair is another one now.
     fn read_again(&self, now: Timestamp) -> Result<bool, TlsError> {
         let pair = Pair::read(&self.source, now)?;
-        let mut in_force = self.pair.write().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.pair.write();
         let is_another = in_force.certified.cert != pair.certified.cert;
         *in_force = pair;
         Ok(is_another)
@@ -184,7 +185,7 @@ impl InForce {
 
     /// When the certificate in force ends.
     pub(crate) fn ends(&self) -> Timestamp {
-        self.pair.read().unwrap_or_else(PoisonError::into_inner).ends
+        self.pair.read().ends
     }
 
     fn warn_of_end(&self, now: Timestamp, warned: &mut Option<Timestamp>) {
@@ -202,7 +203,7 @@ impl InForce {
 
 impl ResolvesServerCert for InForce {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.pair.read().unwrap_or_else(PoisonError::into_inner).certified.clone())
+        Some(self.pair.read().certified.clone())
     }
 }
 

@@ -7,14 +7,15 @@
 //! writers would queue, and not by a list of changes: those with lower numbers may be committed later, and a reader
 //! who remembers how far it came misses them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use diesel::{ExpressionMethods as _, QueryDsl as _};
 use diesel_async::AsyncPgConnection;
 use domain::ports::{Clock, Edition};
 use domain::{SessionId, UserId};
+use parking_lot::Mutex;
 
 use crate::error::StoreError;
 use crate::schema::editions;
@@ -122,7 +123,7 @@ impl Editions {
     /// Counts a change, once it can be seen and before it is answered. What has a lower number in its slot was
     /// committed before it, and is counted with it; without a number, it is counted once more when it is seen.
     pub(crate) fn count(&self, concerns: Concerns, number: Option<Number>) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         match concerns {
             Concerns::Nobody => {}
             Concerns::WhatIsOver => _ = self.of_all.fetch_add(1, Ordering::SeqCst),
@@ -146,12 +147,12 @@ impl Editions {
     pub(crate) async fn look(&self, connection: &mut AsyncPgConnection) -> Result<(), StoreError> {
         // Not when it ends: what happens while it looks it may have missed.
         let begun = microseconds(self.clock.monotonic());
-        let before = self.known().clone();
+        let before = self.known.lock().clone();
         let rows = numbers(connection).await?;
         if rows.len() as u64 != SLOTS {
             return Err(StoreError::unavailable("the table editions has other slots than it was made with"));
         }
-        let mut known = self.known();
+        let mut known = self.known.lock();
         for (slot, number) in rows {
             let slot = usize::try_from(slot).ok().filter(|slot| *slot < known.len());
             let slot =
@@ -172,11 +173,6 @@ impl Editions {
 
     fn of(&self, concerns: Concerns) -> Option<&AtomicU64> {
         concerns.slot().map(|slot| &self.of_some[slot])
-    }
-
-    /// Nothing that holds this lock can leave the numbers half changed, so a poisoned one is as good.
-    fn known(&self) -> MutexGuard<'_, Box<[i64]>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

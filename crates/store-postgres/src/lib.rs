@@ -30,13 +30,14 @@ mod values;
 
 use std::mem;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use diesel_async::AsyncPgConnection;
 use domain::ports::Clock;
 use domain::{Attempt, AuditKey, Conclusion};
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -165,7 +166,7 @@ impl PostgresStore {
     ///
     /// Calls that are under way are not waited for: wait for the task tracker first.
     pub async fn close(&self) {
-        let housekeeping = mem::take(&mut *self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner));
+        let housekeeping = mem::take(&mut *self.housekeeping.lock());
         for task in housekeeping {
             task.abort();
             // It ends for no other reason, and then its connection is closed.
@@ -261,7 +262,7 @@ impl PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        for task in self.housekeeping.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        for task in self.housekeeping.get_mut() {
             task.abort();
         }
     }

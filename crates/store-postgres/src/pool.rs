@@ -4,14 +4,15 @@
 use std::mem;
 use std::num::NonZero;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Manager, Metrics, Object, PoolError, RecycleError, RecycleResult};
 use diesel_async::pooled_connection::PoolableConnection as _;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -124,7 +125,7 @@ impl Pool {
 
     /// Takes a permit away for some time, unless it is the last one. Then its owner has to try again.
     fn shrink(&self, permit: OwnedSemaphorePermit) -> bool {
-        let mut shrinkage = self.shrinkage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shrinkage = self.shrinkage.lock();
         if !shrinkage.remove_one(self.most, now()) {
             return false;
         }
@@ -134,7 +135,7 @@ impl Pool {
 
     /// Gives back what was taken away, once the server may take more connections.
     fn grow_again(&self) {
-        let mut shrinkage = self.shrinkage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shrinkage = self.shrinkage.lock();
         if shrinkage.removed > 0 {
             self.permits.add_permits(shrinkage.return_all(now()));
         }
@@ -142,7 +143,7 @@ impl Pool {
 
     /// Has every connection that was used before now asked before it is used again.
     pub(crate) fn doubt(&self) {
-        *self.connections.manager().doubted.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
+        *self.connections.manager().doubted.lock() = Some(now());
     }
 
     /// How busy they are.
@@ -264,7 +265,7 @@ impl Manager for Maker {
             return Err(RecycleError::message("closed, or from before the server fell silent"));
         }
         let last_used = metrics.recycled.unwrap_or(metrics.created);
-        let doubted = *self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        let doubted = *self.doubted.lock();
         if last_used.elapsed() < FRESH && doubted.is_none_or(|doubted| doubted < last_used) {
             return Ok(());
         }

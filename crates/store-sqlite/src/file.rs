@@ -5,7 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::error::{OpenProblem, StoreError};
 use crate::private_files;
@@ -64,7 +65,7 @@ impl Location {
         // Closing any handle of a file drops every POSIX lock this process holds on it, SQLite's too. So ours is
         // closed before anybody here can have opened the file, and a file that exists is never opened this way.
         static CREATING: Mutex<()> = Mutex::new(());
-        let _turn = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = CREATING.lock();
         if let Some(folder) = self.path.parent() {
             private_files::create_folder(folder).map_err(OpenProblem::Folder)?;
         }

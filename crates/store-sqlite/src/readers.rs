@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
 use diesel::SqliteConnection;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -107,7 +108,7 @@ impl Readers {
 
     /// How many queries wait, and how many readers are at work or called to it.
     pub(crate) fn load(&self) -> (usize, usize) {
-        let waiting = self.queue.waiting();
+        let waiting = self.queue.waiting.lock();
         (waiting.queries.len(), waiting.awake)
     }
 
@@ -127,7 +128,7 @@ impl Drop for Readers {
 
 impl Queue {
     fn push(&self, query: Query) -> Result<(), StoreError> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         if !waiting.is_open {
             return Err(StoreError::unavailable("the store is closed"));
         }
@@ -140,7 +141,7 @@ impl Queue {
 
     /// Wakes one more reader, if there is something for it to do.
     fn call_another(&self) {
-        let waiting = self.waiting();
+        let waiting = self.waiting.lock();
         if !waiting.queries.is_empty() {
             self.call(waiting);
         }
@@ -155,23 +156,18 @@ impl Queue {
 
     /// What has waited longest, as soon as there is something; nothing once the queue is closed and empty.
     fn next(&self) -> Option<Query> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         while waiting.is_open && waiting.queries.is_empty() {
             // One that the system wakes for no reason was counted by nobody; then one more is called than need be.
             waiting.awake = waiting.awake.saturating_sub(1);
-            waiting = self.arrival.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.arrival.wait(&mut waiting);
         }
         waiting.queries.pop_front()
     }
 
     fn close(&self) {
-        self.waiting().is_open = false;
+        self.waiting.lock().is_open = false;
         self.arrival.notify_all();
-    }
-
-    /// Nothing that holds this lock can leave the queue half changed, so a poisoned one is as good.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

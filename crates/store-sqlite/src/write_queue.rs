@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::mem::take;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use domain::ClientNetwork;
 use domain::ports::Requester;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Where writes are put. Clones put them into the same queue.
@@ -62,20 +63,20 @@ pub(crate) fn queue<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 impl<T> Sender<T> {
     /// Lets a write in, if there is room for it.
     pub(crate) fn push(&self, requester: Requester, write: T) -> Result<(), Refused> {
-        self.0.lock().push(requester, write)?;
+        self.0.state.lock().push(requester, write)?;
         self.0.changed.notify_one();
         Ok(())
     }
 
     /// Lets nothing more in. What waits is written.
     pub(crate) fn shut(&self) {
-        self.0.lock().is_shut = true;
+        self.0.state.lock().is_shut = true;
         self.0.changed.notify_one();
     }
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().waiting.len()
+        self.0.state.lock().waiting.len()
     }
 }
 
@@ -84,7 +85,7 @@ impl<T> Receiver<T> {
     pub(crate) async fn take_all(&mut self) -> Option<Vec<T>> {
         loop {
             {
-                let mut state = self.0.lock();
+                let mut state = self.0.state.lock();
                 if !state.waiting.is_empty() {
                     return Some(state.take_all());
                 }
@@ -100,7 +101,7 @@ impl<T> Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let dropped = {
-            let mut state = self.0.lock();
+            let mut state = self.0.state.lock();
             state.is_abandoned = true;
             state.take_all()
         };
@@ -109,12 +110,7 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
-impl<T> Queue<T> {
-    /// A poisoned lock is harmless: nothing that holds it can leave the counts wrong.
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl<T> Queue<T> {}
 
 impl<T> State<T> {
     fn push(&mut self, requester: Requester, write: T) -> Result<(), Refused> {

@@ -7,14 +7,15 @@
 //! Its connection alone can tell what other processes commit from what this one does, so it also looks out for them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use domain::ports::{Clock, Requester};
 use domain::{Distribution, Durations};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -138,7 +139,7 @@ impl Writer {
     /// Lets nothing more in, and waits until the rest is done and the connection closed.
     pub(crate) async fn close(&self) {
         self.shut();
-        let task = lock(&self.task).take();
+        let task = self.task.lock().take();
         if let Some(task) = task {
             // It fails only when its runtime is gone, and then it is closed too.
             let _ = task.await;
@@ -322,10 +323,6 @@ where
 
 fn not_run() -> StoreError {
     StoreError::unavailable("the writer stopped before it came to this write")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Changing the keys of an issuer while it works.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::{JwtIssuer, KeyRing, SelfTestError};
 
@@ -9,7 +9,7 @@ impl JwtIssuer {
     /// use stay.
     pub fn replace_keys(&self, keys: KeyRing) -> Result<(), SelfTestError> {
         let successor = Self::new(keys, self.profile.clone(), self.clock.clone(), self.entropy.clone())?;
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = successor.keys();
+        *self.keys.write() = successor.keys();
         Ok(())
     }
 
@@ -21,7 +21,7 @@ impl JwtIssuer {
     /// The keys in use. Whoever has taken them works on with them, though others take their place: the lock is held
     /// for as long as it takes to count one more reader.
     pub(crate) fn keys(&self) -> Arc<KeyRing> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.keys.read().clone()
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
 use domain::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -126,7 +127,7 @@ impl Seats {
             Client { network, site: network.site(site_prefix) }
         });
 
-        let mut taken = self.taken();
+        let mut taken = self.taken.lock();
         let (share, of_site) = (self.limits.per_network, self.limits.per_site());
         let mut gone = Vec::new();
         let mut has_room = true;
@@ -166,13 +167,8 @@ impl Seats {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        let taken = self.taken();
+        let taken = self.taken.lock();
         taken.seats.is_empty() && taken.networks.is_empty() && taken.sites.is_empty()
-    }
-
-    /// What is counted stays right whoever panics: each change of it is one.
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -254,7 +250,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.taken().remove(self.id);
+        self.seats.taken.lock().remove(self.id);
         self.seats.traffic.note_closed();
     }
 }

@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::UserId;
 use crate::ports::Clock;
@@ -44,7 +46,7 @@ impl ChangeQuota {
 
     /// Takes one change of the account, if it has one left; if not, tells how long until it has.
     pub(super) fn charge(&self, account: UserId) -> Result<(), Duration> {
-        let mut accounts = self.lock();
+        let mut accounts = self.accounts.lock();
         let Some(whole_at) = self.whole_after(&accounts, account)? else { return Ok(()) };
         accounts.whole_at.insert(account, whole_at);
         if accounts.whole_at.len() >= PRUNE_AT.max(2 * accounts.after_prune) {
@@ -56,7 +58,7 @@ impl ChangeQuota {
     }
 
     fn next(&self, account: UserId) -> Result<Option<Duration>, Duration> {
-        self.whole_after(&self.lock(), account)
+        self.whole_after(&self.accounts.lock(), account)
     }
 
     /// When the quota would be whole again after one change more; nothing where there is no quota.
@@ -69,11 +71,6 @@ impl ChangeQuota {
             Some(wait) if !wait.is_zero() => Err(wait),
             _ => Ok(Some(whole_after)),
         }
-    }
-
-    /// A poisoned lock is harmless: nothing that holds it can leave an account half charged.
-    fn lock(&self) -> MutexGuard<'_, Accounts> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,7 +124,7 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(quota.charge(UserId(1)), Ok(()));
         }
-        assert!(quota.lock().whole_at.is_empty());
+        assert!(quota.accounts.lock().whole_at.is_empty());
     }
 
     #[test]
@@ -140,7 +137,7 @@ mod tests {
             }
         }
 
-        assert!(quota.lock().whole_at.len() <= 2048, "{}", quota.lock().whole_at.len());
+        assert!(quota.accounts.lock().whole_at.len() <= 2048, "{}", quota.accounts.lock().whole_at.len());
         assert_eq!(quota.check(UserId(9000)), Err(HOUR));
     }
 }

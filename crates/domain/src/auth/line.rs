@@ -3,10 +3,11 @@
 //! When the first is refused, so are those behind it: the same counter tells the same to all of them.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use event_listener::{Event, EventListener};
 use futures_channel::oneshot;
+use parking_lot::Mutex;
 
 use super::Throttled;
 use crate::Counter;
@@ -42,7 +43,7 @@ enum Place {
 
 impl Lines {
     pub(super) fn enter(&self, counter: Counter) -> InLine {
-        let mut lines = self.lock();
+        let mut lines = self.0.lock();
         let (line, place) = match lines.get_mut(&counter) {
             Some(line) => {
                 let (caller, call) = oneshot::channel();
@@ -56,14 +57,9 @@ impl Lines {
 
     /// Tells the first in line, if there is one, that something was decided.
     pub(super) fn tell(&self, counter: Counter) {
-        if let Some(line) = self.lock().get(&counter) {
+        if let Some(line) = self.0.lock().get(&counter) {
             line.decided.notify(1);
         }
-    }
-
-    /// Nothing that holds this lock can leave a line half changed, so a poisoned one is as good.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Counter, Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,7 +86,7 @@ impl InLine {
 
     /// Tells all who are behind the first what it was told. Who comes later has to ask.
     pub(super) fn refuse_others(&self, throttled: Throttled) {
-        if let Some(line) = self.lines.lock().get_mut(&self.counter) {
+        if let Some(line) = self.lines.0.lock().get_mut(&self.counter) {
             for other in line.behind.drain(..) {
                 _ = other.send(Err(throttled));
             }
@@ -105,7 +101,7 @@ impl InLine {
 
 impl Drop for InLine {
     fn drop(&mut self) {
-        let mut lines = self.lines.lock();
+        let mut lines = self.lines.0.lock();
         match &mut self.place {
             Place::First => {}
             Place::None => return,
@@ -156,7 +152,7 @@ mod tests {
         drop(second);
         assert!(fourth.come_first().now_or_never().is_some());
         drop(fourth);
-        assert_eq!(lines.0.lock().unwrap().len(), 0);
+        assert_eq!(lines.0.lock().len(), 0);
     }
 
     #[test]
@@ -190,7 +186,7 @@ mod tests {
         drop(first);
         assert_eq!(later.come_first().now_or_never(), Some(Ok(())));
         drop((later, elsewhere));
-        assert_eq!(lines.0.lock().unwrap().len(), 0);
+        assert_eq!(lines.0.lock().len(), 0);
     }
 
     #[test]

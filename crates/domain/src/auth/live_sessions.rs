@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::mem::take;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::ports::Edition;
 use crate::{Account, Bearer, Lineage, Session, SessionId, User};
@@ -64,7 +65,7 @@ impl LiveSession {
 impl LiveSessions {
     /// What was looked up under this very edition.
     pub(super) fn recall(&self, id: SessionId, edition: Edition) -> Option<Arc<LiveSession>> {
-        let mut shelves = self.lock();
+        let mut shelves = self.0.lock();
         if !shelves.lately.contains_key(&id) {
             let kept = shelves.before.remove(&id)?;
             shelves.put(id, kept);
@@ -75,12 +76,7 @@ impl LiveSessions {
 
     /// Keeps what was looked up after `edition` was taken.
     pub(super) fn keep(&self, id: SessionId, edition: Edition, session: Arc<LiveSession>) {
-        self.lock().put(id, (edition, session));
-    }
-
-    /// Shelves that somebody let fall are as good: what is not on them is looked up.
-    fn lock(&self) -> MutexGuard<'_, Shelves> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().put(id, (edition, session));
     }
 }
 
@@ -127,7 +123,7 @@ mod tests {
         for number in 1..3 * MOST {
             sessions.keep(id(number), EDITION, live());
             assert!(sessions.recall(id(0), EDITION).is_some(), "{number}");
-            let shelves = sessions.lock();
+            let shelves = sessions.0.lock();
             assert!(shelves.lately.len() + shelves.before.len() <= MOST);
         }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::{Action, ClientNetwork, Event, FREE_FAILURES, Origin, Outcome, Subject, UserId, UsernameKey};
 
@@ -58,7 +60,7 @@ impl Tally {
     /// Whether as many events like this as may be, or of all kinds together, were kept by themselves since the last time of
     /// keeping. If not, this one is taken for kept.
     pub(super) fn is_repeat(&self, event: &Event) -> bool {
-        let counts = &mut *self.lock();
+        let counts = &mut *self.0.lock();
         let name = match &event.attempt.subject {
             Subject::Name(name) => Some(name.clone()),
             Subject::User(_) | Subject::Text(_) | Subject::Unknown => None,
@@ -76,7 +78,7 @@ impl Tally {
     }
 
     pub(super) fn count(&self, mut event: Event) {
-        let kinds = &mut self.lock().counted;
+        let kinds = &mut self.0.lock().counted;
         let mut kind = Kind::of(&event);
         // Accounts use up half of the kinds at most: the network of an attacker with many accounts is still told.
         if kinds.len() >= MOST_KINDS / 2 && !kinds.contains_key(&kind) {
@@ -99,15 +101,10 @@ impl Tally {
 
     /// What was counted since the last time, the oldest first.
     pub(super) fn take(&self) -> Vec<Event> {
-        let counts = std::mem::take(&mut *self.lock());
+        let counts = std::mem::take(&mut *self.0.lock());
         let mut events: Vec<_> = counts.counted.into_values().collect();
         events.sort_by_key(|event| event.attempt.at);
         events
-    }
-
-    /// A poisoned lock is harmless: at worst an event is counted twice or not at all.
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Recognising the holder of a token.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::Auth;
@@ -98,21 +99,14 @@ impl Auth {
     /// Notes that the answer with this generation has arrived. Nobody waits for it, and if it fails, the next
     /// request tries again.
     pub(super) fn mark_seen(&self, Bearer { session, generation, .. }: Bearer) {
-        if !self.marks.lock().insert(session) {
+        if !self.marks.0.lock().insert(session) {
             return;
         }
         let (marks, sessions) = (self.marks.clone(), self.ports.sessions.clone());
         self.ports.finisher.finish(Box::pin(async move {
             let _ = sessions.mark_seen(session, generation).await;
-            marks.lock().remove(&session);
+            marks.0.lock().remove(&session);
         }));
-    }
-}
-
-impl Marks {
-    /// Nothing that holds this lock can leave the set half changed, so a poisoned one is as good.
-    fn lock(&self) -> MutexGuard<'_, HashSet<SessionId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,10 @@
 //! How many attempts ended how.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use domain::Event;
 use domain::ports::AuditStream;
+use parking_lot::Mutex;
 
 use crate::audit_lines::AuditLines;
 
@@ -29,8 +29,7 @@ impl CountedAttempts {
     }
 
     pub(super) fn counts(&self) -> BTreeMap<Ending, u64> {
-        // Nothing that holds this lock can leave the map half changed, so a poisoned one is as good.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.counts.lock().clone()
     }
 }
 
@@ -39,7 +38,7 @@ impl AuditStream for CountedAttempts {
         let (outcome, reason) = event.outcome.as_strs();
         let action = event.attempt.action.as_str();
         let ending = Ending { action, outcome, reason: reason.unwrap_or_default() };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         *counts.entry(ending).or_default() += u64::from(event.count);
         drop(counts);
         self.lines.publish(event);

@@ -8,7 +8,7 @@ mod attempts;
 mod exposition;
 mod process;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Health, Limits, Part, Sight, Traffic};
@@ -17,6 +17,7 @@ use domain::Auth;
 use domain::ports::Clock;
 use hasher_bcrypt::BcryptHasher;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::json;
 
 pub(crate) use self::attempts::CountedAttempts;
@@ -51,11 +52,11 @@ pub(crate) struct LastCount(Mutex<Option<u64>>);
 
 impl LastCount {
     pub(crate) fn set(&self, count: Option<u64>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = count;
+        *self.0.lock() = count;
     }
 
     fn value(&self) -> Option<u64> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 }
 
