@@ -24,10 +24,10 @@ use domain::ports::Clock;
 use futures_util::FutureExt;
 
 use crate::client_address;
-use crate::connection::{self, AnswerBody, Overdue};
 use crate::cors::{Admission, SentOrigin};
 use crate::limits::{self, Tab};
 use crate::live::Current;
+use crate::net::{self, AnswerBody, Overdue};
 use crate::observer::{Exchange, Observer};
 use crate::problem::{Code, Context, Problem};
 use crate::repeated_requests::{Kind, RepeatedRequests};
@@ -58,8 +58,8 @@ pub(crate) async fn edge(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<AnswerBody>, Error> {
-    let exchange = connection::Exchange::of(&request);
-    let mut in_flight = exchange.begin(&mut request);
+    let exchange = net::Exchange::of(&request);
+    let mut in_flight = exchange.begin(&mut request).await;
     let Some(api) = request.app_data::<Data<Api>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
@@ -128,11 +128,7 @@ pub(crate) async fn edge(
 }
 
 /// Has an answer be the last one if not all of the request has been read.
-pub(crate) fn close_after_rest(
-    response: &mut HttpResponse,
-    problem: &Problem,
-    in_flight: &connection::InFlight,
-) {
+pub(crate) fn close_after_rest(response: &mut HttpResponse, problem: &Problem, in_flight: &net::InFlight) {
     if problem.code() == Code::RequestTimeout || in_flight.has_rest() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -140,7 +136,7 @@ pub(crate) fn close_after_rest(
 
 /// What comes of handling a request, whether it panics, takes too long or cannot be answered by a handler.
 pub(crate) async fn see_through<T>(
-    exchange: &connection::Exchange,
+    exchange: &net::Exchange,
     handling: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Problem> {
     exchange
@@ -219,7 +215,7 @@ struct RequestLine {
     observer: Option<Arc<dyn Observer>>,
     repeated: Arc<RepeatedRequests>,
     /// The connection that it came by, unless that is one of a proxy, which other clients' requests come by.
-    own_connection: Option<Rc<connection::Exchange>>,
+    own_connection: Option<Rc<net::Exchange>>,
     clock: Arc<dyn Clock>,
     begun: Duration,
     is_tls: bool,
@@ -227,12 +223,7 @@ struct RequestLine {
 }
 
 impl RequestLine {
-    fn begin(
-        api: &Api,
-        current: &Current,
-        request: &ServiceRequest,
-        connection: Rc<connection::Exchange>,
-    ) -> Self {
+    fn begin(api: &Api, current: &Current, request: &ServiceRequest, connection: Rc<net::Exchange>) -> Self {
         let client = client_address::find_out(request, &current.trusted_proxies);
         let tab = Rc::new(Tab::open(current.limits.clone(), client));
         request.extensions_mut().insert(tab.clone());

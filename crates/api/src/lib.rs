@@ -13,14 +13,14 @@ mod body;
 mod cacheable;
 mod caller;
 mod client_address;
-mod connection;
 mod cors;
 mod edge;
 mod endpoint;
 mod form;
 mod limits;
-mod listener;
+
 mod live;
+mod net;
 mod observer;
 mod openapi;
 mod ops;
@@ -49,12 +49,12 @@ use domain::ports::{Clock, Entropy};
 use rustls::ServerConfig;
 
 pub use self::client_address::{ClientIpHeader, TrustedProxies};
-pub use self::connection::Limits;
-use self::connection::Lobby;
 pub use self::cors::Origin;
 pub use self::edge::REQUEST_TARGET;
 pub use self::limits::Quotas;
 pub use self::live::{Choices, Live};
+pub use self::net::Limits;
+use self::net::{Lobby, http_server};
 pub use self::observer::{Exchange, Observer};
 pub use self::openapi::openapi_json;
 pub use self::ops::{Health, MOST_OPERATORS, Ops, Part, Sight, listen_to_operators};
@@ -153,7 +153,7 @@ pub fn listen(api: Api, listener: TcpListener, serving: Serving) -> io::Result<S
         Lobby::new(limits, tls, Some(api.live.clone()), api.traffic.clone()).with_idle_timeout(idle_timeout);
     let builder =
         Server::build().workers(workers).max_concurrent_connections(limits.open().div_ceil(workers));
-    let server = listener::serve(builder, "public", listener, lobby, move || {
+    let server = http_server::serve(builder, "public", listener, lobby, move || {
         App::new()
             .app_data(api.clone())
             .app_data(Counters::of(api.traffic.clone()))

@@ -20,10 +20,10 @@ use domain::ports::Entropy;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::connection::{self, AnswerBody, Limits, Lobby};
 use crate::edge;
 use crate::endpoint::get;
-use crate::listener;
+use crate::net::http_server;
+use crate::net::{self, AnswerBody, Limits, Lobby};
 use crate::problem::{Code, Context, Problem};
 use crate::target;
 
@@ -104,7 +104,7 @@ pub fn listen_to_operators(ops: Ops, listener: TcpListener) -> io::Result<Server
     // What is counted of these nobody looks at.
     let lobby = Lobby::new(LIMITS, None, None, Arc::default());
     let builder = Server::build().workers(1).max_concurrent_connections(LIMITS.open());
-    let server = listener::serve(builder, "operators", listener, lobby, move || {
+    let server = http_server::serve(builder, "operators", listener, lobby, move || {
         App::new().app_data(ops.clone()).wrap(from_fn(around)).configure(routes)
     })?;
     Ok(server.disable_signals().run())
@@ -149,8 +149,8 @@ async fn around(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<AnswerBody>, Error> {
-    let exchange = connection::Exchange::of(&request);
-    let mut in_flight = exchange.begin(&mut request);
+    let exchange = net::Exchange::of(&request);
+    let mut in_flight = exchange.begin(&mut request).await;
     let Some(ops) = request.app_data::<Data<Ops>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use reqwest::{Body, RequestBuilder};
 use serde_json::{Value, json};
@@ -594,6 +595,62 @@ fn empty_host_and_http_1_0_without_host_are_served() {
                    Cookie: auth_refresh=x\r\nContent-Length: 0";
     let refused = exchange(&server, request(refresh).as_bytes());
     assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
+}
+
+#[test]
+fn unwanted_upgrade_is_ignored_on_a_kept_connection() {
+    let server = Server::start();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let body = r#"{"username":"ann","password":"seven brown otters sing"}"#;
+    let h2c =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA";
+    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+    let sign_up = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+
+    for (line, upgrade, rest, status) in [
+        ("POST /api/signup", h2c, sign_up.as_str(), 201),
+        ("POST /api/login", h2c, &sign_up, 200),
+        ("POST /api/login", websocket, &sign_up, 200),
+        ("GET /api/me", websocket, "\r\n", 401),
+        ("GET /api/me", h2c, "\r\n", 401),
+        ("GET /health/ready", websocket, "\r\n", 200),
+    ] {
+        write!(stream, "{line} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n{rest}").unwrap();
+
+        let mut answer = Vec::new();
+        // A head, and a body that ends with the brace of an object.
+        while !answer.ends_with(b"}") {
+            let mut room = [0; 4096];
+            let count = stream.read(&mut room).unwrap();
+            assert_ne!(count, 0, "{line} {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&room[..count]);
+        }
+        let answer = String::from_utf8(answer).unwrap();
+
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {answer}");
+        assert!(!answer.to_ascii_lowercase().contains("\r\nconnection:"), "{line} {answer}");
+    }
+}
+
+#[test]
+fn answer_to_a_chunked_request_closes_the_connection() {
+    let server = Server::start();
+    let body = r#"{"username":"ann","password":"seven brown otters sing"}"#;
+    let get = "GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    for (end, status) in [("0\r\n\r\n", 201), ("0\r\nx: y\r\n\r\n", 409)] {
+        let sent = format!(
+            "POST /api/signup HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n{end}{get}{get}",
+            body.len()
+        );
+        let answers = exchange(&server, sent.as_bytes());
+
+        assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{end:?} {answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{end:?} {answers}");
+        assert!(answers.contains("connection: close"), "{end:?} {answers}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use domain::{
 };
 
 use super::{Code, FieldError, Problem, STORE_RETRY};
-use crate::connection::Overdue;
+use crate::net::Overdue;
 
 impl From<PasswordProblem> for Problem {
     fn from(error: PasswordProblem) -> Self {

@@ -245,7 +245,7 @@ mod tests {
     use domain::ports::{HasherError, PortError};
 
     use super::*;
-    use crate::connection::Overdue;
+    use crate::net::Overdue;
 
     const CONTEXT: Context<'_> = Context { issuer: "https://auth.example", request_id: "r-1" };
 

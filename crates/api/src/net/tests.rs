@@ -2,22 +2,33 @@
 
 use std::future::{Future, Ready, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use actix_http::{HttpService, KeepAlive};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, map_config};
+use actix_web::body::{BoxBody, MessageBody as _};
 use actix_web::dev::{AppConfig, Payload, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::test::TestRequest;
 use actix_web::{App, FromRequest, HttpRequest, HttpResponse, web};
+use domain::SitePrefix;
 use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
-use super::seats::Rank;
-use super::*;
+use super::acceptor::Lobby;
+use super::connection::{Connection, STRIDE};
+use super::connection_limit::{Limits, Rank, Seat, Seats};
+use super::connection_state::{Deadlines, Exchange, Stage};
+use super::maybe_tls::Wire;
+use super::{AnswerBody, now};
+use crate::LINGER;
+use crate::client_address::TrustedProxies;
 use crate::edge::see_through;
+use crate::traffic::Traffic;
 
 const SECOND: Duration = Duration::from_secs(1);
 const GET: &[u8] = b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -86,7 +97,7 @@ async fn edge(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<AnswerBody>, actix_web::Error> {
     let exchange = Exchange::of(&request);
-    let mut in_flight = exchange.begin(&mut request);
+    let mut in_flight = exchange.begin(&mut request).await;
     if request.path() == "/refused" {
         in_flight.come_to_rest().await;
         let answer = request.into_response(HttpResponse::TooManyRequests().body("quick"));
@@ -244,31 +255,97 @@ async fn a_body_is_read_to_its_end_however_large_and_requests_however_many() {
 #[tokio::test(start_paused = true)]
 async fn what_comes_behind_a_request_is_kept_from_the_parser_until_the_answer_is_sent() {
     let exchange = Exchange::new(Deadlines::IN_FORCE, Arc::default());
-    let two = [GET, GET].concat();
-    assert_eq!(exchange.receive(&two), GET.len());
+    assert_eq!(exchange.release(&mut [GET, GET].concat()), GET.len());
     assert!(!exchange.wants_more());
 
     let exchange = Exchange::new(Deadlines::IN_FORCE, Arc::default());
     let head = b"POST / HTTP/1.1\r\nhost: x\r\n\r\n";
-    assert_eq!(exchange.receive(&[head.as_slice(), b"body"].concat()), head.len());
+    assert_eq!(exchange.release(&mut [head.as_slice(), b"body"].concat()), head.len());
 }
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_come_at_once_are_answered_and_then_silence_is_no_slow_head() {
-    let posted = |body| format!("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n{body}");
-    for sent in [posted("quick").repeat(2), format!("{CHUNKED}5\r\nquick\r\n0\r\n\r\n").repeat(2)] {
-        LocalSet::new()
-            .run_until(async {
-                let (mut client, _served) = connect();
-                client.write_all(sent.as_bytes()).await.unwrap();
+    let sent = "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nquick".repeat(2);
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+            client.write_all(sent.as_bytes()).await.unwrap();
 
-                let (took, said) = seconds(rest(&mut client)).await;
+            let (took, said) = seconds(rest(&mut client)).await;
 
-                assert_eq!((took, said.matches("HTTP/1.1 200 ").count()), (75, 2), "{sent} {said}");
-                assert!(!said.contains(" 408 "), "{said}");
-            })
-            .await;
+            assert_eq!((took, said.matches("HTTP/1.1 200 ").count()), (75, 2), "{said}");
+            assert!(!said.contains(" 408 "), "{said}");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunked_request_is_the_last_of_its_connection() {
+    let get = str::from_utf8(GET).unwrap();
+    for end in ["0\r\n\r\n", "0\r\nx: y\r\n\r\n", "0\r\n\n", "0\n\r\n", "0;x=y\r\n\r\n"] {
+        for behind in [String::new(), get.to_owned(), get.repeat(2), get.repeat(100)] {
+            LocalSet::new()
+                .run_until(async {
+                    let (mut client, _served) = connect();
+                    let sent = format!("{CHUNKED}5\r\nquick\r\n{end}{behind}");
+                    client.write_all(sent.as_bytes()).await.unwrap();
+
+                    let (took, said) = seconds(rest(&mut client)).await;
+
+                    assert_eq!(said.matches("HTTP/1.1 ").count(), 1, "{end:?} {said}");
+                    // The bare line feeds are taken for the beginning of trailers, which do not come to their end.
+                    let closes = said.contains("connection: close") || said.starts_with("HTTP/1.1 408 ");
+                    assert!(closes, "{end:?} {said}");
+                    assert!(took <= 16, "{took} {end:?}");
+                })
+                .await;
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unwanted_upgrade_is_ignored_and_keeps_the_connection() {
+    let upgrades = [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        "Connection: keep-alive, upgrade\r\nUpgrade: TLS/1.0, h2c\r\n",
+        "Connection: upgrade\r\n",
+        "Upgrade: websocket\r\n",
+    ];
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+            for upgrade in upgrades {
+                let get = format!("GET /quick HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n");
+                let post =
+                    format!("POST /echo HTTP/1.1\r\nhost: x\r\n{upgrade}content-length: 5\r\n\r\nquick");
+                for request in [get, post] {
+                    client.write_all(request.as_bytes()).await.unwrap();
+
+                    let (took, said) = seconds(answer(&mut client)).await;
+
+                    assert!(said.starts_with("HTTP/1.1 200 ") && said.ends_with("quick"), "{upgrade} {said}");
+                    assert!(!said.contains("upgrade"), "{said}");
+                    assert_eq!(took, 0, "{upgrade}");
+                }
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn unwanted_upgrade_of_a_request_that_closes_is_ignored() {
+    LocalSet::new()
+        .run_until(async {
+            let (mut client, _served) = connect();
+            let get = "GET /quick HTTP/1.1\r\nhost: x\r\nConnection: upgrade, close\r\nUpgrade: h2c\r\n\r\n";
+            client.write_all(get.as_bytes()).await.unwrap();
+
+            let (_, said) = seconds(rest(&mut client)).await;
+
+            assert!(said.starts_with("HTTP/1.1 200 ") && said.contains("connection: close"), "{said}");
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,10 +387,7 @@ async fn a_part_of_a_head_behind_a_whole_one_is_cut_after_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_kept_is_closed_after_75_seconds() {
     let post = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nquick".as_slice();
-    let chunked =
-        b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nquick\r\n0\r\n\r\n"
-            .as_slice();
-    for first in [GET, post, chunked] {
+    for first in [GET, post] {
         LocalSet::new()
             .run_until(async {
                 let (mut client, _served) = connect();
@@ -433,7 +507,7 @@ async fn a_client_that_does_not_take_its_answer_is_cut() {
 #[tokio::test]
 async fn a_large_answer_is_handed_over_in_pieces() {
     let mut request = TestRequest::default().to_srv_request();
-    let in_flight = Exchange::of(&request).begin(&mut request);
+    let in_flight = Exchange::of(&request).begin(&mut request).await;
     let mut answer = HttpResponse::Ok().finish();
     let large = BoxBody::new("x".repeat(3 * STRIDE + 1));
     let mut body = pin!(AnswerBody::new(answer.head_mut(), large, in_flight));
@@ -737,16 +811,6 @@ async fn whose_body_nobody_reads_keeps_the_connection_if_all_of_it_comes() {
                 client.write_all(request.as_bytes()).await.unwrap();
                 assert!(answer(&mut client).await.starts_with(&format!("HTTP/1.1 {status} ")));
             }
-            let chunked = CHUNKED.replace("/echo", "/refused") + "5\r\nhello\r\n0\r\n\r\n";
-            client.write_all(chunked.as_bytes()).await.unwrap();
-            assert!(answer(&mut client).await.starts_with("HTTP/1.1 429 "));
-
-            for body in ["1\r\nx\r\n".repeat(20), "400\r\n".to_owned() + &"x".repeat(1024) + "\r\n"] {
-                let request = CHUNKED.replace("/echo", "/refused") + &body.repeat(10) + "0\r\n\r\n";
-                client.write_all(request.as_bytes()).await.unwrap();
-                assert!(answer(&mut client).await.starts_with("HTTP/1.1 429 "));
-            }
-
             // Whose does not come, or is more than anybody would read, loses it.
             client.write_all(post(5).as_bytes()).await.unwrap();
             let (took, answered) = seconds(rest(&mut client)).await;

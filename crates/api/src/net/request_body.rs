@@ -11,7 +11,7 @@ use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::{Stream, stream};
 
-use super::exchange::Exchange;
+use super::connection_state::Exchange;
 use crate::body::LARGEST_BODY;
 
 /// How many pieces are taken before somebody asks for them. A request that is sent to its end comes in one or two.

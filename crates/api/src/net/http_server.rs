@@ -15,7 +15,7 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use tokio::net::TcpStream;
 
 use crate::LINGER;
-use crate::connection::{AnswerBody, ClientConnection, Lobby};
+use crate::net::{AnswerBody, ClientConnection, Lobby};
 
 /// Has `builder` serve what `app` makes to those whom `lobby` admits, as `actix_web::HttpServer` would.
 pub(crate) fn serve<A, S>(

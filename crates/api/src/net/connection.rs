@@ -1,44 +1,21 @@
-//! A connection under actix's HTTP/1: how many there may be, and how long each thing on one may take.
-//!
-//! actix bounds the time of the first head of a connection and of nothing else. So the stream that it reads from
-//! and writes to is ours: it sees when a request begins to come and whether the client takes its answer, the edge
-//! tells it where a request has come to its end and where its answer does, and one timer holds every deadline.
-
-mod exchange;
-mod incoming;
-mod seats;
-#[cfg(test)]
-mod tests;
-mod wire;
+//! One connection: the stream that actix reads from and writes to, and the timer that holds its deadlines.
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::ResponseHead;
-use actix_web::http::ConnectionType;
-use actix_web::web::Bytes;
-use domain::SitePrefix;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use self::exchange::Stage;
-pub(crate) use self::exchange::{Deadlines, Exchange, InFlight, Overdue};
-pub use self::seats::Limits;
-use self::seats::{Seat, Seats, Standing};
-use self::wire::Wire;
+use super::connection_limit::{Seat, Standing};
+use super::connection_state::{Deadlines, Exchange, Stage};
+use super::maybe_tls::Wire;
+use super::now;
 use crate::LINGER;
-use crate::client_address::TrustedProxies;
-use crate::live::Live;
-use crate::traffic::{Cut, Traffic};
+use crate::traffic::Cut;
 
 /// What a client is told whose head did not come in time; nothing more can be said to it.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -51,28 +28,19 @@ const TOO_LARGE: &[u8] =
 const KEPT_AT_ONCE: usize = 512;
 
 /// How much is read before the parser looks at it.
-const AT_ONCE: usize = 16 * 1024;
+pub(super) const AT_ONCE: usize = 16 * 1024;
 
 /// How much there may be of which the parser can make nothing: more than any head that is allowed. It would itself keep
 /// 128 KiB of each connection.
-const MOST_UNCLAIMED: usize = 32 * 1024;
+pub(super) const MOST_UNCLAIMED: usize = 32 * 1024;
 
 /// How much of an answer a client has to take within its deadline.
-const STRIDE: usize = 32 * 1024;
-
-/// Where connections come from.
-#[derive(Clone)]
-pub(crate) struct Lobby {
-    seats: Arc<Seats>,
-    tls: Option<Arc<ServerConfig>>,
-    live: Option<Live>,
-    deadlines: Deadlines,
-}
+pub(super) const STRIDE: usize = 32 * 1024;
 
 /// A client's connection.
 pub(crate) struct Connection<S> {
-    stream: S,
-    exchange: Rc<Exchange>,
+    pub(super) stream: S,
+    pub(super) exchange: Rc<Exchange>,
     /// Never set further ahead than the shortest of the deadlines, so that it never has to be set back: it is not
     /// touched for a request, only when it has run out.
     timer: Pin<Box<Sleep>>,
@@ -80,6 +48,8 @@ pub(crate) struct Connection<S> {
     taken: usize,
     /// What came and the parser is not given yet.
     kept: Vec<u8>,
+    /// How many of these the parser may have now.
+    released: usize,
     /// How many bytes have come that actix has not looked at yet.
     unparsed: usize,
     has_given_up: bool,
@@ -89,48 +59,13 @@ pub(crate) struct Connection<S> {
 
 pub(crate) type ClientConnection = Connection<Wire>;
 
-impl Lobby {
-    /// Where no proxies are trusted if there is nothing that names them.
-    pub(crate) fn new(
-        limits: Limits,
-        tls: Option<Arc<ServerConfig>>,
-        live: Option<Live>,
-        traffic: Arc<Traffic>,
-    ) -> Self {
-        Self { seats: Seats::new(limits, traffic), tls, live, deadlines: Deadlines::IN_FORCE }
-    }
-
-    /// With another time that a connection may wait for its next request.
-    pub(crate) fn with_idle_timeout(self, idle: Duration) -> Self {
-        Self { deadlines: Deadlines { idle, ..self.deadlines }, ..self }
-    }
-
-    /// What came by this socket as a connection, and who it is with; an error if there is no room for it.
-    pub(crate) fn admit(&self, stream: TcpStream) -> io::Result<(ClientConnection, SocketAddr)> {
-        let peer = stream.peer_addr()?;
-        let seat = match &self.live {
-            Some(live) => {
-                let current = live.current();
-                self.seats.take(peer.ip(), &current.trusted_proxies, current.site_prefix)
-            }
-            None => self.seats.take(peer.ip(), &TrustedProxies::default(), SitePrefix::default()),
-        };
-        let seat = seat.ok_or(io::ErrorKind::QuotaExceeded)?;
-        // Or the end of an answer that takes several packets waits until the client has acknowledged the others, which it
-        // puts off for 40 ms.
-        stream.set_nodelay(true)?;
-        let wire = Wire::new(stream, self.tls.as_ref());
-        Ok((Connection::new(wire, seat, self.deadlines), peer))
-    }
-}
-
 impl<S> Connection<S> {
     fn begin_to_discard(&mut self) {
         self.exchange.enter(Stage::Refused);
         self.timer.as_mut().reset(now() + LINGER);
     }
 
-    fn new(stream: S, seat: Seat, deadlines: Deadlines) -> Self {
+    pub(super) fn new(stream: S, seat: Seat, deadlines: Deadlines) -> Self {
         let standing = seat.standing();
         let exchange = Rc::new(Exchange::new(deadlines, standing.clone()));
         let timer = Box::pin(sleep(deadlines.shortest()));
@@ -140,6 +75,7 @@ impl<S> Connection<S> {
             timer,
             taken: 0,
             kept: Vec::new(),
+            released: 0,
             unparsed: 0,
             has_given_up: false,
             standing,
@@ -266,24 +202,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Pending
     }
 
-    /// Gives the parser what it is to have now of what was kept back, or else of what comes.
+    /// Gives the parser what it may have now of what came.
     fn hand_over(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        if self.kept.is_empty() {
+        loop {
+            if self.released == 0 && !self.kept.is_empty() {
+                self.released = self.exchange.release(&mut self.kept);
+            }
+            if self.released > 0 {
+                let handed_over = buffer.remaining().min(self.released);
+                buffer.put_slice(&self.kept[..handed_over]);
+                self.kept.drain(..handed_over);
+                self.released -= handed_over;
+                self.unparsed += handed_over;
+                return Poll::Ready(Ok(()));
+            }
+            if self.has_large_head() {
+                self.refuse(context);
+                return self.discard(context);
+            }
+            let before = buffer.filled().len();
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        } else {
-            let room = buffer.remaining().min(self.kept.len());
-            buffer.put_slice(&self.kept[..room]);
-            self.kept.drain(..room);
+            let came = &buffer.filled()[before..];
+            if came.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.kept.extend_from_slice(came);
+            buffer.set_filled(before);
         }
-        let came = &buffer.filled()[before..];
-        if !came.is_empty() {
-            let given = self.exchange.receive(came);
-            self.kept.splice(..0, came[given..].iter().copied());
-            self.unparsed += given;
-            buffer.set_filled(before + given);
-        }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Whether more has come than any head that is allowed, and it is no head yet.
+    fn has_large_head(&self) -> bool {
+        self.kept.len() >= MOST_UNCLAIMED && self.exchange.awaits_head()
     }
 
     /// Reads while the parser is given nothing, if only to notice a client that hangs up: what comes is kept, and then no
@@ -338,11 +288,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
         let is_full = this.unparsed == 0 && this.exchange.unclaimed() >= MOST_UNCLAIMED;
         let wants_more = match this.exchange.stage() {
             Stage::Closing => return Poll::Ready(Ok(())),
-            Stage::Head if is_full => {
-                this.refuse(context);
-                return this.discard(context);
-            }
             Stage::Refused => return this.discard(context),
+            _ if this.released > 0 => true,
             Stage::Body if is_full => false,
             _ => this.exchange.wants_more(),
         };
@@ -395,52 +342,4 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
             Poll::Ready(shut) => Poll::Ready(shut),
         }
     }
-}
-
-/// The body of an answer, which says when all of it is handed over. It is, little by little: each piece is copied, and a
-/// client that takes nothing must not have a megabyte for itself.
-pub(crate) struct AnswerBody {
-    body: BoxBody,
-    /// What is left of the piece that came last.
-    rest: Bytes,
-    _until_handed_over: InFlight,
-}
-
-impl AnswerBody {
-    /// The body of the answer with this head.
-    pub(crate) fn new(head: &mut ResponseHead, body: BoxBody, mut in_flight: InFlight) -> Self {
-        if in_flight.leave_rest() {
-            // Where the next request begins is not known.
-            head.set_connection_type(ConnectionType::Close);
-        }
-        Self { body, rest: Bytes::new(), _until_handed_over: in_flight }
-    }
-}
-
-impl MessageBody for AnswerBody {
-    type Error = <BoxBody as MessageBody>::Error;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let this = self.get_mut();
-        if this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.body).poll_next(context)) {
-                Some(Ok(piece)) => this.rest = piece,
-                end => return Poll::Ready(end),
-            }
-        }
-        Poll::Ready(Some(Ok(this.rest.split_to(this.rest.len().min(STRIDE)))))
-    }
-}
-
-/// The time as timers have it.
-#[expect(clippy::disallowed_methods, reason = "the timers that hold the deadlines go by tokio's clock alone")]
-fn now() -> Instant {
-    Instant::now()
 }

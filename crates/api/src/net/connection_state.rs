@@ -1,7 +1,7 @@
 //! What a connection is at, as its stream sees it and the requests on it.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use actix_web::HttpMessage;
 use actix_web::dev::{Payload, ServiceRequest};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use tokio::time::{Instant, sleep};
 
-use super::incoming::Incoming;
+use super::connection_limit::{Rank, Standing};
 use super::now;
-use super::seats::{Rank, Standing};
+use super::request_body::Incoming;
+use super::request_head::{self, BodyLength, RequestHead, Scan};
 use crate::LINGER;
 use crate::body::LARGEST_BODY;
 
@@ -111,40 +111,16 @@ pub(crate) struct Exchange {
     standing: Arc<Standing>,
 }
 
-/// How many bytes the parser was given, and what they are as far as is known. It would make requests of as many as it
-/// is given, some kilobytes of memory of each, so it is given one at a time: a head, then its body, and what came behind
-/// is kept until the answer is sent. Only where a body in chunks ends it alone knows, and is given little at once; a
-/// part of a head that came with such an end is waited for as the next request is.
+/// What the parser may have of the bytes that came. It would make requests of as many as it is given, some kilobytes of
+/// memory of each, so it is given one at a time: a head, then its body. What came behind is kept until the answer is
+/// sent.
 #[derive(Clone, Copy)]
 struct Input {
-    read: u64,
-    head: Head,
-    /// After how many bytes the request ends that is being answered, if that is known.
-    ends: Option<u64>,
-}
-
-/// The head of the next request.
-#[derive(Clone, Copy)]
-enum Head {
-    /// Where it begins is not known.
-    Unknown,
-    /// It comes, and this is where it has come to.
-    Coming(Place),
-    /// It ends after this many bytes.
-    Ended(u64),
-}
-
-/// A place in a head.
-#[derive(Clone, Copy)]
-enum Place {
-    /// Among empty lines before it, which do not count (RFC 9112, section 2.2).
-    Before,
-    /// In a line that is not empty.
-    Within,
-    /// Behind the end of one.
-    BehindLine,
-    /// And a carriage return further.
-    BehindReturn,
+    /// How many bytes of an incomplete head were parsed, in vain.
+    scanned: usize,
+    /// Whether the parser was given a head of which no request has come yet.
+    has_head: bool,
+    body: BodyLength,
 }
 
 /// A request that is being answered, until this is dropped.
@@ -156,7 +132,7 @@ pub(crate) struct InFlight {
 
 impl Exchange {
     pub(super) fn new(deadlines: Deadlines, standing: Arc<Standing>) -> Self {
-        let input = Input { read: 0, head: Head::Unknown, ends: None };
+        let input = Input { scanned: 0, has_head: false, body: BodyLength::Known(0) };
         let exchange = Self {
             deadlines,
             stage: Cell::new(Stage::Silent),
@@ -181,12 +157,14 @@ impl Exchange {
         request.request().conn_data::<Rc<Self>>().cloned().unwrap_or_else(own)
     }
 
-    /// Says that the head of this request has come, and has its body tell when it has.
-    pub(crate) fn begin(self: &Rc<Self>, request: &mut ServiceRequest) -> InFlight {
+    /// Says that the head of this request has come, and has its body tell when it has. Never ready for a request that
+    /// actix made of what came behind the last one of the connection: it must not be processed (RFC 9112, section 9.6).
+    pub(crate) async fn begin(self: &Rc<Self>, request: &mut ServiceRequest) -> InFlight {
+        if !matches!(self.stage.get(), Stage::Silent | Stage::Head) {
+            pending::<()>().await;
+        }
         self.claim();
-        let mut input = self.input.get();
-        input.begin(body_length(request.headers()));
-        self.input.set(input);
+        self.input.set(Input { has_head: false, ..self.input.get() });
         let body = match request.take_payload() {
             Payload::None => None,
             payload => Some(Rc::new(Incoming::new(payload, self.clone()))),
@@ -302,30 +280,71 @@ impl Exchange {
 
     /// Whether the parser is to be given something, if it comes.
     pub(super) fn wants_more(&self) -> bool {
-        let input = self.input.get();
         match self.stage.get() {
             Stage::Silent | Stage::Idle => true,
-            Stage::Head => !matches!(input.head, Head::Ended(_)),
-            Stage::Body => input.missing() > 0,
+            Stage::Head => !self.input.get().has_head,
+            Stage::Body => self.input.get().missing() > 0,
             Stage::Handling | Stage::Sending | Stage::Refused | Stage::Closing => false,
         }
     }
 
-    /// Says that these bytes came, and tells how many of them the parser is given now.
-    pub(super) fn receive(&self, bytes: &[u8]) -> usize {
+    /// Whether a head has begun to come and is not complete.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.stage.get() == Stage::Head && !self.input.get().has_head
+    }
+
+    /// Tells how many of the bytes that came the parser is given now. May change a head that asks for an upgrade.
+    pub(super) fn release(&self, bytes: &mut Vec<u8>) -> usize {
+        match self.stage.get() {
+            Stage::Silent | Stage::Idle => {
+                self.enter(Stage::Head);
+                self.release_head(bytes)
+            }
+            Stage::Head => self.release_head(bytes),
+            Stage::Body => self.release_body(bytes.len()),
+            Stage::Handling | Stage::Sending | Stage::Refused | Stage::Closing => 0,
+        }
+    }
+
+    fn release_head(&self, bytes: &mut Vec<u8>) -> usize {
         let mut input = self.input.get();
-        let stage = self.stage.get();
-        let begins = matches!(stage, Stage::Silent | Stage::Idle);
-        if begins {
-            input = Input { head: Head::Coming(Place::Before), ends: None, ..input };
+        // A head ends with a line: without another one there is nothing new to be found.
+        let has_line = bytes.get(input.scanned..).is_some_and(|new| new.contains(&b'\n'));
+        if input.has_head || !has_line {
+            return 0;
         }
-        let given = input.take(bytes, begins || stage == Stage::Head);
+        let scan = request_head::scan(bytes);
+        input = match &scan {
+            Scan::Partial => Input { scanned: bytes.len(), ..input },
+            Scan::Invalid => Input { scanned: 0, has_head: true, body: BodyLength::Known(0) },
+            Scan::Complete(head) => Input { scanned: 0, has_head: true, body: head.body },
+        };
         self.input.set(input);
-        self.unclaimed.set(self.unclaimed.get() + given);
-        if begins {
-            self.enter(Stage::Head);
+        match scan {
+            Scan::Partial => 0,
+            Scan::Invalid => bytes.len(),
+            Scan::Complete(RequestHead { length, body, without_upgrade }) => {
+                if body == BodyLength::Chunked {
+                    // actix takes what follows the last chunk for trailers, so nothing else may follow.
+                    self.end_with_this();
+                }
+                let Some(head) = without_upgrade else { return length };
+                let length_now = head.len();
+                bytes.splice(..length, head);
+                length_now
+            }
         }
-        given
+    }
+
+    fn release_body(&self, came: usize) -> usize {
+        let mut input = self.input.get();
+        let released = usize::try_from(input.missing()).map_or(came, |missing| missing.min(came));
+        if let BodyLength::Known(missing) = &mut input.body {
+            *missing -= released as u64;
+        }
+        self.input.set(input);
+        self.unclaimed.set(self.unclaimed.get() + released);
+        released
     }
 
     /// Says that nothing is left to be sent of what was handed over, and tells whether that ended an answer.
@@ -406,14 +425,14 @@ impl InFlight {
         self.exchange.stage.get() == Stage::Body
     }
 
-    /// Says that nobody reads any more of what comes, and that nothing comes after the answer if there is more.
+    /// Says that nobody reads any more of what comes, and tells whether this is the last request of the connection, which
+    /// it is if there is more.
     pub(super) fn leave_rest(&mut self) -> bool {
         self.body = None;
-        let has_rest = self.has_rest();
-        if has_rest {
+        if self.has_rest() {
             self.exchange.end_with_this();
         }
-        has_rest
+        self.exchange.is_last.get()
     }
 }
 
@@ -428,56 +447,11 @@ impl Drop for InFlight {
 }
 
 impl Input {
-    /// Takes as many of these bytes as are for the parser now, and tells how many these are.
-    fn take(&mut self, bytes: &[u8], is_head: bool) -> usize {
-        let most = if is_head { u64::MAX } else { self.missing() };
-        let mut given = bytes.len().min(usize::try_from(most).unwrap_or(usize::MAX));
-        if let (true, Head::Coming(place)) = (is_head, self.head) {
-            self.head = place.after(bytes, self.read);
-            if let Head::Ended(end) = self.head {
-                given = usize::try_from(end - self.read).map_or(given, |end| end.min(given));
-            }
-        }
-        self.read += given as u64;
-        given
-    }
-
-    /// The head that came has a body of this length, if that is known.
-    fn begin(&mut self, body: Option<u64>) {
-        self.ends = match self.head {
-            Head::Ended(end) => body.and_then(|body| end.checked_add(body)),
-            Head::Unknown | Head::Coming(_) => None,
-        };
-        self.head = Head::Unknown;
-    }
-
     /// How much of a body has not come, or may be given at once where that is not known.
     fn missing(&self) -> u64 {
-        self.ends.map_or(CHUNKED_AT_ONCE, |end| end.saturating_sub(self.read))
-    }
-}
-
-impl Place {
-    /// What the head is after these bytes, before which so many came.
-    fn after(mut self, bytes: &[u8], before: u64) -> Head {
-        for (byte, count) in bytes.iter().zip(1..) {
-            self = match (self, byte) {
-                (Self::BehindLine | Self::BehindReturn, b'\n') => return Head::Ended(before + count),
-                (Self::Before, b'\r' | b'\n') => Self::Before,
-                (Self::BehindLine, b'\r') => Self::BehindReturn,
-                (Self::Within, b'\n') => Self::BehindLine,
-                _ => Self::Within,
-            };
+        match self.body {
+            BodyLength::Known(missing) => missing,
+            BodyLength::Chunked => CHUNKED_AT_ONCE,
         }
-        Head::Coming(self)
     }
-}
-
-/// How long the body is that a head announces; nothing when it comes in chunks.
-fn body_length(headers: &HeaderMap) -> Option<u64> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return None;
-    }
-    let length = headers.get(CONTENT_LENGTH).map(HeaderValue::as_bytes);
-    Some(length.and_then(|digits| str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0))
 }
