@@ -7,6 +7,7 @@
 //! Start reading at `cli`, which everything begins with; then `config`, `wiring` and `lifecycle`.
 
 mod audit_lines;
+mod buffered_writer;
 mod causes;
 mod cli;
 mod clients;
@@ -15,7 +16,6 @@ mod error_reports;
 mod hardening;
 mod lifecycle;
 mod line_end;
-mod log_writer;
 mod logging;
 mod memory;
 mod outbox;

@@ -22,9 +22,9 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::audit_lines;
+use crate::buffered_writer::BufferedWriter;
 use crate::config::{Log, LogFormat};
 use crate::error_reports::ErrorReports;
-use crate::log_writer::LogWriter;
 
 /// Room for most lines, so that they need not move while they are written.
 const USUAL_LENGTH: usize = 512;
@@ -52,7 +52,7 @@ pub(crate) enum Audience {
 /// Who reads it, and what they see of it, once it has begun.
 static FILTER: OnceLock<(Audience, reload::Handle<Targets, Registry>)> = OnceLock::new();
 
-static OUTPUT: LazyLock<LogWriter<Stderr>> = LazyLock::new(|| LogWriter::new(io::stderr()));
+static OUTPUT: LazyLock<BufferedWriter<Stderr>> = LazyLock::new(|| BufferedWriter::new(io::stderr()));
 
 /// Begins the log of this process. Later calls change nothing.
 ///
@@ -82,9 +82,14 @@ pub(crate) fn change_level(level: Level) {
     }
 }
 
-/// Writes the lines that still wait.
-pub(crate) fn finish() {
-    OUTPUT.flush();
+/// Writes the lines that still wait. Tells whether their reader took them, or stalled.
+pub(crate) fn finish() -> bool {
+    OUTPUT.finish()
+}
+
+/// How many lines were dropped because their reader stalled.
+pub(crate) fn dropped_lines() -> u64 {
+    OUTPUT.dropped()
 }
 
 fn filter(level: Level, audience: Audience) -> Targets {

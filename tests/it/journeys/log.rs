@@ -1,8 +1,16 @@
 //! What the log tells, and what it never does.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::iter::repeat_with;
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD, exchange};
+use crate::support::server::Deployment;
 
 #[tokio::test]
 async fn each_request_and_each_authentication_event_is_one_line() {
@@ -167,4 +175,91 @@ async fn statements_are_logged_at_debug_without_their_values() {
     }
     usual.log().wait_for("the request", |line| line["route"] == "/api/signup");
     assert!(usual.log().lines().iter().all(|line| !line.contains("INSERT INTO")));
+}
+
+/// A server whose log is read only where a test does.
+struct Unread {
+    _deployment: Deployment,
+    process: Child,
+    log: BufReader<ChildStderr>,
+    stream: TcpStream,
+}
+
+impl Unread {
+    fn start() -> Self {
+        let deployment = super::deployment();
+        let mut process = deployment.command(&["serve"]).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let listening = repeat_with(|| next_line(&mut log)).find(|line| line["message"] == "listening");
+        let address = listening.unwrap()["address"].as_str().unwrap().replace("http://", "");
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { _deployment: deployment, process, log, stream }
+    }
+
+    /// Sends a request that is answered 401 with a problem document.
+    fn send(&mut self, request: &str) {
+        self.stream.write_all(request.as_bytes()).unwrap();
+        let (mut answer, mut room) = (Vec::new(), [0; 4096]);
+        while !answer.ends_with(b"}") {
+            let count = self.stream.read(&mut room).unwrap();
+            assert_ne!(count, 0);
+            answer.extend_from_slice(&room[..count]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 401 "), "{}", String::from_utf8_lossy(&answer));
+    }
+
+    fn terminate(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+fn next_line(log: &mut impl BufRead) -> Value {
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+const ME: &str = "GET /api/me HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn stalled_log_reader_delays_neither_answers_nor_the_stop() {
+    let mut server = Unread::start();
+    let wrong = r#"{"username":"nobody","password":"wrong"}"#;
+    let length = wrong.len();
+    let log_in = format!(
+        "POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{wrong}"
+    );
+
+    // A pipe holds 64 KiB, which is some 300 lines.
+    (0..2000).for_each(|_| server.send(ME));
+    server.send(&log_in);
+    (0..100).for_each(|_| server.send(ME));
+    server.terminate();
+
+    assert!(server.process.wait().unwrap().success());
+}
+
+#[test]
+fn log_says_how_many_lines_were_dropped() {
+    let mut server = Unread::start();
+    (0..2000).for_each(|_| server.send(ME));
+
+    let (mut requests, mut dropped) = (0, 0);
+    while requests + dropped < 2000 {
+        let line = next_line(&mut server.log);
+        requests += u64::from(line["target"] == "api::request");
+        dropped += line["dropped"].as_u64().unwrap_or(0);
+    }
+
+    assert!(dropped > 0);
+    assert_eq!(requests + dropped, 2000);
 }

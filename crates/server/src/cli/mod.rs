@@ -112,11 +112,12 @@ enum Exit {
 pub fn run() -> ExitCode {
     let Arguments { config, command } = Arguments::parse();
     let done = command.run(config.as_deref());
-    logging::finish();
+    // An error goes where the log goes, and would wait for its reader.
+    let is_read = logging::finish();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.lines.iter().for_each(|line| output::error(line));
+            failure.lines.iter().filter(|_| is_read).for_each(|line| output::error(line));
             ExitCode::from(failure.exit as u8)
         }
     }

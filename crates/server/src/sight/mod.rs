@@ -23,6 +23,7 @@ use serde_json::json;
 pub(crate) use self::attempts::CountedAttempts;
 use self::exposition::{Exposition, seconds};
 use self::process::Process;
+use crate::logging;
 use crate::tls::InForce;
 use crate::wiring::{Store, StoreLoad};
 
@@ -78,6 +79,7 @@ impl Sight for Server {
     async fn metrics(&self) -> String {
         let mut exposition = Exposition::default();
         self.about_itself(&mut exposition);
+        Self::about_log(&mut exposition);
         self.about_tls(&mut exposition);
         self.about_connections(&mut exposition);
         self.about_requests(&mut exposition);
@@ -151,6 +153,14 @@ impl Server {
             to.counter("process_cpu_seconds_total", "How long the processors worked for it.")
                 .sample(&[], seconds(time));
         }
+    }
+
+    fn about_log(to: &mut Exposition) {
+        to.counter(
+            "auth_api_log_lines_dropped_total",
+            "Log lines that were dropped because their reader stalled.",
+        )
+        .sample(&[], logging::dropped_lines());
     }
 
     fn about_tls(&self, to: &mut Exposition) {
