@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use super::Auth;
 use super::attempt::UnderWay;
-use crate::ports::{Change, HasherError, NewHash, PortError, Requester, UserRepo};
+use crate::ports::{Change, HasherError, PortError, UserRepo};
 use crate::{
-    Account, Action, Attempt, Origin, Outcome, Password, PasswordHash, PasswordProblem, Tries, UserId,
-    Username, UsernameKey, Whence,
+    Account, Action, Attempt, Origin, Outcome, Password, PasswordProblem, Tries, UserId, Username,
+    UsernameKey, Whence,
 };
 
 /// Why an account stayed as it was.
@@ -96,7 +96,7 @@ impl Auth {
     ) -> Result<Account, SetPasswordError> {
         let requester = origin.requester();
         let attempt = self.attempt(Action::SetPassword, name, origin);
-        let hash = match self.hash_new(requester, name, password).await {
+        let hash = match self.hash_new::<SetPasswordError>(requester, name, password).await {
             Ok(hash) => hash,
             Err(error) => {
                 attempt.fail(error.outcome());
@@ -107,19 +107,6 @@ impl Auth {
             users.set_password(name, hash, attempt).await
         };
         Ok(self.change(attempt, name, set).await?)
-    }
-
-    async fn hash_new(
-        &self,
-        requester: Requester,
-        name: &Username,
-        password: Password,
-    ) -> Result<PasswordHash, SetPasswordError> {
-        let password = self.rules.passwords.admit(password, name.clone())?;
-        match self.ports.hasher.hash_new(password, requester).await? {
-            NewHash::Done(hash) => Ok(hash),
-            NewHash::Refused(problem) => Err(problem.into()),
-        }
     }
 
     async fn change<F>(
@@ -154,7 +141,7 @@ impl SetPasswordError {
 mod tests {
     use super::*;
     use crate::Subject;
-    use crate::ports::{MockHasher, MockUserRepo, Ports};
+    use crate::ports::{MockHasher, MockUserRepo, NewHash, Ports};
     use crate::testing::{self, ann, auth, hash, noon, password, ports, username};
 
     #[tokio::test]

@@ -5,8 +5,8 @@ use thiserror::Error;
 use super::attempt::UnderWay;
 use super::confirm::{ConfirmError, done, is_done};
 use super::{Auth, Holder, LoggedIn};
-use crate::ports::{HasherError, NewHash, PortError, Requester};
-use crate::{Action, NewPassword, Origin, Outcome, Password, PasswordHash, PasswordProblem, Subject};
+use crate::ports::{HasherError, PortError};
+use crate::{Action, Origin, Outcome, Password, PasswordProblem, Subject};
 
 /// Why a password stayed as it was.
 #[derive(Debug, Error)]
@@ -39,7 +39,7 @@ impl Auth {
         };
         let requester = origin.requester();
         let (account, admitted, attempt) = self.confirm(requester, holder.user.id, current, attempt).await?;
-        let hash = match self.hash_chosen(requester, new).await {
+        let hash = match self.hash_admitted::<ChangePasswordError>(requester, new).await {
             Ok(hash) => hash,
             Err(error) => return Err(error.told_of(attempt)),
         };
@@ -57,17 +57,6 @@ impl Auth {
         };
         let user = done(self.finish(attempt.make(change)).await??)?;
         Ok(LoggedIn { user, tokens })
-    }
-
-    async fn hash_chosen(
-        &self,
-        requester: Requester,
-        new: NewPassword,
-    ) -> Result<PasswordHash, ChangePasswordError> {
-        match self.ports.hasher.hash_new(new, requester).await? {
-            NewHash::Done(hash) => Ok(hash),
-            NewHash::Refused(problem) => Err(problem.into()),
-        }
     }
 }
 
@@ -103,7 +92,9 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::ports::{ConfirmedChange, MockHasher, MockTokenIssuer, MockUserRepo, Ports, Verification};
+    use crate::ports::{
+        ConfirmedChange, MockHasher, MockTokenIssuer, MockUserRepo, NewHash, Ports, Verification,
+    };
     use crate::testing::{
         self, Events, ann, auth, broken, hash, origin, password, ports, session, token_ports,
     };

@@ -17,7 +17,6 @@ mod log_in;
 mod log_out;
 mod open_session;
 mod public_keys;
-mod race;
 mod refresh;
 mod rename;
 mod revoke;
@@ -45,7 +44,6 @@ use self::live_sessions::LiveSessions;
 pub use self::log_in::{LogInError, LoggedIn};
 pub use self::log_out::{Farewell, LogOutError};
 pub use self::open_session::Refusal;
-use self::race::Races;
 pub use self::refresh::{RefreshError, Refreshed};
 pub use self::rename::RenameError;
 pub use self::sign_up::SignUpError;
@@ -59,7 +57,6 @@ use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject, Thro
 pub struct Auth {
     ports: Ports,
     rules: Rules,
-    races: Races,
     marks: Marks,
     live_sessions: LiveSessions,
     record: Record,
@@ -93,16 +90,7 @@ impl Auth {
         let record = Record::new(&ports);
         let throttling = rules.throttle.map(|rules| Throttling::new(rules, &ports));
         let username_changes = ChangeQuota::new(rules.username_changes, ports.clock.clone());
-        Self {
-            ports,
-            rules,
-            races: Races::default(),
-            marks: Marks::default(),
-            live_sessions,
-            record,
-            throttling,
-            username_changes,
-        }
+        Self { ports, rules, marks: Marks::default(), live_sessions, record, throttling, username_changes }
     }
 
     /// The choices in force.

@@ -1,12 +1,10 @@
 //! Making an account.
 
-use futures_util::future::{Either, select};
 use thiserror::Error;
 
 use super::Auth;
-use super::race::Race;
 use crate::ports::{HasherError, Insertion, NewHash, NewUser, PortError, Requester};
-use crate::{Action, Origin, Outcome, Password, PasswordHash, PasswordProblem, User, Username};
+use crate::{Action, NewPassword, Origin, Outcome, Password, PasswordHash, PasswordProblem, User, Username};
 
 /// Why there is no new account.
 #[derive(Debug, Error)]
@@ -43,8 +41,7 @@ impl Auth {
             attempt.fail(SignUpError::Closed.outcome());
             return Err(SignUpError::Closed);
         }
-        let race = self.races.enter(name.key());
-        let password_hash = match self.hash_in(&race, requester, &name, password).await {
+        let password_hash = match self.hash_new::<SignUpError>(requester, &name, password).await {
             Ok(hash) => hash,
             Err(error) => {
                 attempt.fail(error.outcome());
@@ -55,10 +52,7 @@ impl Auth {
         let users = self.ports.users.clone();
         self.finish(async move {
             match attempt.make(|attempt| users.insert(new, attempt)).await? {
-                Insertion::Done(user) => {
-                    race.win();
-                    Ok(user)
-                }
+                Insertion::Done(user) => Ok(user),
                 Insertion::UsernameTaken => Err(SignUpError::UsernameTaken),
             }
         })
@@ -82,21 +76,32 @@ impl Auth {
         self.ports.hasher.judge(admitted.ok()?, origin.requester()).await.ok().flatten()
     }
 
-    /// Hashes the password unless it cannot be chosen, or a rival gets the name meanwhile.
-    async fn hash_in(
+    /// Hashes the password unless it cannot be chosen.
+    pub(super) async fn hash_new<E>(
         &self,
-        race: &Race,
         requester: Requester,
         name: &Username,
         password: Password,
-    ) -> Result<PasswordHash, SignUpError> {
+    ) -> Result<PasswordHash, E>
+    where
+        E: From<PasswordProblem> + From<HasherError>,
+    {
         let password = self.rules.passwords.admit(password, name.clone())?;
-        match select(self.ports.hasher.hash_new(password, requester), race.lost()).await {
-            Either::Left((hash, _)) => match hash? {
-                NewHash::Done(hash) => Ok(hash),
-                NewHash::Refused(problem) => Err(problem.into()),
-            },
-            Either::Right(_) => Err(SignUpError::UsernameTaken),
+        self.hash_admitted(requester, password).await
+    }
+
+    /// Hashes the password unless it is too easy to guess.
+    pub(super) async fn hash_admitted<E>(
+        &self,
+        requester: Requester,
+        password: NewPassword,
+    ) -> Result<PasswordHash, E>
+    where
+        E: From<PasswordProblem> + From<HasherError>,
+    {
+        match self.ports.hasher.hash_new(password, requester).await? {
+            NewHash::Done(hash) => Ok(hash),
+            NewHash::Refused(problem) => Err(problem.into()),
         }
     }
 }
@@ -116,17 +121,15 @@ impl SignUpError {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use async_trait::async_trait;
     use futures_util::FutureExt;
-    use futures_util::future::join;
 
     use super::*;
     use crate::ports::{Hasher, MockHasher, MockUserRepo, Ports, UnusableHash, Verification};
     use crate::testing::{self, ann, auth, broken, hash, noon, origin, password, ports, username};
-    use crate::{NewPassword, Rules, Subject};
+    use crate::{Rules, Subject};
 
     #[tokio::test]
     async fn a_new_name_and_a_good_password_make_a_user() {
@@ -194,17 +197,13 @@ mod tests {
         assert_eq!(events.taken()[0].1, Outcome::Refused("closed"));
     }
 
-    /// Hashes the first password while others arrive, and never comes to those.
-    struct BusyHasher(AtomicBool);
+    /// Never comes to its end.
+    struct BusyHasher;
 
     #[async_trait]
     impl Hasher for BusyHasher {
         async fn hash_new(&self, _: NewPassword, _: Requester) -> Result<NewHash, HasherError> {
-            if self.0.swap(true, Ordering::SeqCst) {
-                std::future::pending::<()>().await;
-            }
-            tokio::task::yield_now().await;
-            Ok(NewHash::Done(hash("new")))
+            std::future::pending().await
         }
 
         async fn judge(&self, _: NewPassword, _: Requester) -> Result<Option<PasswordProblem>, HasherError> {
@@ -234,23 +233,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_the_hasher_while_a_rival_gets_the_name_waits_no_longer() {
-        let mut users = MockUserRepo::new();
-        users.expect_insert().once().returning(|_, _| Ok(Insertion::Done(ann().user)));
-        let (audit_stream, _) = testing::audit_stream();
-        let hasher = Arc::new(BusyHasher(AtomicBool::new(false)));
-        let auth = auth(Ports { users: Arc::new(users), hasher, audit_stream, ..ports() });
-
-        let sign_up = |name| auth.sign_up(origin(), username(name), password("kq7wzmv1"));
-        // Without the race this would wait for ever.
-        let both = tokio::time::timeout(Duration::from_secs(5), join(sign_up("ann"), sign_up("ANN")));
-        let (first, rival) = both.await.unwrap();
-
-        assert_eq!(first.unwrap(), ann().user);
-        assert!(matches!(rival, Err(SignUpError::UsernameTaken)));
-    }
-
-    #[tokio::test]
     async fn a_short_password_is_refused_before_any_work_and_a_guessable_one_by_the_hasher() {
         let (audit_stream, events) = testing::audit_stream();
         let mut hasher = MockHasher::new();
@@ -271,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_goes_away_before_the_store_is_asked_is_recorded_as_gone() {
         let (audit_stream, events) = testing::audit_stream();
-        let hasher = Arc::new(BusyHasher(AtomicBool::new(true)));
+        let hasher = Arc::new(BusyHasher);
         let auth = auth(Ports { hasher, audit_stream, ..ports() });
 
         let gone = auth.sign_up(origin(), username("ann"), password("kq7wzmv1")).now_or_never();
