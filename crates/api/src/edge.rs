@@ -19,8 +19,9 @@ use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpResponse};
+use data_encoding::HEXLOWER;
 use domain::ClientNetwork;
-use domain::ports::Clock;
+use domain::ports::{Clock, Entropy};
 use futures_util::FutureExt;
 
 use crate::client_address;
@@ -240,7 +241,7 @@ impl RequestLine {
         let route = request.resource_map().match_pattern(request.match_info().as_str());
         let counters = request.app_data::<Counters>();
         Self {
-            request_id: given_id.or(own_id).unwrap_or_else(|| hex(api.entropy.draw())),
+            request_id: given_id.or(own_id).unwrap_or_else(|| new_request_id(&*api.entropy)),
             method: known_method(request.method().as_str()),
             in_flight: counters.map(|counters| counters.begin(route.as_deref())),
             route,
@@ -407,8 +408,8 @@ fn request_id(headers: &HeaderMap) -> Option<String> {
     ((1..=64).contains(&text.len()) && text.bytes().all(harmless)).then(|| text.to_owned())
 }
 
-pub(crate) fn hex(bytes: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(bytes))
+pub(crate) fn new_request_id(entropy: &dyn Entropy) -> String {
+    HEXLOWER.encode(&entropy.draw())
 }
 
 /// A method is a word of the client's own choosing, so unknown ones are not repeated.

@@ -154,7 +154,7 @@ async fn around(
     let Some(ops) = request.app_data::<Data<Ops>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
-    let request_id = edge::hex(ops.entropy.draw());
+    let request_id = edge::new_request_id(&*ops.entropy);
     let context = Context { issuer: &ops.issuer, request_id: &request_id };
     let protected = |mut response: HttpResponse| {
         edge::protect(response.headers_mut(), &request_id);

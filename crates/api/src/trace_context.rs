@@ -5,6 +5,7 @@
 use std::fmt;
 
 use actix_web::http::header::{HeaderMap, HeaderName};
+use data_encoding::HEXLOWER;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -40,18 +41,16 @@ impl Trace {
 
     fn parse(text: &[u8]) -> Option<Self> {
         let (known, rest) = text.split_at_checked(55)?;
-        let [known @ .., flags_tens, flags_ones] = known else { return None };
-        let version = hex(&known[..2])?;
+        let [version] = bytes(&known[..2])?;
         // A later version may have more, after another dash; 255 is none.
         let ends_well = if version == 0 { rest.is_empty() } else { rest.is_empty() || rest[0] == b'-' };
         let dashes = [2, 35, 52].into_iter().all(|at| known[at] == b'-');
         if !ends_well || !dashes || version == 0xff {
             return None;
         }
-        let id = hex(&known[3..35]).filter(|id| *id != 0)?;
-        let parent = hex(&known[36..52]).and_then(|parent| u64::try_from(parent).ok());
-        let parent = parent.filter(|parent| *parent != 0)?;
-        let flags = hex(&[*flags_tens, *flags_ones])?;
+        let id = bytes(&known[3..35]).map(u128::from_be_bytes).filter(|id| *id != 0)?;
+        let parent = bytes(&known[36..52]).map(u64::from_be_bytes).filter(|parent| *parent != 0)?;
+        let [flags] = bytes(&known[53..])?;
         Some(Self { id: TraceId(id), parent: Some(parent), is_sampled: flags & 1 == 1 })
     }
 }
@@ -69,16 +68,9 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// At most 32 hexadecimal digits, of which those above nine are lower case.
-fn hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0, |number, digit| {
-        let value = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(number << 4 | u128::from(value))
-    })
+/// The bytes that these lower-case digits stand for.
+fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    HEXLOWER.decode(digits).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::{Builder, Uuid};
 
 use crate::user::plain_number;
 use crate::{Lineage, Misuse, UserId};
@@ -23,7 +24,7 @@ const LONGEST_USER_AGENT: usize = 256;
 
 /// The identifier of a session: a UUID of version 7 (RFC 9562, section 5.7), so that newer ones sort later.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId([u8; 16]);
+pub struct SessionId(Uuid);
 
 /// Which of the refresh tokens of a session is meant: they are counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,58 +99,34 @@ pub struct SessionRules {
 }
 
 impl SessionId {
-    /// A new one, of this moment and of 74 of the 128 random bits.
-    pub fn new(now: Timestamp, chance: [u8; 16]) -> Self {
-        let mut bytes = chance;
-        bytes[..6].copy_from_slice(&now.as_millisecond().to_be_bytes()[2..]);
-        bytes[6] = 0x70 | bytes[6] & 0x0f;
-        bytes[8] = 0x80 | bytes[8] & 0x3f;
-        Self(bytes)
+    /// A new one, of this moment and of 74 of the 128 random bits. A time before 1970 counts as 1970.
+    pub fn new(now: Timestamp, random: [u8; 16]) -> Self {
+        let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or(0);
+        let [_, _, _, _, _, _, random @ ..] = random;
+        Self(Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
     }
 
     /// One that was kept, or came in a token.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
+        Self(Uuid::from_bytes(bytes))
     }
 
     /// What is kept of it.
     pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+        self.0.as_bytes()
     }
 
     /// Reads the one spelling that `Display` writes: small letters and four hyphens.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != 36 {
-            return None;
-        }
-        let mut number = 0;
-        for (place, byte) in text.bytes().enumerate() {
-            let digit = match (place, byte) {
-                (8 | 13 | 18 | 23, b'-') => continue,
-                (8 | 13 | 18 | 23, _) => return None,
-                (_, b'0'..=b'9') => byte - b'0',
-                (_, b'a'..=b'f') => byte - b'a' + 10,
-                _ => return None,
-            };
-            number = number << 4 | u128::from(digit);
-        }
-        Some(Self(number.to_be_bytes()))
+        let id = Uuid::try_parse(text).ok()?;
+        let is_canonical = *id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text;
+        is_canonical.then_some(Self(id))
     }
 }
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = u128::from_be_bytes(self.0);
-        let group = |from: u32, digits: u32| number >> from & ((1 << (4 * digits)) - 1);
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            group(96, 8),
-            group(80, 4),
-            group(64, 4),
-            group(48, 4),
-            group(0, 12)
-        )
+        self.0.hyphenated().fmt(f)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use domain::ports::Clients;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -144,20 +145,7 @@ fn is_giveaway(bytes: &[u8; 32]) -> bool {
 
 /// Small letters only: one digest has one spelling.
 fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let value = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != bytes.len() || !rest.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = value(*high)? << 4 | value(*low)?;
-    }
-    Some(bytes)
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -165,7 +153,7 @@ mod tests {
     use super::*;
 
     fn hex(secret: &str) -> String {
-        crate::secrets::hex(&digest(secret.as_bytes()))
+        HEXLOWER.encode(&digest(secret.as_bytes()))
     }
 
     fn refusal(text: &str) -> Option<InvalidClients> {

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use domain::ports::{Clock, Entropy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -109,7 +110,7 @@ impl<S: Subscriber> Layer<S> for ErrorReports {
 impl Report {
     /// An envelope with one event (<https://develop.sentry.dev/sdk/data-model/envelopes/>).
     fn envelope(&self, environment: Environment) -> String {
-        let id = format!("{:032x}", u128::from_be_bytes(self.id));
+        let id = HEXLOWER.encode(&self.id);
         let header = json!({ "event_id": id, "sent_at": self.at.to_string() });
         format!("{header}\n{}\n{}\n", json!({ "type": "event" }), self.event(&id, environment))
     }

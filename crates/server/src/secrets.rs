@@ -1,12 +1,12 @@
 //! What signs tokens, what refresh tokens are made with and what seals the audit log: what was given, or in development
 //! what was made here once.
 
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use domain::ports::Entropy;
 use store_sqlite::private_files;
 use thiserror::Error;
@@ -141,7 +141,7 @@ impl Place {
         if let Some(secret) = self.kept(path)? {
             return Ok(secret);
         }
-        let made = Zeroizing::new(hex([entropy.draw(), entropy.draw()].as_flattened()));
+        let made = Zeroizing::new(HEXLOWER.encode([entropy.draw(), entropy.draw()].as_flattened()));
         let fail = |source| SecretError::Kept { key: self.key, path: path.to_path_buf(), source };
         if keep(path, &made, entropy).map_err(fail)? {
             info!(file = %path.display(), "made a secret for development");
@@ -172,7 +172,7 @@ impl Place {
 fn keep(path: &Path, text: &str, entropy: &dyn Entropy) -> io::Result<bool> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     private_files::create_folder(folder)?;
-    let unfinished = folder.join(format!(".secret.{}", hex(&entropy.draw())));
+    let unfinished = folder.join(format!(".secret.{}", HEXLOWER.encode(&entropy.draw())));
     let linked = write_durably(folder, &unfinished, text).and_then(|()| fs::hard_link(&unfinished, path));
     // Whatever happened, nobody needs this name any more; if it stays, it is a copy that only its owner reads.
     _ = fs::remove_file(&unfinished);
@@ -189,13 +189,6 @@ fn write_durably(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@
 //! account is deleted, and the chain still holds.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -413,19 +414,12 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> Seal {
 
 /// The first 64 bits of a MAC.
 fn short_hex(Seal(mac): &Seal) -> String {
-    hex(&mac[..8])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    HEXLOWER.encode(&mac[..8])
 }
 
 impl Display for Link {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.number, hex(&self.seal.0))
+        write!(formatter, "{}:{}", self.number, HEXLOWER.encode(&self.seal.0))
     }
 }
 
@@ -435,14 +429,8 @@ impl FromStr for Link {
     fn from_str(text: &str) -> Result<Self, InvalidHead> {
         let (number, digits) = text.split_once(':').ok_or(InvalidHead)?;
         let number = number.parse().ok().filter(|number| *number >= 0).ok_or(InvalidHead)?;
-        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(InvalidHead);
-        }
-        let mut seal = [0; 32];
-        for (byte, pair) in seal.iter_mut().zip(digits.as_bytes().as_chunks::<2>().0) {
-            let pair = str::from_utf8(pair).map_err(|_| InvalidHead)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| InvalidHead)?;
-        }
+        let seal = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok().and_then(|seal| seal.try_into().ok());
+        let seal = seal.ok_or(InvalidHead)?;
         Ok(Self { number, seal: Seal(seal) })
     }
 }
