@@ -22,8 +22,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Loaded};
+use crate::connection_limits::{self, ReservedFds};
 use crate::reload::Reload;
-use crate::room;
 use crate::system::SystemClock;
 use crate::tls::{InForce, TlsError};
 use crate::traces::{Emitter, Traces};
@@ -161,14 +161,15 @@ async fn run(
     };
     let (address, ops_address) =
         (listener.local_addr()?, ops_listener.as_ref().map(TcpListener::local_addr).transpose()?);
-    let others = room::Others {
+    let reserved = ReservedFds {
         workers: cores,
         store: application.store.load(),
         operators: ops_listener.as_ref().map_or(0, |_| api::MOST_OPERATORS),
-        outboxes: usize::from(config.otlp_endpoint.is_some()) + usize::from(config.sentry.is_some()),
+        exporters: usize::from(config.otlp_endpoint.is_some()) + usize::from(config.sentry.is_some()),
     };
-    let (grace, idle_timeout, limits) = (config.http.grace, config.http.idle_timeout, room::limits(&others));
-    info!(most = limits.connections, of_one_network = limits.per_network, "there may be so many connections");
+    let (grace, idle_timeout) = (config.http.grace, config.http.idle_timeout);
+    let limits = connection_limits::limits(config.http.max_connections, &reserved);
+    info!(max = limits.connections, per_network = limits.per_network, "connection limit");
     let ops_server = ops_listener.map(|listener| {
         let issuer = config.token.issuer.clone();
         let sight = Arc::new(sight(application, traffic, limits, certificate));

@@ -126,7 +126,7 @@ impl Key {
 }
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [&Key; 66] = [
+pub static KEYS: [&Key; 67] = [
     &ENV.key,
     &HTTP_ADDR.key,
     &HTTP_BEHIND_TLS_PROXY.key,
@@ -135,6 +135,7 @@ pub static KEYS: [&Key; 66] = [
     &HTTP_GRACE.key,
     &HTTP_CHANGE_PASSWORD_PAGE.key,
     &HTTP_IDLE_TIMEOUT.key,
+    &HTTP_MAX_CONNECTIONS.key,
     &CORS_ORIGINS.key,
     &CORS_HEADERS.key,
     &SIGNUP_ENABLED.key,
@@ -264,6 +265,15 @@ pub(super) static HTTP_IDLE_TIMEOUT: Setting<Duration> = Setting {
         "how long a connection may wait for its next request; longer than your load balancer keeps it",
     ),
     read: readers::idle_timeout,
+};
+
+pub(super) static HTTP_MAX_CONNECTIONS: Setting<NonZero<usize>> = Setting {
+    key: Key::number(
+        "AUTH_HTTP__MAX_CONNECTIONS",
+        DefaultValue::Depends("8192, or fewer if the limit of open files demands it"),
+        "connections of clients that may be open at once",
+    ),
+    read: readers::max_connections,
 };
 
 pub(super) static CORS_ORIGINS: Setting<Vec<api::Origin>> = Setting {

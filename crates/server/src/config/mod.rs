@@ -110,6 +110,8 @@ pub struct Http {
     pub grace: Duration,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
+    /// How many connections there may be, unless the limit of open files decides.
+    pub max_connections: Option<NonZero<usize>>,
     /// Who is believed about for whom they ask.
     pub trusted_proxies: api::TrustedProxies,
     /// What it speaks TLS with, if it does.
@@ -568,6 +570,7 @@ impl Reading {
         let behind_tls_proxy = self.read(&keys::HTTP_BEHIND_TLS_PROXY);
         let grace = self.read(&keys::HTTP_GRACE);
         let idle_timeout = self.read(&keys::HTTP_IDLE_TIMEOUT);
+        let max_connections = self.read(&keys::HTTP_MAX_CONNECTIONS);
         let trusted_proxies = self.read(&keys::HTTP_TRUSTED_PROXIES);
         let client_ip_header = self.read(&keys::HTTP_CLIENT_IP_HEADER);
         if behind_tls_proxy == Some(true) && trusted_proxies == Some(api::TrustedProxies::default()) {
@@ -593,6 +596,7 @@ impl Reading {
             address,
             grace: grace?,
             idle_timeout: idle_timeout?,
+            max_connections,
             trusted_proxies,
             tls,
             change_password_page: change_password_page?,

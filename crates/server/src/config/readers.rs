@@ -225,6 +225,10 @@ pub(super) fn pool_size(text: &str) -> Result<NonZero<usize>, Wrong> {
     number(text, NonZero::<usize>::MIN, const { NonZero::new(256).unwrap() })
 }
 
+pub(super) fn max_connections(text: &str) -> Result<NonZero<usize>, Wrong> {
+    number(text, const { NonZero::new(8).unwrap() }, const { NonZero::new(1_000_000).unwrap() })
+}
+
 /// The URL of a database, whose scheme tells what it is on.
 pub(super) fn location(text: &str) -> Result<Location, Wrong> {
     plain_ends(text)?;
