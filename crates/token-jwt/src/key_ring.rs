@@ -166,12 +166,15 @@ impl Key {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(WeakSecret);
         }
+        // Only an empty secret is refused.
+        let signing = EncodingKey::from_secret(secret).map_err(|_| WeakSecret)?;
+        let verifying = DecodingKey::from_secret(secret).map_err(|_| WeakSecret)?;
         Ok(Self {
             id: secret_key_id(secret),
             algorithm: Algorithm::HS256,
             algorithm_name: "HS256",
-            signing: SigningKey::Secret(EncodingKey::from_secret(secret)),
-            verifying: DecodingKey::from_secret(secret),
+            signing: SigningKey::Secret(signing),
+            verifying,
             signs_from: Timestamp::MIN,
         })
     }
@@ -228,7 +231,7 @@ fn secret_key_id(secret: &[u8]) -> String {
 impl KeyRing {
     /// A ring whose key verifies nothing that it signs.
     pub(crate) fn broken() -> Self {
-        let key = Key { verifying: DecodingKey::from_secret(b"another"), ..Key::hs256(&[8; 32]).unwrap() };
+        let key = Key { verifying: DecodingKey::from_secret(b"another").unwrap(), ..Key::hs256(&[8; 32]).unwrap() };
         Self { keys: vec![key], algorithm: Algorithm::HS256 }
     }
 }
@@ -387,7 +390,7 @@ mod tests {
                 ] {
                     let header = json!({ "alg": alg, "typ": "at+jwt", "kid": pair.id() }).to_string();
                     let message = format!("{}.e30", URL_SAFE_NO_PAD.encode(header));
-                    let key = EncodingKey::from_secret(&secret);
+                    let key = EncodingKey::from_secret(&secret).unwrap();
                     let signature = crypto::sign(message.as_bytes(), &key, hmac).unwrap();
 
                     assert!(!verifies(&ring, &format!("{message}.{signature}")), "{alg} {algorithm:?}");
