@@ -231,7 +231,8 @@ fn secret_key_id(secret: &[u8]) -> String {
 impl KeyRing {
     /// A ring whose key verifies nothing that it signs.
     pub(crate) fn broken() -> Self {
-        let key = Key { verifying: DecodingKey::from_secret(b"another").unwrap(), ..Key::hs256(&[8; 32]).unwrap() };
+        let key =
+            Key { verifying: DecodingKey::from_secret(b"another").unwrap(), ..Key::hs256(&[8; 32]).unwrap() };
         Self { keys: vec![key], algorithm: Algorithm::HS256 }
     }
 }
