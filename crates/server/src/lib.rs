@@ -22,6 +22,7 @@ mod outbox;
 mod reload;
 pub mod secrets;
 mod sight;
+mod signals;
 mod signing_keys;
 mod system;
 mod tls;

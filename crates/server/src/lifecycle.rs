@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 use crate::config::{Config, Loaded};
 use crate::connection_limits::{self, ReservedFds};
 use crate::reload::Reload;
+use crate::signals::{self, Ending};
 use crate::system::SystemClock;
 use crate::tls::{InForce, TlsError};
 use crate::traces::{Emitter, Traces};
@@ -274,16 +275,14 @@ fn sight(
 /// changes nothing. Somebody at a terminal who presses Ctrl-C once more will not wait.
 fn watch_signals(application: &Application) -> io::Result<oneshot::Receiver<()>> {
     let _inside = application.runtime.enter();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let mut endings = signals::take_over();
     let has_terminal = is_on_terminal();
     let (ask_to_stop, asked_to_stop) = oneshot::channel();
     application.runtime.spawn(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = endings.recv() => break,
                 // Otherwise it asks for the configuration to be read again.
                 _ = hang_up.recv() => if has_terminal && !is_on_terminal() {
                     info!("the terminal is closed");
@@ -292,13 +291,10 @@ fn watch_signals(application: &Application) -> io::Result<oneshot::Receiver<()>>
             }
         }
         _ = ask_to_stop.send(());
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => if has_terminal {
-                    error!("interrupted a second time: requests under way are cut");
-                    process::exit(1);
-                },
+        while let Some(ending) = endings.recv().await {
+            if ending == Ending::Interrupt && has_terminal {
+                error!("interrupted a second time: requests under way are cut");
+                process::exit(1);
             }
         }
     });

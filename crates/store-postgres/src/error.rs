@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::result::{ConnectionError, DatabaseErrorKind};
 use domain::ports::PortError;
@@ -85,6 +86,24 @@ pub enum OpenProblem {
     /// Commits are answered before they are on disk.
     #[error("synchronous_commit is off for this user, which can lose what was answered; switch it on")]
     AsynchronousCommit,
+    /// Somebody else holds a lock on a table that is looked at first.
+    #[error(
+        "another session kept a table locked for {} seconds; end it, or try again later (pg_locks and pg_stat_activity \
+         show it)", .waited.as_secs()
+    )]
+    Locked {
+        /// How long was waited.
+        waited: Duration,
+        /// What the server said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A connection stands, and nothing comes by it.
+    #[error("the server did not answer within {} seconds; see whether it is paused or overloaded", .waited.as_secs())]
+    Silent {
+        /// How long was waited.
+        waited: Duration,
+    },
     /// A migration failed, and was rolled back.
     #[error("a migration failed and was rolled back")]
     Migration(#[source] Box<dyn Error + Send + Sync>),

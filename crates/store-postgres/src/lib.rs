@@ -277,10 +277,12 @@ impl Inside {
     ) -> Result<(Arc<Self>, Arc<Servers>, AsyncPgConnection), OpenProblem> {
         let servers = Arc::new(Servers::of(&settings.url)?);
         let migrate = settings.migrate && settings.access == Access::ReadWrite;
-        pooler::refuse_unsupported(&servers).await?;
+        migrations::in_time(pooler::refuse_unsupported(&servers)).await??;
         let mut connection = migrations::open_current(servers.connect_patiently().await?, migrate).await?;
         let editions = Editions::new(clock.clone());
-        editions.look(&mut connection).await.map_err(|error| OpenProblem::Failed(error.into()))?;
+        migrations::in_time(editions.look(&mut connection))
+            .await?
+            .map_err(|error| OpenProblem::Failed(error.into()))?;
         let pool = Pool::new(servers.clone(), settings.pool_size, runtime);
         let access = settings.access;
         let inside = Self { pool, editions, last_check: LastCheck::default(), access, audit_key, clock };

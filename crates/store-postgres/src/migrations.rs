@@ -21,8 +21,9 @@ use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, FileBasedMigrations, MigrationHarness as _, embed_migrations};
-use tokio::runtime::Builder;
-use tokio::task::spawn_blocking;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::connection::Servers;
 use crate::error::{OpenError, OpenProblem};
@@ -48,6 +49,13 @@ const TURN: Duration = Duration::from_millis(500);
 /// How long the others have it in between, and for how long a migration tries.
 const PAUSE: Duration = Duration::from_millis(1500);
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long to wait for a table that is only looked at, and for another process that migrates.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const MIGRATING_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a server may take for all that is looked at before something is changed.
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One step of the schema.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +147,7 @@ pub fn redo(url: &Url, expected: Option<&Migration>) -> Result<Option<Migration>
 pub fn status(url: &Url) -> Result<Vec<Status>, OpenError> {
     on_a_connection(url, |connection| {
         let known = known()?;
-        let applied = applied(connection, &known)?;
+        let applied = looked_at(connection, |connection| applied(connection, &known))?;
         let known = known.iter().map(Migration::of);
         Ok(known
             .map(|migration| Status { applied: applied.contains(&migration.version), migration })
@@ -152,20 +160,26 @@ pub(crate) async fn open_current(
     connection: AsyncPgConnection,
     migrate: bool,
 ) -> Result<AsyncPgConnection, OpenProblem> {
-    blocking(connection, move |connection| {
+    let checked = blocking(connection, move |connection| {
         refuse_other_encodings(connection)?;
-        let pending = pending(connection, known()?)?;
+        let pending = looked_at(connection, |connection| pending(connection, known()?))?;
         if !migrate && !pending.is_empty() {
             return Err(OpenProblem::Pending { migrations: names(&pending) });
         }
         refuse_asynchronous_commits(connection)?;
-        if !pending.is_empty() {
-            apply_pending(connection, known)?;
-        }
-        Ok(())
-    })
-    .await
-    .map(|(connection, ())| connection)
+        Ok(!pending.is_empty())
+    });
+    let (connection, is_pending) = in_time(checked).await??;
+    if !is_pending {
+        return Ok(connection);
+    }
+    let migrated = blocking(connection, |connection| apply_pending(connection, known)).await;
+    migrated.map(|(connection, _)| connection)
+}
+
+/// Bounds what is looked at before something is changed, however long the server says nothing.
+pub(crate) async fn in_time<T>(looking: impl Future<Output = T>) -> Result<T, OpenProblem> {
+    timeout(CHECK_TIMEOUT, looking).await.map_err(|_| OpenProblem::Silent { waited: CHECK_TIMEOUT })
 }
 
 /// What diesel's migrations take: a connection that blocks.
@@ -179,7 +193,7 @@ fn on_a_connection<T: Send + 'static>(
         let runtime = Builder::new_current_thread().enable_all().build();
         runtime.map_err(OpenProblem::Runtime)?.block_on(async {
             let servers = Servers::of(url)?;
-            pooler::refuse_unsupported(&servers).await?;
+            in_time(pooler::refuse_unsupported(&servers)).await??;
             let connection = servers.connect_patiently().await?;
             let (_, outcome) = blocking(connection, work).await?;
             Ok(outcome)
@@ -195,12 +209,17 @@ async fn blocking<T: Send + 'static>(
     connection: AsyncPgConnection,
     work: impl FnOnce(&mut Blocking) -> Result<T, OpenProblem> + Send + 'static,
 ) -> Result<(AsyncPgConnection, T), OpenProblem> {
-    let worked = spawn_blocking(move || {
+    // Not a thread of the runtime, which would wait for it when it ends. A server that says nothing has it wait for ever.
+    let (done, outcome) = oneshot::channel();
+    let runtime = Handle::current();
+    let spawned = thread::Builder::new().name("migrations".to_owned()).spawn(move || {
+        let _inside = runtime.enter();
         let mut connection = Blocking::from(connection);
-        let outcome = work(&mut connection)?;
-        Ok((connection.into_inner(), outcome))
+        let outcome = work(&mut connection);
+        _ = done.send(outcome.map(|outcome| (connection.into_inner(), outcome)));
     });
-    worked.await.unwrap_or_else(|ended| Err(OpenProblem::Failed(ended.into())))
+    spawned.map_err(OpenProblem::Runtime)?;
+    outcome.await.unwrap_or_else(|ended| Err(OpenProblem::Failed(ended.into())))
 }
 
 /// Names are in every script, and what the server cannot convert it refuses with each sign-up anew.
@@ -230,7 +249,7 @@ fn apply_pending(
     // Looked at without the lock first, so that nobody waits who has nothing to do, and again with it, because
     // another instance may have been faster.
     refuse_other_encodings(connection)?;
-    if pending(connection, known()?)?.is_empty() {
+    if looked_at(connection, |connection| pending(connection, known()?))?.is_empty() {
         return Ok(Vec::new());
     }
     alone(connection, |connection| {
@@ -249,7 +268,7 @@ fn with_newest<T>(
     expected: Option<&Migration>,
     work: impl Fn(&mut Blocking, &Step) -> Result<T, OpenProblem>,
 ) -> Result<Option<T>, OpenProblem> {
-    if applied(connection, &known()?)?.is_empty() {
+    if looked_at(connection, |connection| applied(connection, &known()?))?.is_empty() {
         return Ok(None);
     }
     alone(connection, |connection| {
@@ -324,6 +343,26 @@ fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// Looks at the schema, and does not wait for long where somebody else has locked it.
+fn looked_at<T>(
+    connection: &mut Blocking,
+    look: impl FnOnce(&mut Blocking) -> Result<T, OpenProblem>,
+) -> Result<T, OpenProblem> {
+    let begun = now();
+    let looked = connection.transaction(|connection| {
+        connection.batch_execute(&format!("SET LOCAL lock_timeout = {}", LOCK_TIMEOUT.as_millis()))?;
+        look(connection)
+    });
+    // diesel does not tell the code of this error, and its words may be in any language.
+    looked.map_err(
+        |problem| if begun.elapsed() < LOCK_TIMEOUT { problem } else { locked(LOCK_TIMEOUT, problem) },
+    )
+}
+
+fn locked(waited: Duration, problem: OpenProblem) -> OpenProblem {
+    OpenProblem::Locked { waited, source: Box::new(problem) }
+}
+
 /// Does `work` in a transaction, while nobody else migrates. As often as a table that it needs is not to be had, it is
 /// done anew.
 fn alone<T>(
@@ -342,7 +381,9 @@ fn alone<T>(
         // was something else, and what took as long may be tried again, since nothing of it was done.
         let may_have_waited = begun.is_some_and(|begun| begun.elapsed() >= TURN);
         if outcome.is_ok() || !may_have_waited || first.elapsed() >= PATIENCE {
-            return outcome;
+            let waited = first.elapsed();
+            let is_locked = if begun.is_some() { waited >= PATIENCE } else { waited >= MIGRATING_TIMEOUT };
+            return outcome.map_err(|problem| if is_locked { locked(waited, problem) } else { problem });
         }
         thread::sleep(PAUSE);
     }
@@ -358,6 +399,7 @@ fn lock(connection: &mut Blocking) -> Result<(), OpenProblem> {
     // CockroachDB had no such lock for long. Where there is none, whoever migrates must be the only one to.
     let function = pg_proc::table.filter(pg_proc::proname.eq("pg_advisory_xact_lock")).count();
     if function.get_result::<i64>(connection)? > 0 {
+        connection.batch_execute(&format!("SET LOCAL lock_timeout = {}", MIGRATING_TIMEOUT.as_millis()))?;
         connection.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})"))?;
     }
     connection.batch_execute(&format!("SET LOCAL lock_timeout = {}", TURN.as_millis()))?;

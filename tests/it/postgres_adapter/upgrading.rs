@@ -1,10 +1,15 @@
 use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use store_postgres::{Url, migrations};
 use tokio::task::spawn_blocking;
 
 use crate::support::client::{Client, PASSWORD};
+use crate::support::foreign::skip;
 use crate::support::later;
 use crate::support::postgres::{Database, Lock};
 use crate::support::server::Deployment;
@@ -112,4 +117,81 @@ fn rules(database: &Database) -> BTreeMap<String, String> {
              WHERE schemaname = 'public' AND indexdef LIKE 'CREATE UNIQUE%'",
     );
     rows.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
+}
+
+const LOCK_SCHEMA: &str = "LOCK TABLE __diesel_schema_migrations IN ACCESS EXCLUSIVE MODE";
+
+#[test]
+fn start_and_commands_end_while_the_schema_is_locked() {
+    let database = Arc::new(Database::migrated());
+    let deployment = Deployment::new().on(database.clone());
+    let _other = Lock::take(&database.url(), LOCK_SCHEMA);
+
+    thread::scope(|scope| {
+        for arguments in [
+            &["serve"][..],
+            &["migrate", "up"],
+            &["migrate", "status"],
+            &["migrate", "down", "--yes"],
+            &["migrate", "redo", "--yes"],
+            &["users", "list"],
+        ] {
+            let deployment = &deployment;
+            scope.spawn(move || {
+                let ended = deployment.run(arguments);
+
+                assert_eq!(ended.code, 1, "{arguments:?} {ended:?}");
+                assert!(ended.stderr.contains("another session kept a table locked"), "{ended:?}");
+            });
+        }
+    });
+}
+
+/// A server that cannot start before `database` is unlocked, by this command.
+fn starting(database: &Database, mut command: Command) -> Child {
+    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = \
+                   (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while database.ask(waiting) == [["0"]] {
+        thread::yield_now();
+    }
+    process
+}
+
+#[test]
+fn signal_during_the_start_ends_the_process() {
+    let database = Arc::new(Database::migrated());
+    let deployment = Deployment::new().on(database.clone());
+    let _other = Lock::take(&database.url(), LOCK_SCHEMA);
+
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut process = starting(&database, deployment.command(&["serve"]));
+        kill_process(Pid::from_child(&process), signal).unwrap();
+
+        assert_eq!(process.wait().unwrap().code(), Some(code));
+    }
+}
+
+#[test]
+fn sigterm_during_the_start_ends_process_1() {
+    let unshare = ["--fork", "--pid", "--kill-child"];
+    let can_be = Command::new("unshare").args(unshare).arg("true").stderr(Stdio::null()).status();
+    if !can_be.is_ok_and(|status| status.success()) {
+        return skip("sigterm_during_the_start_ends_process_1", "the right to make a PID namespace");
+    }
+    let database = Arc::new(Database::migrated());
+    let deployment = Deployment::new().on(database.clone());
+    let _other = Lock::take(&database.url(), LOCK_SCHEMA);
+    let own = deployment.command(&["serve"]);
+    let mut command = Command::new("unshare");
+    command.args(unshare).arg(own.get_program()).args(own.get_args()).current_dir(deployment.folder());
+    let settings = own.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    command.env_clear().envs(settings);
+
+    let mut parent = starting(&database, command);
+    let children = format!("/proc/{0}/task/{0}/children", parent.id());
+    let child: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(child).unwrap(), Signal::TERM).unwrap();
+
+    assert_eq!(parent.wait().unwrap().code(), Some(143));
 }

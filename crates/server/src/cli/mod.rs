@@ -27,6 +27,7 @@ use crate::hardening;
 use crate::lifecycle::{self, ServeError};
 use crate::logging::{self, Audience};
 use crate::secrets::SecretError;
+use crate::signals;
 use crate::signing_keys::KeysError;
 use crate::tls::TlsError;
 use crate::wiring::StartError;
@@ -110,8 +111,12 @@ enum Exit {
 
 /// Does what the process's arguments ask for.
 pub fn run() -> ExitCode {
+    let handled = signals::handle();
     let Arguments { config, command } = Arguments::parse();
-    let done = command.run(config.as_deref());
+    let done = match handled {
+        Ok(()) => command.run(config.as_deref()),
+        Err(error) => Err(Failure::new(Exit::Failed, format_args!("cannot listen for signals: {error}"))),
+    };
     // An error goes where the log goes, and would wait for its reader.
     let is_read = logging::finish();
     match done {
