@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::PortError;
 use crate::{AuditEntry, Event, Link, Tampering, Username, UsernameKey};
 
-/// Keeps attempts, sealed against change, by the same promise as [`UserRepo`].
+/// Keeps attempts, sealed against change, by the same promise as [`UserRepo`](super::UserRepo).
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait AuditLog: Send + Sync {

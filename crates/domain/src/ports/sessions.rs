@@ -11,7 +11,7 @@ use crate::{
     User, UserAgent, UserId,
 };
 
-/// Keeps sessions, by the same promise as [`UserRepo`]: every method is one transaction, and what it answers and
+/// Keeps sessions, by the same promise as [`UserRepo`](super::UserRepo): every method is one transaction, and what it answers and
 /// what the attempt came to are on disk. Together the two keep a third: a session of an account that is disabled, deleted or has another
 /// password since the login is not live, whatever happened at once.
 #[cfg_attr(test, mockall::automock)]

@@ -10,7 +10,7 @@ use crate::{
     Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Verdict, Whence,
 };
 
-/// Counts wrong passwords, by the same promise as [`UserRepo`]. Names that nobody has are counted like all others.
+/// Counts wrong passwords, by the same promise as [`UserRepo`](super::UserRepo). Names that nobody has are counted like all others.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Throttle: Send + Sync {

@@ -59,7 +59,7 @@ pub trait UserRepo: Send + Sync {
     async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
 
     /// Removes an account and everything of it; from what is on record of it goes what could point to a person, at once
-    /// or, if there is much, by [`AuditLog::blank_deleted`]. Its number is never given again.
+    /// or, if there is much, by [`AuditLog::blank_deleted`](super::AuditLog::blank_deleted). Its number is never given again.
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError>;
 
     /// Gives an enabled account another name, or another spelling of its own, unless somebody else has it, if its
