@@ -13,13 +13,13 @@ use thiserror::Error;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::config::{self, Config, Environment, Secret, Warning, WeakSecret};
+use crate::config::{self, Algorithm, Config, Environment, Secret, Warning, WeakSecret};
 use crate::line_end;
 
 /// All of them.
 pub(crate) struct Secrets {
-    /// What signs access tokens.
-    pub(crate) signing: Secret,
+    /// What signs access tokens, if that is a secret and no private key.
+    pub(crate) signing: Option<Secret>,
     /// What refresh tokens are made with.
     pub(crate) refresh: Secret,
     /// What the audit log is sealed with.
@@ -83,7 +83,8 @@ impl Secrets {
             Some(secret) => Ok(secret.clone()),
             None => place.made(Path::new(place.file), entropy).inspect(|_| place.warn_if_open()),
         };
-        let signing = take(&config.token.secret, &SIGNING)?;
+        let signs = config.token.algorithm == Algorithm::Hs256;
+        let signing = signs.then(|| take(&config.token.secret, &SIGNING)).transpose()?;
         let refresh = take(&config.session.refresh_key, &REFRESH)?;
         let audit = config.audit.key.clone().unwrap_or_else(|| refresh.clone());
         Ok(Self { signing, refresh, audit })
@@ -93,16 +94,17 @@ impl Secrets {
 /// All that is wrong with the secrets: none is made for it.
 pub fn faults(config: &Config) -> Vec<SecretError> {
     let mut faults = Vec::new();
-    let mut find = |given: &Option<Secret>, place: &Place| {
+    let mut find = |given: &Option<Secret>, place: &Place, is_used: bool| {
         let found = match (given, config.environment) {
             (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, _) if !is_used => Ok(None),
             (None, Environment::Production) => Err(SecretError::Missing { key: place.key }),
             (None, Environment::Development) => place.kept(Path::new(place.file)),
         };
         found.map_err(|fault| faults.push(fault)).ok().flatten()
     };
-    let signing = find(&config.token.secret, &SIGNING);
-    let refresh = find(&config.session.refresh_key, &REFRESH);
+    let signing = find(&config.token.secret, &SIGNING, config.token.algorithm == Algorithm::Hs256);
+    let refresh = find(&config.session.refresh_key, &REFRESH, true);
     let previous = config.session.previous_refresh_key.clone();
     let others = [
         (REFRESH.key, refresh),

@@ -58,9 +58,13 @@ impl Source {
 }
 
 /// The keys to start with; in development a first one is made now if there is none yet.
-pub(crate) fn ring(config: &Config, secret: &Secret, clock: &dyn Clock) -> Result<KeyRing, KeysError> {
+pub(crate) fn ring(
+    config: &Config,
+    secret: Option<&Secret>,
+    clock: &dyn Clock,
+) -> Result<KeyRing, KeysError> {
     let folder = match Source::of(&config.token) {
-        Source::Secret => return Ok(KeyRing::hs256(secret.expose())?),
+        Source::Secret => return Ok(KeyRing::hs256(secret.map(Secret::expose).unwrap_or_default())?),
         Source::Given(keys) => {
             if has_key_files(&config.token.keys_dir) {
                 warn!(

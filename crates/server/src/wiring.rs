@@ -179,7 +179,7 @@ impl Application {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let secrets = Secrets::take(config, &*entropy)?;
-        let keys = signing_keys::ring(config, &secrets.signing, &*clock)?;
+        let keys = signing_keys::ring(config, secrets.signing.as_ref(), &*clock)?;
 
         let runtime = runtime()?;
         let tasks = TaskTracker::new();

@@ -211,13 +211,13 @@ fn production_makes_no_key_and_says_how_to() {
     let production = with("EdDSA")
         .set("AUTH_ENV", "production")
         .set("AUTH_LIMITS__ENABLED", "true")
-        .set("AUTH_TOKEN__SECRET", SECRET)
         .set("AUTH_SESSION__REFRESH_KEY", "Zt5cVb1mQ8wXe7yRu3iKo0pLa9sDf4gHj2kN");
 
     for command in [&["serve"][..], &["config", "check"]] {
         let refused = production.run(command);
         assert_eq!(refused.code, 2, "{refused:?}");
         assert!(refused.stderr.contains("auth-api keys generate"), "{refused:?}");
+        assert!(!refused.stderr.contains("AUTH_TOKEN__SECRET"), "{refused:?}");
     }
     assert!(!production.folder().join("data").exists(), "a refused start leaves nothing behind");
 

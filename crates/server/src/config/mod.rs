@@ -668,14 +668,16 @@ impl Reading {
         if self.environment != Some(Environment::Production) {
             return Vec::new();
         }
-        let secrets = [&keys::TOKEN_SECRET.key, &keys::SESSION_REFRESH_KEY.key];
+        let signs_with_secret = !matches!(self.token, Some(Token { algorithm: Algorithm::KeyPair(_), .. }));
+        let signing = signs_with_secret.then_some(&keys::TOKEN_SECRET.key);
+        let secrets = signing.into_iter().chain([&keys::SESSION_REFRESH_KEY.key]);
         let is_set = |key: &Key| {
             let from_file = format!("{}_FILE", key.name);
             self.sources.texts.contains_key(key.name)
                 || self.sources.texts.contains_key(from_file.as_str())
                 || self.sources.problems.iter().any(|problem| problem.setting == key.name)
         };
-        let missing = secrets.into_iter().filter(|key| !is_set(key));
+        let missing = secrets.filter(|key| !is_set(key));
         missing.map(|key| Problem::new(key.name, no_secret(key.name))).collect()
     }
 
