@@ -55,6 +55,12 @@ pub(crate) fn take_over() -> UnboundedReceiver<Ending> {
     receiver
 }
 
+/// Resolves at the first signal that comes from now on, for a command that stops where nothing is lost.
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
+    let mut endings = take_over();
+    async move { _ = endings.recv().await }
+}
+
 async fn watch(ready: &mpsc::SyncSender<io::Result<()>>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,5 +1,9 @@
 //! What an operator does with accounts.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::operator::{PASSWORD, assert_refused, create, log_in, names};
@@ -151,4 +155,27 @@ fn a_list_is_by_number_and_as_long_as_asked_for() {
     assert_eq!(listed("3"), ["cleo", "ann", "bob"]);
     assert_eq!(listed("1000"), ["cleo", "ann", "bob"]);
     assert_eq!(listed("0"), [""; 0]);
+}
+
+#[test]
+fn interrupted_creation_finishes_what_it_began_and_goes_on() {
+    let deployment = super::deployment();
+    deployment.run(&["migrate", "up"]);
+    for signal in [Signal::INT, Signal::TERM] {
+        let before = users(&deployment);
+        let mut command = deployment.command(&["users", "create", "test", "--count", "1000"]);
+        let mut process = command.stdin(Stdio::piped()).spawn().unwrap();
+        process.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();
+        while users(&deployment) == before {}
+
+        kill_process(Pid::from_child(&process), signal).unwrap();
+        let ended = process.wait_with_output().unwrap();
+
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("interrupted; the same command goes on"));
+    }
+}
+
+fn users(deployment: &Deployment) -> usize {
+    deployment.run(&["users", "list", "--json"]).json().as_array().unwrap().len()
 }

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use store_sqlite::draft::Draft;
 
-use super::import::interrupt;
 use super::users::{for_each_page, not_reached};
 use super::{Exit, Failure, output};
+use crate::signals;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Arguments {
@@ -47,7 +47,7 @@ impl Arguments {
         let draft = Draft::begin(&path).map_err(failed)?;
         let count = tokio::select! {
             written = write_to(&draft, &path, auth) => written?,
-            () = interrupt() => return Err(Failure::new(Exit::Failed, "interrupted; nothing was exported")),
+            () = signals::interrupted() => return Err(Failure::new(Exit::Failed, "interrupted; nothing was exported")),
         };
         draft.keep().map_err(failed)?;
         output::line(format_args!("exported {count} users to {}", path.display()))

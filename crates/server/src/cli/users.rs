@@ -18,6 +18,7 @@ use super::import::{self, Import};
 use super::{Exit, Failure, output, password};
 use crate::config::Config;
 use crate::logging::Audience;
+use crate::signals;
 use crate::wiring::{Access, Application, Purpose};
 
 /// How many accounts are asked for at once.
@@ -241,7 +242,7 @@ impl Task {
     }
 }
 
-/// Makes as many at once as can be hashed, until all are there or somebody presses Ctrl-C. Those
+/// Makes as many at once as can be hashed, until all are there or a signal comes. Those
 /// begun are finished either way.
 async fn create_many(
     auth: &Auth,
@@ -257,7 +258,7 @@ async fn create_many(
     let mut next = 1;
     let mut under_way = JoinSet::new();
     let (mut made, mut existing, mut first_failure, mut interrupted) = (0, 0, None, false);
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupt = std::pin::pin!(signals::interrupted());
     loop {
         while next <= count && under_way.len() < at_once && first_failure.is_none() && !interrupted {
             match parse(&numbered(name, next)) {
@@ -275,7 +276,7 @@ async fn create_many(
         }
         let finished = tokio::select! {
             finished = under_way.join_next() => finished,
-            _ = &mut interrupt, if !interrupted => {
+            () = &mut interrupt, if !interrupted => {
                 interrupted = true;
                 continue;
             }

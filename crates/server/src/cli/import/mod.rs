@@ -7,19 +7,18 @@ mod lines;
 mod source;
 
 use std::collections::HashSet;
-use std::future::{poll_fn, ready};
+use std::future::ready;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::task::Poll;
 
 use clap::Args;
 use domain::{Admission, Auth, Conflict, Importation, ImportedUser, Numbers, Origin, Unimportable};
 use indicatif::ProgressBar;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::source::Source;
 use super::users::not_reached;
 use super::{Exit, Failure, output};
+use crate::signals;
 
 /// How many users are looked up at once, and written in one transaction: some hundredths of a second, in which nobody
 /// else writes to a database on SQLite.
@@ -107,7 +106,7 @@ impl Arguments {
 
 impl Import {
     pub(super) async fn perform(mut self, auth: &Auth) -> Result<(), Failure> {
-        let mut interrupt = std::pin::pin!(interrupt());
+        let mut interrupt = std::pin::pin!(signals::interrupted());
         let Findings { users, refused, lacks_numbers, places } = self.check(auth, interrupt.as_mut()).await?;
         if refused > 0 && !self.skips_refused {
             if refused > NAMED {
@@ -270,18 +269,6 @@ fn truncation_note(users: u64) -> String {
          password, and do not compose its Unicode; logins here compare all of it. Whoever has a longer or a decomposed \
          password cannot log in until `auth-api users set-password NAME` gives them another."
     )
-}
-
-/// Ends when somebody presses Ctrl-C or ends the process.
-pub(super) async fn interrupt() {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
-    // Where nobody can be listened to, nobody is heard.
-    let mut signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
-    poll_fn(|context| {
-        let is_heard = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-        if is_heard { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }
 
 async fn is_over(event: Pin<&mut impl Future>) -> bool {
