@@ -18,10 +18,10 @@ use diesel::prelude::*;
 use thiserror::Error;
 
 use crate::PATIENCE;
+use crate::atomic_file::{Draft, beside, is_there};
 use crate::connection::{self, Role};
-use crate::draft::{Draft, beside, is_there};
+use crate::database_file::Location;
 use crate::error::OpenProblem;
-use crate::file::Location;
 use crate::migrations;
 use crate::private_files;
 use crate::schema::pragma_data_version::dsl::{data_version, pragma_data_version};

@@ -98,7 +98,7 @@ fn is_safe(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::Location;
+    use crate::database_file::Location;
     use crate::testing::Fixture;
 
     diesel::table! { pragma_synchronous (synchronous) { synchronous -> Integer, } }

@@ -9,27 +9,27 @@
 //! `sessions`, `throttles` and `audit`, where the statements are. `contents` alone writes past the writer, into a file that is empty;
 //! `backup` makes files of its own. Unix only: a file is told from its replacement by device and inode.
 
+pub mod atomic_file;
 mod audit;
 pub mod backup;
+mod bulk_copy;
 mod connection;
-mod contents;
-pub mod draft;
+mod database_file;
 mod editions;
 mod error;
-mod file;
+mod health;
+pub mod legacy_import;
 pub mod migrations;
 pub mod private_files;
-pub mod python_service;
-mod readers;
-mod readiness;
+mod read_pool;
 mod schema;
 mod sessions;
+mod sql_types;
 mod statement_log;
 #[cfg(test)]
 mod testing;
 mod throttles;
 mod users;
-mod values;
 mod write_queue;
 mod writer;
 
@@ -46,11 +46,11 @@ use tokio_util::task::TaskTracker;
 pub use crate::error::{OpenError, OpenProblem};
 
 use crate::connection::Role;
+use crate::database_file::OpenFile;
 use crate::editions::{Concerns, Editions};
 use crate::error::StoreError;
-use crate::file::OpenFile;
-use crate::readers::{READERS, Readers};
-use crate::readiness::LastCheck;
+use crate::health::LastCheck;
+use crate::read_pool::{READERS, Readers};
 use crate::writer::Writer;
 
 /// How long to wait for another process that holds the write lock. A write may have to wait twice as long, behind

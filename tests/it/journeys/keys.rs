@@ -14,7 +14,6 @@ use crate::support::pyjwt::PyJwt;
 use crate::support::server::{Deployment, Server};
 
 /// Good enough to sign with.
-const SECRET: &str = "mE0Wk8Qn1vTzr4YbXc7uJdL2gHs9aPfR5oKiN3tB6yM=";
 
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 

@@ -8,7 +8,7 @@ use domain::{Account, Auth, Origin};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
-use store_sqlite::draft::Draft;
+use store_sqlite::atomic_file::Draft;
 
 use super::users::{for_each_page, not_reached};
 use super::{Exit, Failure, output};

@@ -1,8 +1,8 @@
 //! Events as rows: what is appended in the transaction of a change, what is read, and what a row must be.
 
-mod changes;
-pub(crate) mod contents;
-mod lookups;
+pub(crate) mod bulk_copy;
+mod commands;
+mod queries;
 
 use std::fmt::Display;
 
@@ -15,7 +15,7 @@ use domain::{
 };
 use jiff::Timestamp;
 
-pub(crate) use self::changes::record;
+pub(crate) use self::commands::record;
 use crate::SqliteStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
@@ -31,7 +31,7 @@ impl AuditLog for SqliteStore {
             _ => Requester::Bulk,
         };
         let append = move |connection: &mut SqliteConnection| {
-            events.iter().try_for_each(|event| changes::append(connection, &key, event))
+            events.iter().try_for_each(|event| commands::append(connection, &key, event))
         };
         Ok(self.write_for(requester, Concerns::Nobody, append).await?)
     }
@@ -43,26 +43,26 @@ impl AuditLog for SqliteStore {
         limit: u32,
     ) -> Result<Vec<ListedEvent>, PortError> {
         let key = self.inside.audit_key.clone();
-        Ok(self.read(move |reader| lookups::list(reader, &key, &query, after, limit)).await?)
+        Ok(self.read(move |reader| queries::list(reader, &key, &query, after, limit)).await?)
     }
 
     async fn inspect(&self, expected: Option<Link>) -> Result<Result<Link, Tampering>, PortError> {
         let key = self.inside.audit_key.clone();
-        Ok(self.read(move |reader| lookups::inspect(reader, &key, expected)).await?)
+        Ok(self.read(move |reader| queries::inspect(reader, &key, expected)).await?)
     }
 
     async fn head(&self) -> Result<Link, PortError> {
-        Ok(self.read(lookups::head).await?)
+        Ok(self.read(queries::head).await?)
     }
 
     async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError> {
-        Ok(self.write(Concerns::Nobody, move |connection| changes::blank_deleted(connection, limit)).await?)
+        Ok(self.write(Concerns::Nobody, move |connection| commands::blank_deleted(connection, limit)).await?)
     }
 
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
         let key = self.inside.audit_key.clone();
         Ok(self
-            .write(Concerns::Nobody, move |connection| changes::remove_before(connection, &key, at, limit))
+            .write(Concerns::Nobody, move |connection| commands::remove_before(connection, &key, at, limit))
             .await?)
     }
 }

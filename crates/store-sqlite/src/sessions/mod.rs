@@ -1,8 +1,8 @@
 //! Sessions as rows: what is looked up by a reader, what is changed by the writer, and what a row must be.
 
-pub(crate) mod changes;
-pub(crate) mod contents;
-mod lookups;
+pub(crate) mod bulk_copy;
+pub(crate) mod commands;
+mod queries;
 
 use std::fmt::Display;
 
@@ -18,19 +18,19 @@ use crate::SqliteStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::sessions;
-use crate::values::{packed, unpacked};
+use crate::sql_types::{packed, unpacked};
 
 #[async_trait]
 impl SessionRepo for SqliteStore {
     async fn open(&self, new: NewSession, attempt: Attempt) -> Result<Opening, PortError> {
         // Not of the session alone: it may take the place of others.
         let concerns = Concerns::User(new.user);
-        let open = move |connection: &mut SqliteConnection| changes::open(connection, &new);
+        let open = move |connection: &mut SqliteConnection| commands::open(connection, &new);
         Ok(self.make(attempt, concerns, open).await?)
     }
 
     async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError> {
-        Ok(self.read(move |reader| lookups::look_up(reader, id)).await?)
+        Ok(self.read(move |reader| queries::look_up(reader, id)).await?)
     }
 
     fn edition(&self, id: SessionId, owner: UserId) -> Option<Edition> {
@@ -39,13 +39,13 @@ impl SessionRepo for SqliteStore {
 
     async fn rotate(&self, shown: Shown, attempt: Attempt) -> Result<Rotation, PortError> {
         let concerns = Concerns::Session(shown.session);
-        let rotate = move |connection: &mut SqliteConnection| changes::rotate(connection, &shown);
+        let rotate = move |connection: &mut SqliteConnection| commands::rotate(connection, &shown);
         Ok(self.make(attempt, concerns, rotate).await?)
     }
 
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
         let concerns = Concerns::Session(id);
-        Ok(self.write(concerns, move |connection| changes::mark_seen(connection, id, generation)).await?)
+        Ok(self.write(concerns, move |connection| commands::mark_seen(connection, id, generation)).await?)
     }
 
     async fn end(
@@ -56,7 +56,7 @@ impl SessionRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<Ending, PortError> {
         let at = attempt.at;
-        let end = move |connection: &mut SqliteConnection| changes::end(connection, id, owner, cause, at);
+        let end = move |connection: &mut SqliteConnection| commands::end(connection, id, owner, cause, at);
         Ok(self.make(attempt, Concerns::Session(id), end).await?)
     }
 
@@ -69,25 +69,25 @@ impl SessionRepo for SqliteStore {
     ) -> Result<EndingAll, PortError> {
         let at = attempt.at;
         let end =
-            move |connection: &mut SqliteConnection| changes::end_all(connection, owner, but, cause, at);
+            move |connection: &mut SqliteConnection| commands::end_all(connection, owner, but, cause, at);
         Ok(self.make(attempt, Concerns::User(owner), end).await?)
     }
 
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError> {
-        Ok(self.read(move |reader| lookups::live_sessions(reader, owner, at)).await?)
+        Ok(self.read(move |reader| queries::live_sessions(reader, owner, at)).await?)
     }
 
     async fn count_live(&self, at: Timestamp) -> Result<u64, PortError> {
-        Ok(self.read(move |reader| lookups::count_live(reader, at)).await?)
+        Ok(self.read(move |reader| queries::count_live(reader, at)).await?)
     }
 
     async fn known_networks(&self, owner: UserId) -> Result<Vec<KnownNetwork>, PortError> {
-        Ok(self.read(move |reader| lookups::known_networks(reader, owner)).await?)
+        Ok(self.read(move |reader| queries::known_networks(reader, owner)).await?)
     }
 
     async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
         Ok(self
-            .write(Concerns::Everybody, move |connection| changes::remove_over(connection, at, limit))
+            .write(Concerns::Everybody, move |connection| commands::remove_over(connection, at, limit))
             .await?)
     }
 }

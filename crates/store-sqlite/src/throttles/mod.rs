@@ -1,7 +1,7 @@
 //! What is counted of names, as rows: what is looked up by a reader, what is changed by the writer, and what a row must be.
 
-pub(crate) mod changes;
-mod lookups;
+pub(crate) mod commands;
+mod queries;
 
 use async_trait::async_trait;
 use diesel::prelude::*;
@@ -15,7 +15,7 @@ use crate::SqliteStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::throttles;
-use crate::values::{packed, unpacked};
+use crate::sql_types::{packed, unpacked};
 
 #[async_trait]
 impl Throttle for SqliteStore {
@@ -29,7 +29,7 @@ impl Throttle for SqliteStore {
         let LoginName::Possible(name) = name else {
             return Ok(Counter { name: counted, whence: Whence::Elsewhere, owner: None });
         };
-        Ok(self.read(move |reader| lookups::counter(reader, counted, name.key(), network, at)).await?)
+        Ok(self.read(move |reader| queries::counter(reader, counted, name.key(), network, at)).await?)
     }
 
     async fn admit(
@@ -41,7 +41,7 @@ impl Throttle for SqliteStore {
     ) -> Result<Admittance, PortError> {
         let key = self.inside.audit_key.clone();
         let admit =
-            move |connection: &mut SqliteConnection| changes::admit(connection, &key, counter, at, rules);
+            move |connection: &mut SqliteConnection| commands::admit(connection, &key, counter, at, rules);
         Ok(self.write_for(requester, Concerns::Nobody, admit).await?)
     }
 
@@ -52,7 +52,7 @@ impl Throttle for SqliteStore {
         attempt: Option<Attempt>,
     ) -> Result<Refusal, PortError> {
         let fail = move |connection: &mut SqliteConnection| {
-            changes::fail(connection, &compared)?;
+            commands::fail(connection, &compared)?;
             Ok(refusal)
         };
         Ok(match attempt {
@@ -62,26 +62,26 @@ impl Throttle for SqliteStore {
     }
 
     async fn give_back(&self, place: Place) -> Result<(), PortError> {
-        Ok(self.write(Concerns::Nobody, move |connection| changes::give_back(connection, &place)).await?)
+        Ok(self.write(Concerns::Nobody, move |connection| commands::give_back(connection, &place)).await?)
     }
 
     async fn unlock(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let counted = self.inside.audit_key.counted(&name);
-        let unlock = move |connection: &mut SqliteConnection| changes::unlock(connection, &name, counted);
+        let unlock = move |connection: &mut SqliteConnection| commands::unlock(connection, &name, counted);
         Ok(self.make(attempt, Concerns::Nobody, unlock).await?)
     }
 
     async fn tries(&self, name: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError> {
         let counted = self.inside.audit_key.counted(&name);
-        Ok(self.read(move |reader| lookups::tries(reader, counted)).await?)
+        Ok(self.read(move |reader| queries::tries(reader, counted)).await?)
     }
 
     async fn newest_strays_end(&self, most: u32) -> Result<Option<Timestamp>, PortError> {
-        Ok(self.read(move |reader| lookups::newest_strays_end(reader, most)).await?)
+        Ok(self.read(move |reader| queries::newest_strays_end(reader, most)).await?)
     }
 
     async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
-        let remove = move |connection: &mut SqliteConnection| changes::remove_strays(connection, at, limit);
+        let remove = move |connection: &mut SqliteConnection| commands::remove_strays(connection, at, limit);
         Ok(self.write(Concerns::Nobody, remove).await?)
     }
 }

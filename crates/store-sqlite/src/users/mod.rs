@@ -1,8 +1,8 @@
 //! Users as rows: what is looked up by a reader, what is changed by the writer, and what a row must be.
 
-mod changes;
-pub(crate) mod contents;
-mod lookups;
+pub(crate) mod bulk_copy;
+mod commands;
+mod queries;
 
 use async_trait::async_trait;
 use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
@@ -17,16 +17,16 @@ use crate::audit;
 use crate::editions::Concerns;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
-use crate::throttles::changes as throttles;
+use crate::throttles::commands as throttles;
 
-pub(crate) use self::lookups::{find, find_by_name};
+pub(crate) use self::queries::{find, find_by_name};
 
 #[async_trait]
 impl UserRepo for SqliteStore {
     async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError> {
         let counted = self.inside.audit_key.counted(user.name.key());
         let insert = move |connection: &mut SqliteConnection| {
-            let insertion = changes::insert(connection, &user)?;
+            let insertion = commands::insert(connection, &user)?;
             if let Insertion::Done(_) = insertion {
                 throttles::forget(connection, counted)?;
             }
@@ -36,23 +36,23 @@ impl UserRepo for SqliteStore {
     }
 
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
-        Ok(self.read(move |reader| lookups::find(reader, id)).await?)
+        Ok(self.read(move |reader| queries::find(reader, id)).await?)
     }
 
     async fn find_by_name(&self, name: UsernameKey) -> Result<Option<Account>, PortError> {
-        Ok(self.read(move |reader| lookups::find_by_name(reader, &name)).await?)
+        Ok(self.read(move |reader| queries::find_by_name(reader, &name)).await?)
     }
 
     async fn find_by_names(&self, names: Vec<UsernameKey>) -> Result<Vec<Account>, PortError> {
-        Ok(self.read(move |reader| lookups::find_by_names(reader, &names)).await?)
+        Ok(self.read(move |reader| queries::find_by_names(reader, &names)).await?)
     }
 
     async fn last_number(&self) -> Result<UserId, PortError> {
-        Ok(self.read(lookups::last_number).await?)
+        Ok(self.read(queries::last_number).await?)
     }
 
     async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError> {
-        Ok(self.read(move |reader| lookups::list(reader, after, limit)).await?)
+        Ok(self.read(move |reader| queries::list(reader, after, limit)).await?)
     }
 
     async fn import(
@@ -63,7 +63,7 @@ impl UserRepo for SqliteStore {
         let key = self.inside.audit_key.clone();
         let import = move |connection: &mut SqliteConnection| {
             let import = |user: &ImportedUser| {
-                let done = changes::import(connection, user)?;
+                let done = commands::import(connection, user)?;
                 if let Importation::Done(_) = done {
                     throttles::forget(connection, key.counted(user.name.key()))?;
                 }
@@ -77,7 +77,7 @@ impl UserRepo for SqliteStore {
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
         Ok(self
-            .write(Concerns::Nobody, move |connection| changes::rehash(connection, id, &old, &new))
+            .write(Concerns::Nobody, move |connection| commands::rehash(connection, id, &old, &new))
             .await?)
     }
 
@@ -89,7 +89,7 @@ impl UserRepo for SqliteStore {
     ) -> Result<Change, PortError> {
         let (at, counted) = (attempt.at, self.inside.audit_key.counted(&name));
         let set = move |connection: &mut SqliteConnection| {
-            let change = changes::set_password(connection, &name, &hash, at)?;
+            let change = commands::set_password(connection, &name, &hash, at)?;
             if let Change::Done(_) = change {
                 throttles::forget(connection, counted)?;
             }
@@ -100,20 +100,20 @@ impl UserRepo for SqliteStore {
 
     async fn disable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
-        let disable = move |connection: &mut SqliteConnection| changes::disable(connection, &name, at);
+        let disable = move |connection: &mut SqliteConnection| commands::disable(connection, &name, at);
         Ok(self.make(attempt, Concerns::Everybody, disable).await?)
     }
 
     async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
-        let enable = move |connection: &mut SqliteConnection| changes::enable(connection, &name, at);
+        let enable = move |connection: &mut SqliteConnection| commands::enable(connection, &name, at);
         Ok(self.make(attempt, Concerns::Everybody, enable).await?)
     }
 
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let counted = self.inside.audit_key.counted(&name);
         let delete = move |connection: &mut SqliteConnection| {
-            let change = changes::delete(connection, &name)?;
+            let change = commands::delete(connection, &name)?;
             if let Change::Done(_) = change {
                 throttles::forget(connection, counted)?;
             }
@@ -131,7 +131,7 @@ impl UserRepo for SqliteStore {
     ) -> Result<Renaming, PortError> {
         let (at, key) = (attempt.at, self.inside.audit_key.clone());
         let rename = move |connection: &mut SqliteConnection| {
-            let renaming = changes::rename(connection, id, credentials_epoch, &name, at)?;
+            let renaming = commands::rename(connection, id, credentials_epoch, &name, at)?;
             if let Renaming::Done { user, old_name } = &renaming {
                 let [old, new] = [old_name, &user.name].map(|name| key.counted(name.key()));
                 throttles::pass_on(connection, old, new)?;
@@ -150,7 +150,7 @@ impl UserRepo for SqliteStore {
         let concerns = Concerns::User(session.user);
         let key = self.inside.audit_key.clone();
         let change = move |connection: &mut SqliteConnection| {
-            let change = changes::change_password(connection, &hash, &session)?;
+            let change = commands::change_password(connection, &hash, &session)?;
             forget_if_done(connection, &key, &change)?;
             Ok(change)
         };
@@ -165,7 +165,7 @@ impl UserRepo for SqliteStore {
     ) -> Result<ConfirmedChange, PortError> {
         let key = self.inside.audit_key.clone();
         let close = move |connection: &mut SqliteConnection| {
-            let change = changes::close_account(connection, id, credentials_epoch)?;
+            let change = commands::close_account(connection, id, credentials_epoch)?;
             forget_if_done(connection, &key, &change)?;
             Ok(change)
         };

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use domain::Candidate;
-use store_sqlite::python_service::{MAGIC, PythonService, PythonUser};
+use store_sqlite::legacy_import::{MAGIC, PythonService, PythonUser};
 
 use super::super::{Exit, Failure};
 use super::lines::Lines;
@@ -138,7 +138,7 @@ impl Users {
 }
 
 impl PythonUsers {
-    fn next(&mut self) -> Result<Option<PythonUser>, store_sqlite::python_service::PythonServiceError> {
+    fn next(&mut self) -> Result<Option<PythonUser>, store_sqlite::legacy_import::PythonServiceError> {
         if self.page.is_empty() {
             self.page.extend(self.service.next_page(PAGE)?);
         }

@@ -7,7 +7,7 @@ use domain::{Anchor, Attempt, AuditKey, Conclusion, Event, Inspection, SealedEnt
 use jiff::Timestamp;
 
 use super::Row;
-use super::lookups::{anchor, head};
+use super::queries::{anchor, head};
 use crate::error::StoreError;
 use crate::schema::{audit_anchor, audit_erasures, audit_events, users};
 

@@ -4,7 +4,7 @@ use diesel::dsl::exists;
 use diesel::prelude::*;
 use domain::{Anchor, SealedEntry, UserId};
 
-use super::{Row, changes, lookups};
+use super::{Row, commands, queries};
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::audit_events;
 
@@ -35,17 +35,17 @@ pub(crate) fn fill(connection: &mut SqliteConnection, events: Vec<SealedEntry>) 
         let theirs = audit_events::table.filter(audit_events::user_id.eq(user.0));
         let left = theirs.filter(audit_events::address.is_not_null());
         if diesel::select(exists(left)).get_result(connection)? {
-            changes::add_erasure(connection, user)?;
+            commands::add_erasure(connection, user)?;
         }
     }
     Ok(())
 }
 
 pub(crate) fn anchor(connection: &mut SqliteConnection) -> Result<Option<Anchor>, StoreError> {
-    lookups::anchor(connection)
+    queries::anchor(connection)
 }
 
 /// Where there is none yet.
 pub(crate) fn set_anchor(connection: &mut SqliteConnection, anchor: Anchor) -> Result<(), StoreError> {
-    changes::keep_anchor(connection, anchor, false)
+    commands::keep_anchor(connection, anchor, false)
 }

@@ -6,7 +6,7 @@ use domain::{ClientNetwork, KeptSession, Session, SessionId, UserId};
 use jiff::Timestamp;
 
 use super::Row;
-use super::lookups::known_network;
+use super::queries::known_network;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions};
 

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use domain::{Account, UserId};
 
-use super::{Row, lookups};
+use super::{Row, queries};
 use crate::error::StoreError;
 use crate::schema::{sqlite_sequence, users};
 
@@ -15,7 +15,7 @@ pub(crate) fn page(
     after: UserId,
     limit: u32,
 ) -> Result<Vec<Account>, StoreError> {
-    lookups::list(connection, after, limit)
+    queries::list(connection, after, limit)
 }
 
 pub(crate) fn fill(connection: &mut SqliteConnection, accounts: Vec<Account>) -> Result<(), StoreError> {
@@ -25,7 +25,7 @@ pub(crate) fn fill(connection: &mut SqliteConnection, accounts: Vec<Account>) ->
 }
 
 pub(crate) fn last_number(connection: &mut SqliteConnection) -> Result<Option<UserId>, StoreError> {
-    let last = lookups::last_number(connection)?;
+    let last = queries::last_number(connection)?;
     Ok(Some(last).filter(|last| last.0 > 0))
 }
 

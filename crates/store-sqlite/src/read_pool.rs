@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::PATIENCE;
 use crate::connection::{self, Role};
+use crate::database_file::OpenFile;
 use crate::error::StoreError;
-use crate::file::OpenFile;
 
 /// One may wait for the disk while the others answer from memory.
 pub(crate) const READERS: usize = 4;
@@ -204,7 +204,7 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::file::Location;
+    use crate::database_file::Location;
     use crate::schema::users;
     use crate::testing::{Fixture, attempt, key, person};
 

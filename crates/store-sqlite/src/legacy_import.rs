@@ -17,8 +17,8 @@ use thiserror::Error;
 
 use crate::PATIENCE;
 use crate::connection::{self, Role};
+use crate::database_file::Location;
 use crate::error::OpenProblem;
-use crate::file::Location;
 use crate::migrations;
 
 /// What every SQLite database begins with (<https://www.sqlite.org/fileformat2.html#the_database_header>).

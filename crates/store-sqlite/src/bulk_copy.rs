@@ -13,8 +13,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, Role};
+use crate::database_file::OpenFile;
 use crate::error::StoreError;
-use crate::file::OpenFile;
 use crate::schema::pragma_data_version::dsl::{data_version, pragma_data_version};
 use crate::schema::{audit_anchor, audit_events, known_networks, sessions, users};
 use crate::{SqliteStore, audit, sessions as session_rows, users as user_rows};
@@ -189,7 +189,7 @@ fn count(connection: &mut SqliteConnection, kind: Kind) -> Result<u64, StoreErro
         Kind::KnownNetworks => known_networks::table.count().get_result(connection),
         Kind::AuditEvents => audit_events::table.count().get_result(connection),
         Kind::AuditAnchor => audit_anchor::table.count().get_result(connection),
-        Kind::LastNumber => Ok(user_rows::contents::last_number(connection)?.map_or(0, |_| 1)),
+        Kind::LastNumber => Ok(user_rows::bulk_copy::last_number(connection)?.map_or(0, |_| 1)),
     }?;
     Ok(count.unsigned_abs())
 }
@@ -207,7 +207,7 @@ fn page(
     };
     Ok(match kind {
         Kind::Users => {
-            let page = user_rows::contents::page(connection, UserId(number(after)), PAGE)?;
+            let page = user_rows::bulk_copy::page(connection, UserId(number(after)), PAGE)?;
             page.into_iter().map(Record::User).collect()
         }
         Kind::Sessions => {
@@ -215,7 +215,7 @@ fn page(
                 Some(Record::Session(kept)) => Some(kept.session.id),
                 _ => None,
             };
-            let page = session_rows::contents::page(connection, after, PAGE)?;
+            let page = session_rows::bulk_copy::page(connection, after, PAGE)?;
             page.into_iter().map(Record::Session).collect()
         }
         Kind::KnownNetworks => {
@@ -223,19 +223,19 @@ fn page(
                 Some(Record::KnownNetwork(owner, known)) => Some((owner, known.network)),
                 _ => None,
             };
-            let page = session_rows::contents::page_of_networks(connection, after, PAGE)?;
+            let page = session_rows::bulk_copy::page_of_networks(connection, after, PAGE)?;
             page.into_iter().map(|(owner, known)| Record::KnownNetwork(owner, known)).collect()
         }
         Kind::AuditEvents => {
-            let page = audit::contents::page(connection, number(after), PAGE)?;
+            let page = audit::bulk_copy::page(connection, number(after), PAGE)?;
             page.into_iter().map(Record::AuditEvent).collect()
         }
         Kind::AuditAnchor | Kind::LastNumber if after.is_some() => Vec::new(),
         Kind::AuditAnchor => {
-            audit::contents::anchor(connection)?.map(Record::AuditAnchor).into_iter().collect()
+            audit::bulk_copy::anchor(connection)?.map(Record::AuditAnchor).into_iter().collect()
         }
         Kind::LastNumber => {
-            user_rows::contents::last_number(connection)?.map(Record::LastNumber).into_iter().collect()
+            user_rows::bulk_copy::last_number(connection)?.map(Record::LastNumber).into_iter().collect()
         }
     })
 }
@@ -253,15 +253,15 @@ fn fill(connection: &mut SqliteConnection, records: Vec<Record>) -> Result<(), S
             Record::LastNumber(it) => last_number = Some(it),
         }
     }
-    user_rows::contents::fill(connection, users)?;
-    session_rows::contents::fill(connection, sessions)?;
-    session_rows::contents::fill_networks(connection, networks)?;
-    audit::contents::fill(connection, events)?;
+    user_rows::bulk_copy::fill(connection, users)?;
+    session_rows::bulk_copy::fill(connection, sessions)?;
+    session_rows::bulk_copy::fill_networks(connection, networks)?;
+    audit::bulk_copy::fill(connection, events)?;
     if let Some(anchor) = anchor {
-        audit::contents::set_anchor(connection, anchor)?;
+        audit::bulk_copy::set_anchor(connection, anchor)?;
     }
     if let Some(last) = last_number {
-        user_rows::contents::set_last_number(connection, last)?;
+        user_rows::bulk_copy::set_last_number(connection, last)?;
     }
     Ok(())
 }

@@ -10,10 +10,10 @@ use domain::{Account, EndCause, Importation, ImportedUser, PasswordHash, UserId,
 use jiff::Timestamp;
 
 use super::Row;
-use super::lookups::{find, find_by_name, last_number};
+use super::queries::{find, find_by_name, last_number};
 use crate::error::StoreError;
 use crate::schema::users;
-use crate::sessions::changes::{add, end_all};
+use crate::sessions::commands::{add, end_all};
 
 pub(super) fn insert(connection: &mut SqliteConnection, user: &NewUser) -> Result<Insertion, StoreError> {
     let at = user.at.as_microsecond();
