@@ -15,10 +15,10 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::database_url::{Server, Url};
 use crate::error::{ConnectCause, ConnectError, OpenProblem};
 use crate::statement_log::StatementLog;
 use crate::tls;
-use crate::url::{Server, Url};
 
 /// How often, and how many times, to ask a server that takes no more connections.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);

@@ -10,23 +10,23 @@
 //! `connection` and `pool` are the way to the server. There is no libpq in it.
 
 mod audit;
+mod bulk_copy;
 mod connection;
-mod contents;
+mod database_url;
 mod editions;
 mod error;
+mod health;
 pub mod migrations;
 mod pool;
 mod pooler;
-mod readiness;
 mod schema;
 mod sessions;
+mod sql_types;
 mod statement_log;
 mod throttles;
 mod tls;
 mod transaction;
-mod url;
 mod users;
-mod values;
 
 use std::mem;
 use std::num::NonZero;
@@ -44,15 +44,15 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
+pub use crate::database_url::{InvalidUrl, Plaintext, SCHEMES, Url};
 pub use crate::error::{ConnectCause, ConnectError, OpenError, OpenProblem};
-pub use crate::url::{InvalidUrl, Plaintext, SCHEMES, Url};
 
 use crate::audit::OtherKey;
 use crate::connection::Servers;
 use crate::editions::Editions;
 use crate::error::StoreError;
+use crate::health::LastCheck;
 use crate::pool::Pool;
-use crate::readiness::LastCheck;
 use crate::transaction::{Concerned, DEADLINE, Work};
 
 /// How often to look what others changed: twice within the second for which a look holds.

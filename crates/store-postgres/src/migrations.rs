@@ -26,10 +26,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::connection::Servers;
+use crate::database_url::Url;
 use crate::error::{OpenError, OpenProblem};
 use crate::pooler;
 use crate::schema::{__diesel_schema_migrations, current_schema, current_setting, pg_proc, pg_tables};
-use crate::url::Url;
 
 const EMBEDDED: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
 

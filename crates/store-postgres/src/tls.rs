@@ -14,8 +14,8 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::database_url::{Roots, Tls, Trust};
 use crate::error::OpenProblem;
-use crate::url::{Roots, Tls, Trust};
 
 /// What makes TLS of a connection.
 pub(crate) fn connector(tls: &Tls) -> Result<MakeRustlsConnect, OpenProblem> {

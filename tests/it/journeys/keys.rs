@@ -13,8 +13,6 @@ use crate::support::client::{Client, PASSWORD};
 use crate::support::pyjwt::PyJwt;
 use crate::support::server::{Deployment, Server};
 
-/// Good enough to sign with.
-
 const ALGORITHMS: [&str; 3] = ["EdDSA", "ES256", "RS256"];
 
 const JWKS: &str = "/.well-known/jwks.json";

@@ -11,10 +11,10 @@
 //! sealed. A row without the mark that it should have gets a place where no seal holds, so that an inspection names it.
 //! A process with another key than the log's would take every row for such a one; it seals nothing.
 
-mod changes;
-pub(crate) mod contents;
-mod lookups;
-mod sealing;
+pub(crate) mod bulk_copy;
+mod chain;
+mod commands;
+mod queries;
 
 use std::fmt::Display;
 
@@ -29,20 +29,20 @@ use domain::{
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
-pub(crate) use self::changes::{record, record_all};
-pub(crate) use self::sealing::OtherKey;
+pub(crate) use self::chain::OtherKey;
+pub(crate) use self::commands::{record, record_all};
 use crate::PostgresStore;
 use crate::editions::Concerns;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::audit_events;
-use crate::values::{self, timestamptz};
+use crate::sql_types::{self, timestamptz};
 
 #[async_trait]
 impl AuditLog for PostgresStore {
     async fn append(&self, events: Vec<Event>) -> Result<(), PortError> {
         let work = self.write(
             (self.inside.audit_key.clone(), events),
-            |connection, (key, events)| changes::append(connection, key, events).boxed(),
+            |connection, (key, events)| commands::append(connection, key, events).boxed(),
             |_, ()| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -58,7 +58,7 @@ impl AuditLog for PostgresStore {
         let asked = (self.inside.audit_key.clone(), query, after, limit);
         Ok(self
             .read(asked, |connection, (key, query, after, limit)| {
-                lookups::list(connection, key, query, *after, *limit).boxed()
+                queries::list(connection, key, query, *after, *limit).boxed()
             })
             .await?)
     }
@@ -77,13 +77,13 @@ impl AuditLog for PostgresStore {
 
     async fn head(&self) -> Result<Link, PortError> {
         self.seal().await?;
-        Ok(self.read((), |connection, ()| lookups::head(connection).boxed()).await?)
+        Ok(self.read((), |connection, ()| queries::head(connection).boxed()).await?)
     }
 
     async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError> {
         let work = self.write(
             limit,
-            |connection, limit| changes::blank_deleted(connection, *limit).boxed(),
+            |connection, limit| commands::blank_deleted(connection, *limit).boxed(),
             |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -94,7 +94,7 @@ impl AuditLog for PostgresStore {
         _ = self.try_to_seal().await?;
         let work = self.write(
             (self.inside.audit_key.clone(), at, limit),
-            |connection, (key, at, limit)| changes::remove_before(connection, key, *at, *limit).boxed(),
+            |connection, (key, at, limit)| commands::remove_before(connection, key, *at, *limit).boxed(),
             |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -210,7 +210,7 @@ impl TryFrom<Row> for AuditEntry {
             |digest: Vec<u8>| bytes(&digest).ok_or_else(|| broken("client_digest", &"of another length"));
         let renamed = row.name_digest.as_deref().and_then(RenamedDigests::from_stored);
         Ok(Self {
-            at: values::time(row.at).ok_or_else(|| broken("at", &values::shown(row.at)))?,
+            at: sql_types::time(row.at).ok_or_else(|| broken("at", &sql_types::shown(row.at)))?,
             event: row.event,
             outcome: row.outcome,
             reason: row.reason,

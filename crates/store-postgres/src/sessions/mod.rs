@@ -1,8 +1,8 @@
 //! Sessions as rows: what is looked up, what is changed, and what a row must be.
 
-pub(crate) mod changes;
-pub(crate) mod contents;
-mod lookups;
+pub(crate) mod bulk_copy;
+pub(crate) mod commands;
+mod queries;
 
 use std::fmt::Display;
 
@@ -22,7 +22,7 @@ use crate::PostgresStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::sessions;
-use crate::values::{self, Id, inet, timestamptz};
+use crate::sql_types::{self, Id, inet, timestamptz};
 
 #[async_trait]
 impl SessionRepo for PostgresStore {
@@ -30,7 +30,7 @@ impl SessionRepo for PostgresStore {
         let work = self.make(
             attempt,
             new,
-            |connection, new| changes::open(connection, new).boxed(),
+            |connection, new| commands::open(connection, new).boxed(),
             |new, opening| match opening {
                 // Not of the session alone: it may take the place of others.
                 Opening::Done(_) => Concerns::User(new.user),
@@ -41,7 +41,7 @@ impl SessionRepo for PostgresStore {
     }
 
     async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError> {
-        Ok(self.read(id, |connection, id| lookups::look_up(connection, *id).boxed()).await?)
+        Ok(self.read(id, |connection, id| queries::look_up(connection, *id).boxed()).await?)
     }
 
     fn edition(&self, id: SessionId, owner: UserId) -> Option<Edition> {
@@ -52,7 +52,7 @@ impl SessionRepo for PostgresStore {
         let work = self.make(
             attempt,
             shown,
-            |connection, shown| changes::rotate(connection, shown).boxed(),
+            |connection, shown| commands::rotate(connection, shown).boxed(),
             |shown, rotation| match rotation {
                 Rotation::Rotated(_) | Rotation::Again(_, Reuse::Recovered) | Rotation::Ended(_) => {
                     Concerns::Session(shown.session)
@@ -66,7 +66,7 @@ impl SessionRepo for PostgresStore {
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
         let work = self.write(
             (id, generation),
-            |connection, (id, generation)| changes::mark_seen(connection, *id, *generation).boxed(),
+            |connection, (id, generation)| commands::mark_seen(connection, *id, *generation).boxed(),
             |(id, _), marked| if *marked { Concerns::Session(*id) } else { Concerns::Nobody },
         );
         work.await?;
@@ -84,7 +84,7 @@ impl SessionRepo for PostgresStore {
         let work = self.make(
             attempt,
             (id, owner, cause, at),
-            |connection, (id, owner, cause, at)| changes::end(connection, *id, *owner, *cause, *at).boxed(),
+            |connection, (id, owner, cause, at)| commands::end(connection, *id, *owner, *cause, *at).boxed(),
             |(id, ..), ending| match ending {
                 Ending::Done => Concerns::Session(*id),
                 Ending::Unknown => Concerns::Nobody,
@@ -105,7 +105,7 @@ impl SessionRepo for PostgresStore {
             attempt,
             (owner, but, cause, at),
             |connection, (owner, but, cause, at)| {
-                changes::end_all(connection, *owner, *but, *cause, *at).boxed()
+                commands::end_all(connection, *owner, *but, *cause, *at).boxed()
             },
             |(owner, ..), ended| if ended.0 > 0 { Concerns::User(*owner) } else { Concerns::Nobody },
         );
@@ -115,22 +115,22 @@ impl SessionRepo for PostgresStore {
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError> {
         let asked = (owner, at);
         Ok(self
-            .read(asked, |connection, asked| lookups::live_sessions(connection, asked.0, asked.1).boxed())
+            .read(asked, |connection, asked| queries::live_sessions(connection, asked.0, asked.1).boxed())
             .await?)
     }
 
     async fn count_live(&self, at: Timestamp) -> Result<u64, PortError> {
-        Ok(self.read(at, |connection, at| lookups::count_live(connection, *at).boxed()).await?)
+        Ok(self.read(at, |connection, at| queries::count_live(connection, *at).boxed()).await?)
     }
 
     async fn known_networks(&self, owner: UserId) -> Result<Vec<KnownNetwork>, PortError> {
-        Ok(self.read(owner, |connection, owner| lookups::known_networks(connection, *owner).boxed()).await?)
+        Ok(self.read(owner, |connection, owner| queries::known_networks(connection, *owner).boxed()).await?)
     }
 
     async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
         let work = self.write(
             (at, limit),
-            |connection, (at, limit)| changes::remove_over(connection, *at, *limit).boxed(),
+            |connection, (at, limit)| commands::remove_over(connection, *at, *limit).boxed(),
             |_, removed| if *removed > 0 { Concerns::WhatIsOver } else { Concerns::Nobody },
         );
         Ok(work.await?)
@@ -204,8 +204,9 @@ impl TryFrom<Row> for Session {
 
     fn try_from(row: Row) -> Result<Self, BrokenRow> {
         let id = SessionId::from(row.id);
-        let time =
-            |column, stored| values::time(stored).ok_or_else(|| broken(&id, column, &values::shown(stored)));
+        let time = |column, stored| {
+            sql_types::time(stored).ok_or_else(|| broken(&id, column, &sql_types::shown(stored)))
+        };
         let times = |column, stored: Vec<PgTimestamp>| {
             stored.into_iter().map(|stored| time(column, stored)).collect::<Result<Vec<_>, _>>()
         };

@@ -1,7 +1,7 @@
 //! What is counted of names, as rows: what is looked up, what is changed, and what a row must be.
 
-pub(crate) mod changes;
-mod lookups;
+pub(crate) mod commands;
+mod queries;
 
 use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
@@ -17,8 +17,8 @@ use crate::PostgresStore;
 use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::throttles;
+use crate::sql_types::{self, timestamptz};
 use crate::transaction::Work;
-use crate::values::{self, timestamptz};
 
 #[async_trait]
 impl Throttle for PostgresStore {
@@ -33,7 +33,7 @@ impl Throttle for PostgresStore {
             return Ok(Counter { name: counted, whence: Whence::Elsewhere, owner: None });
         };
         let query = self.read((counted, name, network, at), |connection, (counted, name, network, at)| {
-            lookups::counter(connection, *counted, name.key(), *network, *at).boxed()
+            queries::counter(connection, *counted, name.key(), *network, *at).boxed()
         });
         Ok(query.await?)
     }
@@ -48,7 +48,7 @@ impl Throttle for PostgresStore {
         let work = self.write(
             (self.inside.audit_key.clone(), counter, at, rules),
             |connection, (key, counter, at, rules)| {
-                changes::admit(connection, key, *counter, *at, *rules).boxed()
+                commands::admit(connection, key, *counter, *at, *rules).boxed()
             },
             |_, _| Concerns::Nobody,
         );
@@ -63,7 +63,7 @@ impl Throttle for PostgresStore {
     ) -> Result<Refusal, PortError> {
         let fail: Work<(Compared, Refusal), Refusal> = |connection, (compared, refusal)| {
             async move {
-                changes::fail(connection, compared).await?;
+                commands::fail(connection, compared).await?;
                 Ok(*refusal)
             }
             .boxed()
@@ -78,7 +78,7 @@ impl Throttle for PostgresStore {
     async fn give_back(&self, place: Place) -> Result<(), PortError> {
         let work = self.write(
             place,
-            |connection, place| changes::give_back(connection, place).boxed(),
+            |connection, place| commands::give_back(connection, place).boxed(),
             |_, ()| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -89,7 +89,7 @@ impl Throttle for PostgresStore {
         let work = self.make(
             attempt,
             (name, counted),
-            |connection, (name, counted)| changes::unlock(connection, name, *counted).boxed(),
+            |connection, (name, counted)| commands::unlock(connection, name, *counted).boxed(),
             |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -97,18 +97,18 @@ impl Throttle for PostgresStore {
 
     async fn tries(&self, name: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError> {
         let counted = self.inside.audit_key.counted(&name);
-        Ok(self.read(counted, |connection, counted| lookups::tries(connection, *counted).boxed()).await?)
+        Ok(self.read(counted, |connection, counted| queries::tries(connection, *counted).boxed()).await?)
     }
 
     async fn newest_strays_end(&self, most: u32) -> Result<Option<Timestamp>, PortError> {
-        let query = self.read(most, |connection, most| lookups::newest_strays_end(connection, *most).boxed());
+        let query = self.read(most, |connection, most| queries::newest_strays_end(connection, *most).boxed());
         Ok(query.await?)
     }
 
     async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
         let work = self.write(
             (at, limit),
-            |connection, (at, limit)| changes::remove_strays(connection, *at, *limit).boxed(),
+            |connection, (at, limit)| commands::remove_strays(connection, *at, *limit).boxed(),
             |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -161,7 +161,8 @@ impl TryFrom<Row> for (Whence, Tries) {
             id: format!("({:02x?}, {:02x?})", row.name, row.whence),
             found,
         };
-        let time = |column, stored| values::time(stored).ok_or_else(|| broken(column, values::shown(stored)));
+        let time =
+            |column, stored| sql_types::time(stored).ok_or_else(|| broken(column, sql_types::shown(stored)));
         let whence = Whence::from_bytes(&row.whence)
             .ok_or_else(|| broken("whence", format!("{} bytes", row.whence.len())))?;
         let tries = Tries {

@@ -6,10 +6,10 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use domain::{Account, Conflict, Importation, ImportedUser, UserId, UsernameKey};
 
-use super::lookups::{find_by_names, last_number};
+use super::queries::{find_by_names, last_number};
 use crate::error::StoreError;
 use crate::schema::users;
-use crate::values::timestamptz;
+use crate::sql_types::timestamptz;
 
 /// Changes nothing, but has whoever needs a number wait until this transaction is over, and waits itself for those who
 /// have one and did not commit yet. A sequence takes no other lock, and `setval` outlives a transaction that is rolled

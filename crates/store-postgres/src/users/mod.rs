@@ -1,9 +1,9 @@
 //! Users as rows: what is looked up, what is changed, and what a row must be.
 
-mod changes;
-pub(crate) mod contents;
+pub(crate) mod bulk_copy;
+mod commands;
 mod import;
-mod lookups;
+mod queries;
 
 use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
@@ -20,8 +20,8 @@ use crate::audit;
 use crate::editions::Concerns;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
-use crate::throttles::changes as throttles;
-use crate::values::{self, timestamptz};
+use crate::sql_types::{self, timestamptz};
+use crate::throttles::commands as throttles;
 
 #[async_trait]
 impl UserRepo for PostgresStore {
@@ -31,7 +31,7 @@ impl UserRepo for PostgresStore {
             (user, self.inside.audit_key.clone()),
             |connection, (user, key)| {
                 async move {
-                    let insertion = changes::insert(connection, user).await?;
+                    let insertion = commands::insert(connection, user).await?;
                     if let Insertion::Done(user) = &insertion {
                         throttles::forget(connection, &[key.counted(user.name.key())]).await?;
                     }
@@ -45,25 +45,25 @@ impl UserRepo for PostgresStore {
     }
 
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
-        Ok(self.read(id, |connection, id| lookups::find(connection, *id).boxed()).await?)
+        Ok(self.read(id, |connection, id| queries::find(connection, *id).boxed()).await?)
     }
 
     async fn find_by_name(&self, name: UsernameKey) -> Result<Option<Account>, PortError> {
-        Ok(self.read(name, |connection, name| lookups::find_by_name(connection, name).boxed()).await?)
+        Ok(self.read(name, |connection, name| queries::find_by_name(connection, name).boxed()).await?)
     }
 
     async fn find_by_names(&self, names: Vec<UsernameKey>) -> Result<Vec<Account>, PortError> {
-        let query = self.read(names, |connection, names| lookups::find_by_names(connection, names).boxed());
+        let query = self.read(names, |connection, names| queries::find_by_names(connection, names).boxed());
         Ok(query.await?)
     }
 
     async fn last_number(&self) -> Result<UserId, PortError> {
-        Ok(self.read((), |connection, ()| lookups::last_number(connection).boxed()).await?)
+        Ok(self.read((), |connection, ()| queries::last_number(connection).boxed()).await?)
     }
 
     async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError> {
         let page = (after, limit);
-        Ok(self.read(page, |connection, page| lookups::list(connection, page.0, page.1).boxed()).await?)
+        Ok(self.read(page, |connection, page| queries::list(connection, page.0, page.1).boxed()).await?)
     }
 
     async fn import(
@@ -94,7 +94,7 @@ impl UserRepo for PostgresStore {
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
         let work = self.write(
             (id, old, new),
-            |connection, (id, old, new)| changes::rehash(connection, *id, old, new).boxed(),
+            |connection, (id, old, new)| commands::rehash(connection, *id, old, new).boxed(),
             |_, ()| Concerns::Nobody,
         );
         Ok(work.await?)
@@ -112,7 +112,7 @@ impl UserRepo for PostgresStore {
             (name, hash, at, self.inside.audit_key.clone()),
             |connection, (name, hash, at, key)| {
                 async move {
-                    let change = changes::set_password(connection, name, hash, *at).await?;
+                    let change = commands::set_password(connection, name, hash, *at).await?;
                     forget_if_changed(connection, key, &change).await?;
                     Ok(change)
                 }
@@ -128,7 +128,7 @@ impl UserRepo for PostgresStore {
         let work = self.make(
             attempt,
             (name, at),
-            |connection, (name, at)| changes::disable(connection, name, *at).boxed(),
+            |connection, (name, at)| commands::disable(connection, name, *at).boxed(),
             |_, change| of_changed(change),
         );
         Ok(work.await?)
@@ -139,7 +139,7 @@ impl UserRepo for PostgresStore {
         let work = self.make(
             attempt,
             (name, at),
-            |connection, (name, at)| changes::enable(connection, name, *at).boxed(),
+            |connection, (name, at)| commands::enable(connection, name, *at).boxed(),
             |_, change| of_changed(change),
         );
         Ok(work.await?)
@@ -151,7 +151,7 @@ impl UserRepo for PostgresStore {
             (name, self.inside.audit_key.clone()),
             |connection, (name, key)| {
                 async move {
-                    let change = changes::delete(connection, name).await?;
+                    let change = commands::delete(connection, name).await?;
                     forget_if_changed(connection, key, &change).await?;
                     Ok(change)
                 }
@@ -175,7 +175,7 @@ impl UserRepo for PostgresStore {
             (id, credentials_epoch, name, at, self.inside.audit_key.clone()),
             |connection, (id, epoch, name, at, key)| {
                 async move {
-                    let renaming = changes::rename(connection, *id, *epoch, name, *at).await?;
+                    let renaming = commands::rename(connection, *id, *epoch, name, *at).await?;
                     if let Renaming::Done { user, old_name } = &renaming {
                         let [old, new] = [old_name, &user.name].map(|name| key.counted(name.key()));
                         throttles::pass_on(connection, old, new).await?;
@@ -205,7 +205,7 @@ impl UserRepo for PostgresStore {
             (hash, session, self.inside.audit_key.clone()),
             |connection, (hash, session, key)| {
                 async move {
-                    let change = changes::change_password(connection, hash, session).await?;
+                    let change = commands::change_password(connection, hash, session).await?;
                     forget_if_confirmed(connection, key, &change).await?;
                     Ok(change)
                 }
@@ -227,7 +227,7 @@ impl UserRepo for PostgresStore {
             (id, credentials_epoch, self.inside.audit_key.clone()),
             |connection, (id, epoch, key)| {
                 async move {
-                    let change = changes::close_account(connection, *id, *epoch).await?;
+                    let change = commands::close_account(connection, *id, *epoch).await?;
                     forget_if_confirmed(connection, key, &change).await?;
                     Ok(change)
                 }
@@ -315,7 +315,8 @@ impl TryFrom<Row> for Account {
     fn try_from(row: Row) -> Result<Self, BrokenRow> {
         let broken =
             |column, found: String| BrokenRow { table: "users", column, id: row.id.to_string(), found };
-        let time = |column, stored| values::time(stored).ok_or_else(|| broken(column, values::shown(stored)));
+        let time =
+            |column, stored| sql_types::time(stored).ok_or_else(|| broken(column, sql_types::shown(stored)));
         if row.id <= 0 {
             return Err(broken("id", row.id.to_string()));
         }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Row, is_remembered};
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, throttles, users};
-use crate::values::{self, inet};
+use crate::sql_types::{self, inet};
 
 /// One question whether somebody has the name or not, so that the time it takes tells nothing.
 pub(super) async fn counter(
@@ -29,7 +29,7 @@ pub(super) async fn counter(
         .get_result(connection)
         .await
         .optional()?;
-    let owner = owner.map(|(id, last_login_at)| (UserId(id), last_login_at.and_then(values::time)));
+    let owner = owner.map(|(id, last_login_at)| (UserId(id), last_login_at.and_then(sql_types::time)));
     Ok(Counter::of(counted, owner, network, at))
 }
 
@@ -60,5 +60,5 @@ pub(super) async fn newest_strays_end(
         .await
         .optional()?;
     // What cannot be a time is no reason to forget others.
-    Ok(failed_at.and_then(values::time))
+    Ok(failed_at.and_then(sql_types::time))
 }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::editions::Concerns;
 use crate::error::StoreError;
 use crate::schema::{auth_api, users};
-use crate::values::timestamptz;
+use crate::sql_types::timestamptz;
 use crate::{Inside, PostgresStore};
 
 /// How long an answer holds, good or bad. Anybody may ask, and each look costs a sync of the disk.

@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use super::Row;
 use crate::error::StoreError;
 use crate::schema::{sessions, users};
-use crate::sessions::changes::{add, end_theirs};
-use crate::values::{Id, timestamptz};
+use crate::sessions::commands::{add, end_theirs};
+use crate::sql_types::{Id, timestamptz};
 
 pub(super) async fn insert(
     connection: &mut AsyncPgConnection,

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use thiserror::Error;
 
 use super::Row;
-use super::lookups::{anchor, head};
+use super::queries::{anchor, head};
 use crate::editions::Concerns;
 use crate::error::StoreError;
 use crate::schema::{audit_anchor, audit_events};

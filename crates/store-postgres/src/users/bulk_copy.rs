@@ -4,7 +4,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use domain::{Account, UserId};
 
 use super::import::STOP_NUMBERS;
-use super::{Row, lookups};
+use super::{Row, queries};
 use crate::error::StoreError;
 use crate::schema::users;
 
@@ -13,7 +13,7 @@ pub(crate) async fn page(
     after: UserId,
     limit: u32,
 ) -> Result<Vec<Account>, StoreError> {
-    lookups::list(connection, after, limit).await
+    queries::list(connection, after, limit).await
 }
 
 pub(crate) async fn fill(
@@ -26,7 +26,7 @@ pub(crate) async fn fill(
 }
 
 pub(crate) async fn last_number(connection: &mut AsyncPgConnection) -> Result<Option<UserId>, StoreError> {
-    let last = lookups::last_number(connection).await?;
+    let last = queries::last_number(connection).await?;
     Ok(Some(last).filter(|last| last.0 > 0))
 }
 

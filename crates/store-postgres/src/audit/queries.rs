@@ -33,7 +33,7 @@ pub(super) async fn list(
         .select((Row::as_select(), (users::username, users::username_key).nullable()))
         .into_boxed();
     if let Some(since) = query.since {
-        events = events.filter(audit_events::at.ge(crate::values::timestamptz(since)));
+        events = events.filter(audit_events::at.ge(crate::sql_types::timestamptz(since)));
     }
     if let Some(name) = &query.name {
         // Two look-ups and not one by a join, so that both indexes serve.

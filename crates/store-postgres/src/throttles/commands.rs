@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::Row;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{throttles, users};
+use crate::sql_types::timestamptz;
 use crate::users::Row as UserRow;
-use crate::values::timestamptz;
 
 pub(super) async fn admit(
     connection: &mut AsyncPgConnection,

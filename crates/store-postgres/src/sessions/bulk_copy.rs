@@ -10,10 +10,10 @@ use domain::{ClientNetwork, KeptSession, Session, SessionId, UserId};
 use ipnet::IpNet;
 
 use super::Row;
-use super::lookups::known_network;
+use super::queries::known_network;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions};
-use crate::values::{Id, inet, timestamptz};
+use crate::sql_types::{Id, inet, timestamptz};
 
 pub(crate) async fn page(
     connection: &mut AsyncPgConnection,

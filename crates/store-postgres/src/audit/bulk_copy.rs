@@ -5,18 +5,18 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{Anchor, SealedEntry, UserId};
 
-use super::{Row, changes, lookups, sealing};
+use super::{Row, chain, commands, queries};
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::audit_events;
 
 /// Whether there are events without a place in the chain.
 pub(crate) async fn is_any_unsealed(connection: &mut AsyncPgConnection) -> Result<bool, StoreError> {
-    sealing::is_any_unsealed(connection).await
+    chain::is_any_unsealed(connection).await
 }
 
 /// Keeps everybody else from the end of the chain until this transaction is over.
 pub(crate) async fn lock(connection: &mut AsyncPgConnection) -> Result<(), StoreError> {
-    sealing::lock_chain(connection).await
+    chain::lock_chain(connection).await
 }
 
 /// Of the chain, in its order.
@@ -52,16 +52,16 @@ pub(crate) async fn fill(
         let theirs = audit_events::table.filter(audit_events::user_id.eq(user.0));
         let left = theirs.filter(audit_events::address.is_not_null());
         if diesel::select(exists(left)).get_result(connection).await? {
-            changes::add_erasure(connection, user).await?;
+            commands::add_erasure(connection, user).await?;
         }
     }
     Ok(())
 }
 
 pub(crate) async fn anchor(connection: &mut AsyncPgConnection) -> Result<Option<Anchor>, StoreError> {
-    lookups::anchor(connection).await
+    queries::anchor(connection).await
 }
 
 pub(crate) async fn set_anchor(connection: &mut AsyncPgConnection, anchor: Anchor) -> Result<(), StoreError> {
-    changes::keep_anchor(connection, anchor).await
+    commands::keep_anchor(connection, anchor).await
 }

@@ -9,11 +9,11 @@ use domain::{Anchor, Attempt, AuditKey, Conclusion, Event, Inspection, Tampering
 use jiff::Timestamp;
 
 use super::Row;
-use super::lookups::anchor;
-use super::sealing::lock_chain;
+use super::chain::lock_chain;
+use super::queries::anchor;
 use crate::error::StoreError;
 use crate::schema::{audit_anchor, audit_erasures, audit_events, users};
-use crate::values::timestamptz;
+use crate::sql_types::timestamptz;
 
 /// How many events of an account its deletion blanks in its own transaction.
 const BLANKED_AT_ONCE: u32 = 500;

@@ -18,9 +18,9 @@ use jiff::Timestamp;
 use super::Row;
 use crate::error::StoreError;
 use crate::schema::{known_networks, sessions, users};
-use crate::throttles::changes as throttles;
+use crate::sql_types::{Id, inet, timestamptz};
+use crate::throttles::commands as throttles;
 use crate::users::Row as UserRow;
-use crate::values::{Id, inet, timestamptz};
 
 /// What is changed of a session; the rest stays.
 #[derive(AsChangeset, Default)]

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::Row;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions, users};
+use crate::sql_types::{self, Id, timestamptz};
 use crate::users::Row as UserRow;
-use crate::values::{self, Id, timestamptz};
 
 pub(super) async fn look_up(
     connection: &mut AsyncPgConnection,
@@ -74,11 +74,11 @@ pub(super) fn known_network(
     network: IpNet,
     last_login_at: PgTimestamp,
 ) -> Result<KnownNetwork, BrokenRow> {
-    let last_login_at = values::time(last_login_at).ok_or_else(|| BrokenRow {
+    let last_login_at = sql_types::time(last_login_at).ok_or_else(|| BrokenRow {
         table: "known_networks",
         column: "last_login_at",
         id: format!("({owner}, {network})"),
-        found: values::shown(last_login_at),
+        found: sql_types::shown(last_login_at),
     })?;
     Ok(KnownNetwork { network: ClientNetwork::of(network.addr()), last_login_at })
 }

@@ -58,7 +58,7 @@ impl Contents for PostgresStore {
                 .on((), |connection, ()| {
                     async move {
                         AnsiTransactionManager::begin_transaction_sql(&mut *connection, BEGIN_VIEW).await?;
-                        if audit::contents::is_any_unsealed(connection).await? {
+                        if audit::bulk_copy::is_any_unsealed(connection).await? {
                             return Ok(None);
                         }
                         Ok(Some(Traces::of(connection).await?))
@@ -80,8 +80,8 @@ impl Contents for PostgresStore {
                 async move {
                     AnsiTransactionManager::begin_transaction_sql(&mut *connection, BEGIN_FILLING).await?;
                     // Nobody seals anything meanwhile, so that the chain has one beginning, and nobody signs up.
-                    audit::contents::lock(connection).await?;
-                    user_rows::contents::stop_numbers(connection).await?;
+                    audit::bulk_copy::lock(connection).await?;
+                    user_rows::bulk_copy::stop_numbers(connection).await?;
                     is_empty(connection).await
                 }
                 .boxed()
@@ -261,8 +261,8 @@ async fn count(connection: &mut AsyncPgConnection, kind: Kind) -> Result<u64, St
         Kind::Sessions => sessions::table.count().get_result(connection).await?,
         Kind::KnownNetworks => known_networks::table.count().get_result(connection).await?,
         Kind::AuditEvents => audit_events::table.count().get_result(connection).await?,
-        Kind::AuditAnchor => audit::contents::anchor(connection).await?.map_or(0, |_| 1),
-        Kind::LastNumber => user_rows::contents::last_number(connection).await?.map_or(0, |_| 1),
+        Kind::AuditAnchor => audit::bulk_copy::anchor(connection).await?.map_or(0, |_| 1),
+        Kind::LastNumber => user_rows::bulk_copy::last_number(connection).await?.map_or(0, |_| 1),
     };
     Ok(count.unsigned_abs())
 }
@@ -280,7 +280,7 @@ async fn page(
     };
     Ok(match kind {
         Kind::Users => {
-            let page = user_rows::contents::page(connection, UserId(number(after)), PAGE).await?;
+            let page = user_rows::bulk_copy::page(connection, UserId(number(after)), PAGE).await?;
             page.into_iter().map(Record::User).collect()
         }
         Kind::Sessions => {
@@ -288,7 +288,7 @@ async fn page(
                 Some(Record::Session(kept)) => Some(kept.session.id),
                 _ => None,
             };
-            let page = session_rows::contents::page(connection, after, PAGE).await?;
+            let page = session_rows::bulk_copy::page(connection, after, PAGE).await?;
             page.into_iter().map(Record::Session).collect()
         }
         Kind::KnownNetworks => {
@@ -296,20 +296,20 @@ async fn page(
                 Some(Record::KnownNetwork(owner, known)) => Some((owner, known.network)),
                 _ => None,
             };
-            let page = session_rows::contents::page_of_networks(connection, after, PAGE).await?;
+            let page = session_rows::bulk_copy::page_of_networks(connection, after, PAGE).await?;
             page.into_iter().map(|(owner, known)| Record::KnownNetwork(owner, known)).collect()
         }
         Kind::AuditEvents => {
-            let page = audit::contents::page(connection, number(after), PAGE).await?;
+            let page = audit::bulk_copy::page(connection, number(after), PAGE).await?;
             page.into_iter().map(Record::AuditEvent).collect()
         }
         Kind::AuditAnchor | Kind::LastNumber if after.is_some() => Vec::new(),
         Kind::AuditAnchor => {
-            let anchor = audit::contents::anchor(connection).await?;
+            let anchor = audit::bulk_copy::anchor(connection).await?;
             anchor.map(Record::AuditAnchor).into_iter().collect()
         }
         Kind::LastNumber => {
-            let last = user_rows::contents::last_number(connection).await?;
+            let last = user_rows::bulk_copy::last_number(connection).await?;
             last.map(Record::LastNumber).into_iter().collect()
         }
     })
@@ -328,15 +328,15 @@ async fn fill(connection: &mut AsyncPgConnection, records: Vec<Record>) -> Resul
             Record::LastNumber(it) => last_number = Some(it),
         }
     }
-    user_rows::contents::fill(connection, users).await?;
-    session_rows::contents::fill(connection, sessions).await?;
-    session_rows::contents::fill_networks(connection, networks).await?;
-    audit::contents::fill(connection, events).await?;
+    user_rows::bulk_copy::fill(connection, users).await?;
+    session_rows::bulk_copy::fill(connection, sessions).await?;
+    session_rows::bulk_copy::fill_networks(connection, networks).await?;
+    audit::bulk_copy::fill(connection, events).await?;
     if let Some(anchor) = anchor {
-        audit::contents::set_anchor(connection, anchor).await?;
+        audit::bulk_copy::set_anchor(connection, anchor).await?;
     }
     if let Some(last) = last_number {
-        user_rows::contents::set_last_number(connection, last).await?;
+        user_rows::bulk_copy::set_last_number(connection, last).await?;
     }
     Ok(())
 }
