@@ -1,6 +1,6 @@
 //! Finds PostgreSQL, so that the tests that need one are there where there is one.
 
-#[path = "../throwaway-postgres/src/programs.rs"]
+#[path = "../crates/test-postgres/src/programs.rs"]
 mod programs;
 
 fn main() {
@@ -8,7 +8,7 @@ fn main() {
     for variable in ["PATH", "TEST_POSTGRES_URL"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    for path in ["/usr/lib/postgresql", "../throwaway-postgres/src/programs.rs", "build.rs"] {
+    for path in ["/usr/lib/postgresql", "../crates/test-postgres/src/programs.rs", "build.rs"] {
         println!("cargo::rerun-if-changed={path}");
     }
 

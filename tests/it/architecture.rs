@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 
 /// The crates that are no adapters. Whatever else there is, or comes, is one.
-const OTHERS: [&str; 6] = ["domain", "api", "server", "tests", "bench", "throwaway-postgres"];
+const OTHERS: [&str; 6] = ["domain", "api", "server", "tests", "bench", "test-postgres"];
 
 /// Libraries that an adapter may use as it uses those of others. They know no crate of this workspace.
 const LIBRARIES: [&str; 2] = ["bcrypt-lanes", "pem-blocks"];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use throwaway_postgres::{Cluster, Durability, NotStarted};
+use test_postgres::{Cluster, Durability, NotStarted};
 
 use crate::Result;
 

@@ -59,7 +59,7 @@
 //!
 //! Where others keep the machine busy the gain is smaller, 2.4 to 3.2 at five or six lanes: what they take of
 //! a shared core is just the part that one hash at a time would have left idle.
-//! `cargo run --release --package bcrypt-lanes --example pace` measures it on your machine; how it is built
+//! `cargo run --release --package bcrypt-lanes --example throughput` measures it on your machine; how it is built
 //! matters, because all depends on what the compiler makes of one loop.
 //!
 //! # What it guards, and what it cannot
@@ -73,16 +73,16 @@
 //! is, and nothing of what they work on.
 
 mod job;
-mod known_answers;
 mod lanes;
 mod pi;
 mod schedule;
+mod test_vectors;
 
 use zeroize::Zeroizing;
 
 pub use job::{InvalidJob, Job};
-pub use known_answers::passes_self_test;
 pub use lanes::{DEFAULT_LANES, InvalidLanes, Lanes, MAX_LANES};
+pub use test_vectors::passes_self_test;
 
 /// One digest, with nobody beside it. The arguments are those of [`Job::new`].
 ///

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bcrypt_lanes::{InvalidJob, Lanes};
 use domain::ports::Clock;
 
-use crate::computation::{Bcrypt, Digest};
-use crate::pool::{Job, Shared};
+use crate::jobs::{Bcrypt, Digest};
+use crate::worker_pool::{Job, Shared};
 
 /// The cost of the least bcrypt that there is, of a millisecond or two: a start waits for it.
 const FIRST_PACE_COST: u32 = 4;

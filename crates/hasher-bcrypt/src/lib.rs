@@ -8,11 +8,11 @@
 //! Start reading at [`BcryptHasher`]. `format` reads and writes stored hashes, `computation` says which bcrypts
 //! a password needs, `engine` computes them, `pool` has the threads, and `queue` decides who waits before them.
 
-mod computation;
 mod engine;
-mod format;
-mod pool;
-mod queue;
+mod fair_queue;
+mod hash_format;
+mod jobs;
+mod worker_pool;
 
 use std::io;
 use std::num::NonZero;
@@ -26,11 +26,11 @@ use domain::ports::{
 use domain::{Distribution, NewPassword, Password, PasswordHash, PasswordProblem, SitePrefix};
 use thiserror::Error;
 
-use crate::computation::{Bcrypt, Hash, Judge, Verify};
 pub use crate::engine::Engine;
-use crate::format::{Scheme, StoredHash};
-use crate::pool::{Pool, Refused};
-use crate::queue::Limits;
+use crate::fair_queue::Limits;
+use crate::hash_format::{Scheme, StoredHash};
+use crate::jobs::{Bcrypt, Hash, Judge, Verify};
+use crate::worker_pool::{Pool, Refused};
 pub use bcrypt_lanes::{DEFAULT_LANES, MAX_LANES};
 
 /// The lowest cost that hashes are made with (OWASP Password Storage Cheat Sheet).

@@ -13,10 +13,10 @@ use serde::Serialize;
 use sha2::Sha256;
 use thiserror::Error;
 
-use crate::compact::{Compact, Header};
-use crate::given_key::GivenKeys;
+use crate::jws::{Compact, Header};
 use crate::key_file::StoredKey;
 use crate::key_pair::{KeyPair, KeyPairAlgorithm};
+use crate::static_keys::GivenKeys;
 
 /// The shortest secret that HS256 may have, in bytes (RFC 7518, section 3.2), and refresh tokens.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -244,7 +244,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::compact::Compact;
+    use crate::jws::Compact;
 
     const SECOND: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 

@@ -7,16 +7,16 @@
 //! Start reading at [`JwtIssuer`]. `key_ring` holds the keys, `key_pair` is one that has a public half, `compact` takes
 //! a token apart. The `RefreshTokens` port, whose tokens are no JWTs, is `refresh`.
 
-mod compact;
-mod given_key;
+mod jws;
+mod key_dir;
 mod key_file;
-mod key_folder;
 mod key_pair;
+mod key_reload;
 mod key_ring;
 mod pem;
 mod private_files;
-mod refresh;
-mod rotation;
+mod refresh_token;
+mod static_keys;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,15 +35,15 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::compact::Compact;
-pub use crate::given_key::{GivenKeys, UnusableKeyText};
-pub use crate::key_file::{StoredKey, UnusableKeyFile};
-pub use crate::key_folder::{
+use crate::jws::Compact;
+pub use crate::key_dir::{
     DEFAULT_LEAD_TIME, Glance, KeyFacts, KeyFolder, KeyFolderError, KeyState, Rotation, Takeover,
 };
+pub use crate::key_file::{StoredKey, UnusableKeyFile};
 pub use crate::key_pair::{KeyPair, KeyPairAlgorithm, NotGenerated, UnusableKey};
 pub use crate::key_ring::{KeyRing, MIN_SECRET_BYTES, NoSigningKey, WeakSecret};
-pub use crate::refresh::MacRefreshTokens;
+pub use crate::refresh_token::MacRefreshTokens;
+pub use crate::static_keys::{GivenKeys, UnusableKeyText};
 
 /// How far another instance's clock may be ahead of ours. Expiry has no leeway: whoever is late refreshes.
 const LEEWAY_SECONDS: i64 = 5;

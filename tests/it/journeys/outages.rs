@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use serde_json::Value;
-use throwaway_postgres::execute;
+use test_postgres::execute;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};

@@ -10,7 +10,7 @@ use domain::{PasswordHash, Username};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use store_postgres::{OpenError, OpenProblem, PostgresStore, Url, migrations};
-use throwaway_postgres::{Cluster, Durability};
+use test_postgres::{Cluster, Durability};
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 

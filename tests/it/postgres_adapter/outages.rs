@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use store_postgres::PostgresStore;
-use throwaway_postgres::{Cluster, Durability};
+use test_postgres::{Cluster, Durability};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use store_postgres::{OpenError, OpenProblem, Url, migrations};
-use throwaway_postgres::{Cluster, Durability, execute};
+use test_postgres::{Cluster, Durability, execute};
 use tokio::runtime::Builder;
 use tokio_util::task::TaskTracker;
 

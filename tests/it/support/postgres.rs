@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domain::AuditKey;
 use store_postgres::{Access, PostgresStore, Settings, Url, migrations};
-use throwaway_postgres::{Cluster, Durability, NotStarted, execute};
+use test_postgres::{Cluster, Durability, NotStarted, execute};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;

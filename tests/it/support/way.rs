@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use throwaway_postgres::PASSWORD;
+use test_postgres::PASSWORD;
 
 /// The way to a server, which may fall silent: what comes is taken and not passed on.
 pub(crate) struct Way {

@@ -19,9 +19,9 @@ use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 
 use crate::Load;
-use crate::computation::{Bcrypt, Computation, Digest, Progress};
 use crate::engine::Engine;
-use crate::queue::{Limits, NoRoom, Queue};
+use crate::fair_queue::{Limits, NoRoom, Queue};
+use crate::jobs::{Bcrypt, Computation, Digest, Progress};
 
 /// The least time between two refusals at the door. Whoever is refused may try again at once, and thousands of
 /// such answers a second would take the cores away from the passwords that were let in.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use domain::ports::Requester;
 use domain::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 
-use crate::pool::Job;
+use crate::worker_pool::Job;
 
 /// What an operator allows.
 #[derive(Clone, Copy, Debug)]

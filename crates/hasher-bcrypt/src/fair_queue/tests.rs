@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use super::*;
-use crate::computation::{Bcrypt, Digest};
+use crate::jobs::{Bcrypt, Digest};
 
 /// As many turns as a job has in these tests, unless it says otherwise.
 const TURNS: u32 = 4096;

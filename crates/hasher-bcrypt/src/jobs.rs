@@ -8,7 +8,7 @@ use domain::{NewPassword, Password, PasswordHash, PasswordProblem};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::format::{BCRYPT_BYTES, Salt, Scheme, StoredHash};
+use crate::hash_format::{BCRYPT_BYTES, Salt, Scheme, StoredHash};
 
 /// The digest of one bcrypt, without the byte that no hash keeps.
 pub(crate) type Digest = [u8; 23];
