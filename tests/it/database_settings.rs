@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::operator::create;
+use crate::support::cli::create;
 use crate::support::server::{Deployment, Finished};
 
 const SECRETS: [(&str, &str); 2] = [

@@ -1,6 +1,6 @@
 //! Everything that needs a real database or a running server, in one binary.
 //!
-//! `laws` are what every store must obey, run once for each; `copies` what a copy from each into each must; `support` is
+//! `store_contract` runs once per store, `database_copy` once per pair of stores, `end_to_end` against the real binary; `support` is
 //! what the tests share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test says no")]
@@ -11,7 +11,7 @@ mod checks;
 mod common_passwords;
 mod containers;
 mod database_settings;
-mod journeys;
+mod end_to_end;
 #[cfg(postgres)]
 mod postgres_adapter;
 mod setting_values;
@@ -21,7 +21,7 @@ mod support;
 // Another database is another module of this form. The path keeps it from being sought in a folder of its own.
 #[path = "."]
 mod sqlite {
-    mod laws;
+    mod store_contract;
 
     pub(crate) use crate::support::sqlite::fresh;
 }
@@ -29,24 +29,24 @@ mod sqlite {
 #[cfg(postgres)]
 #[path = "."]
 mod postgres {
-    mod laws;
+    mod store_contract;
 
     // Those that are about what the database keeps, and two that need this one. The others are about files and HTTP.
-    mod journeys {
-        mod accounts;
+    mod end_to_end {
         mod audit;
-        mod backends;
+        mod cli_users;
         mod import;
-        mod instances;
+        mod introspection;
         mod log;
         mod migrations;
+        mod multi_instance;
         mod names;
-        mod operators;
+        mod ops_listener;
         mod outages;
-        mod own_account;
+        mod self_service;
         mod sessions;
+        mod sign_up_and_login;
         mod throttle;
-        mod users;
 
         use crate::support::postgres::{deployment, unmigrated};
     }
@@ -57,7 +57,7 @@ mod postgres {
 // Copies from each kind of database into each.
 #[path = "."]
 mod sqlite_to_sqlite {
-    mod copies;
+    mod database_copy;
 
     use crate::support::sqlite::{fresh as source, fresh as target};
 }
@@ -65,7 +65,7 @@ mod sqlite_to_sqlite {
 #[cfg(postgres)]
 #[path = "."]
 mod sqlite_to_postgres {
-    mod copies;
+    mod database_copy;
 
     use crate::support::postgres::fresh as target;
     use crate::support::sqlite::fresh as source;
@@ -74,7 +74,7 @@ mod sqlite_to_postgres {
 #[cfg(postgres)]
 #[path = "."]
 mod postgres_to_sqlite {
-    mod copies;
+    mod database_copy;
 
     use crate::support::postgres::fresh as source;
     use crate::support::sqlite::fresh as target;
@@ -83,7 +83,7 @@ mod postgres_to_sqlite {
 #[cfg(postgres)]
 #[path = "."]
 mod postgres_to_postgres {
-    mod copies;
+    mod database_copy;
 
     use crate::support::postgres::{fresh as source, fresh as target};
 }
@@ -92,5 +92,5 @@ mod postgres_to_postgres {
 #[test]
 fn postgres() {
     let needs = "PostgreSQL's server (apt install postgresql), or TEST_POSTGRES_URL, the URL of one";
-    support::foreign::skip("everything on PostgreSQL", needs);
+    support::external_tools::skip("everything on PostgreSQL", needs);
 }

@@ -1,5 +1,5 @@
 //! Cargo builds a package's binary for its integration tests only. This one is there so that `cargo nextest run
-//! --workspace` builds the `auth-api` that the journeys in the package `tests` start.
+//! --workspace` builds the `auth-api` that the end-to-end tests in the package `tests` start.
 
 use std::process::Command;
 

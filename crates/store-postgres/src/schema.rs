@@ -1,4 +1,4 @@
-//! The tables as diesel knows them, kept in step with `migrations/postgres` by hand; the laws would notice.
+//! The tables as diesel knows them, kept in step with `migrations/postgres` by hand; the store contract would notice.
 
 use diesel::sql_types::{Bool, Text};
 

@@ -14,9 +14,9 @@ use test_postgres::{Cluster, Durability};
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
-use crate::support::attempts::tried;
+use crate::support::audit_fixtures::tried;
 use crate::support::clock::StillClock;
-use crate::support::foreign::skip;
+use crate::support::external_tools::skip;
 use crate::support::postgres::{Database, open_on, or_skip};
 use crate::support::runtime::runtime;
 

@@ -2,7 +2,7 @@ use domain::ports::{AuditLog as _, Contents as _, Insertion, NewUser, PortError,
 use domain::{CarryOverError, Kind, PasswordHash, UserId, Username, carry_over};
 use jiff::Timestamp;
 
-use crate::support::attempts::tried;
+use crate::support::audit_fixtures::tried;
 use crate::support::postgres::fresh;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What the store on PostgreSQL promises beyond the laws: which databases it opens, how it gets to them, and what it does
+//! What the store on PostgreSQL promises beyond the store contract: which databases it opens, how it gets to them, and what it does
 //! while they are away.
 
 mod connections;

@@ -13,7 +13,7 @@ use store_postgres::{Access, OpenError, OpenProblem, PostgresStore, Settings, Ur
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
-use crate::support::attempts::{audit_key, tried};
+use crate::support::audit_fixtures::{audit_key, tried};
 use crate::support::clock::StillClock;
 use crate::support::postgres::{Database, POOL_SIZE, fresh};
 use crate::support::runtime::runtime;

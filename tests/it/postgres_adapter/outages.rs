@@ -17,11 +17,11 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::support::attempts::tried;
+use crate::support::audit_fixtures::tried;
+use crate::support::blackhole_proxy::Way;
 use crate::support::clock::StillClock;
 use crate::support::postgres::{Database, Lock, cluster, open_on};
 use crate::support::runtime::runtime;
-use crate::support::way::Way;
 
 /// What a handler has, and so the longest that any answer may take.
 const HANDLER: Duration = Duration::from_secs(10);

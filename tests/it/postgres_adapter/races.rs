@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use store_postgres::PostgresStore;
 use tokio_util::task::TaskTracker;
 
-use crate::support::attempts::{tried, tried_to};
+use crate::support::audit_fixtures::{tried, tried_to};
 use crate::support::clock::StillClock;
 use crate::support::postgres::{cluster, open_on};
 use crate::support::runtime::runtime;

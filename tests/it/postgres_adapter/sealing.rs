@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use store_postgres::PostgresStore;
 use tokio_util::task::TaskTracker;
 
-use crate::support::attempts::tried;
+use crate::support::audit_fixtures::tried;
 use crate::support::clock::StillClock;
 use crate::support::postgres::{Database, Store, fresh, open_on};
 use crate::support::runtime::runtime;

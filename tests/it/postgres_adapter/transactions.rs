@@ -7,7 +7,7 @@ use store_postgres::PostgresStore;
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
-use crate::support::attempts::tried;
+use crate::support::audit_fixtures::tried;
 use crate::support::clock::StillClock;
 use crate::support::postgres::{Database, open_on};
 use crate::support::runtime::runtime;

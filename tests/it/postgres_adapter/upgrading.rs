@@ -9,7 +9,7 @@ use store_postgres::{Url, migrations};
 use tokio::task::spawn_blocking;
 
 use crate::support::client::{Client, PASSWORD};
-use crate::support::later;
+use crate::support::future_migration;
 use crate::support::postgres::{Database, Lock};
 use crate::support::server::Deployment;
 
@@ -29,7 +29,7 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_waiting_with_it() {
     let migrating = spawn_blocking(move || {
         let later =
             "ALTER TABLE audit_events ADD COLUMN device text; ALTER TABLE users ADD COLUMN locale text";
-        let folder = later::migrations("postgres", later);
+        let folder = future_migration::migrations("postgres", later);
         migrations::up_from(&url, folder.path())
     });
     for _ in 0..3 {
@@ -53,7 +53,7 @@ async fn a_migration_that_waits_for_a_table_keeps_nobody_waiting_with_it() {
 fn a_migration_that_fails_for_another_reason_says_so_at_once_and_leaves_nothing() {
     let database = Database::migrated();
     let url = Url::parse(&database.url()).unwrap();
-    let folder = later::migrations("postgres", "CREATE TABLE half (done text); SELECT 1 / 0");
+    let folder = future_migration::migrations("postgres", "CREATE TABLE half (done text); SELECT 1 / 0");
 
     let failed = migrations::up_from(&url, folder.path()).unwrap_err();
 

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::foreign::{is_installed, skip};
+use super::external_tools::{is_installed, skip};
 
 const NEEDS: &str = "Debian's packages chromium and chromium-driver";
 

@@ -8,8 +8,8 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::foreign::{is_installed, skip};
-use super::front_end::PAGE;
+use super::dev_proxy::PAGE;
+use super::external_tools::{is_installed, skip};
 
 /// One nginx with one server, which ends when it is dropped.
 pub(crate) struct Nginx {

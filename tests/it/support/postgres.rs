@@ -16,10 +16,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;
 
-use super::attempts::audit_key;
+use super::audit_fixtures::audit_key;
 use super::clock::StillClock;
-use super::foreign::skip;
-use super::later;
+use super::external_tools::skip;
+use super::future_migration;
 use super::runtime::runtime;
 use super::server::{Deployment, Elsewhere};
 
@@ -287,7 +287,7 @@ impl Elsewhere for Database {
     }
 
     fn upgrade(&self, sql: &str) -> usize {
-        let folder = later::migrations("postgres", sql);
+        let folder = future_migration::migrations("postgres", sql);
         migrations::up_from(&Url::parse(&self.url()).unwrap(), folder.path()).unwrap().len()
     }
 }

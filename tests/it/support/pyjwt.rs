@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::foreign::{is_installed, skip};
+use super::external_tools::{is_installed, skip};
 
 /// The versions that the README's example was tried with.
 const PACKAGES: [&str; 2] = ["pyjwt[crypto]==2.15.1", "cryptography==50.0.2"];

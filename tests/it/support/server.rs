@@ -19,7 +19,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::later;
+use super::future_migration;
 use super::lock::Lock;
 use super::sqlite;
 
@@ -153,7 +153,8 @@ impl Deployment {
         if let Some(database) = &self.elsewhere {
             return database.upgrade(sql);
         }
-        let (path, folder) = (self.folder().join("data/auth.db"), later::migrations("sqlite", sql));
+        let (path, folder) =
+            (self.folder().join("data/auth.db"), future_migration::migrations("sqlite", sql));
         store_sqlite::migrations::up_from(&path, folder.path()).unwrap().len()
     }
 

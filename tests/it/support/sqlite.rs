@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 
-use super::attempts::audit_key;
+use super::audit_fixtures::audit_key;
 use super::clock::StillClock;
 use super::runtime::runtime;
 

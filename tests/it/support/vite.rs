@@ -10,7 +10,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use super::foreign::{is_installed, skip};
+use super::external_tools::{is_installed, skip};
 
 /// The last one that runs on the Node.js of Debian 12. Its proxy has the same defaults as that of Vite 7.
 const VERSION: &str = "6.4.6";

@@ -7,8 +7,8 @@ use domain::{PasswordHash, Username};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::support::attempts::tried;
-use crate::support::operator::{PASSWORD, assert_refused, create, log_in, names};
+use crate::support::audit_fixtures::tried;
+use crate::support::cli::{PASSWORD, assert_refused, create, log_in, names};
 use crate::support::server::{Deployment, Server};
 use crate::support::sqlite;
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::browser::Browser;
 use crate::support::client::{Client, PASSWORD};
-use crate::support::front_end::FrontEnd;
+use crate::support::dev_proxy::FrontEnd;
 use crate::support::server::{Deployment, Server};
 
 const README: &str = include_str!("../../../README.md");

@@ -12,7 +12,7 @@ use domain::{
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::support::attempts::{tried, tried_to};
+use crate::support::audit_fixtures::{tried, tried_to};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;

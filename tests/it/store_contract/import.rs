@@ -9,7 +9,7 @@ use domain::{
 use futures_util::future::{join, join_all};
 use jiff::Timestamp;
 
-use crate::support::attempts::{tried, tried_to};
+use crate::support::audit_fixtures::{tried, tried_to};
 
 #[tokio::test]
 async fn who_is_imported_is_here_as_they_were_elsewhere() {

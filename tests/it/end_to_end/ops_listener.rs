@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
-use crate::support::foreign;
+use crate::support::external_tools;
 use crate::support::server::Server;
 
 /// The samples of a scrape: name and labels, and the value.
@@ -183,8 +183,8 @@ async fn promtool_finds_nothing_wrong_with_the_measurements() {
     let answer = reqwest::get(format!("{}/metrics", server.ops_url())).await.unwrap();
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     let text = answer.text().await.unwrap();
-    if !foreign::is_installed("promtool") {
-        foreign::skip("Prometheus' opinion of the measurements", "promtool (apt install prometheus)");
+    if !external_tools::is_installed("promtool") {
+        external_tools::skip("Prometheus' opinion of the measurements", "promtool (apt install prometheus)");
         return;
     }
 

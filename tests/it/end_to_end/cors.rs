@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::browser::Browser;
 use crate::support::client::{Answer, Client, PASSWORD};
-use crate::support::front_end::FrontEnd;
+use crate::support::dev_proxy::FrontEnd;
 use crate::support::server::Deployment;
 
 /// An origin that is allowed, for those who are no browser.

@@ -9,7 +9,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, PASSWORD};
-use crate::support::receiver::{Post, Receiver};
+use crate::support::http_sink::{Post, Receiver};
 use crate::support::server::{Deployment, Server};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

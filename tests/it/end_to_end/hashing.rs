@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use diesel::prelude::*;
 
 use crate::support::client::{Client, PASSWORD};
-use crate::support::foreign::{is_installed, skip};
+use crate::support::external_tools::{is_installed, skip};
 use crate::support::server::{Deployment, Server};
 
 diesel::table! {

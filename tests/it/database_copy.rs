@@ -16,7 +16,7 @@ use domain::{
 use jiff::Timestamp;
 
 use super::{source, target};
-use crate::support::attempts::{audit_key, tried};
+use crate::support::audit_fixtures::{audit_key, tried};
 
 #[tokio::test]
 async fn everything_is_the_same_after_a_copy_and_goes_on_from_there() {

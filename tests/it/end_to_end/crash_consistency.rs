@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
 use crate::support::client::Client;
-use crate::support::ledger::{self, Account, Chance, Step};
+use crate::support::consistency_checker::{self, Account, Chance, Step};
 use crate::support::server::{Deployment, Server};
 
 const ROUNDS: usize = 20;
@@ -33,7 +33,7 @@ const START: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn of_twenty_kills_under_load_none_loses_what_was_answered_or_brings_back_what_was_over() {
-    let seed = ledger::seed();
+    let seed = consistency_checker::seed();
     // Shown when the test fails. What the clients do comes back with it; when the server is hit does not.
     println!("TESTS_SEED={seed}");
     let mut chance = Chance(seed);
@@ -70,8 +70,8 @@ async fn of_twenty_kills_under_load_none_loses_what_was_answered_or_brings_back_
         assert_eq!(verified.code, 0, "round {round}: {verified:?}");
     }
 
-    ledger::assert_nothing_came_back(&accounts, &Client::of(&server)).await;
-    let acknowledged = ledger::assert_on_record(&accounts, &deployment);
+    consistency_checker::assert_nothing_came_back(&accounts, &Client::of(&server)).await;
+    let acknowledged = consistency_checker::assert_on_record(&accounts, &deployment);
     assert!(acknowledged.iter().all(|count| *count > 0), "{acknowledged:?}");
     let over: usize = accounts.iter().map(Account::sessions_over).sum();
     let rotated = accounts.iter().any(Account::has_rotated);

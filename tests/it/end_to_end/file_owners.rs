@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rustix::process::getuid;
 
-use crate::support::foreign::skip;
-use crate::support::operator::{PASSWORD, create};
+use crate::support::cli::{PASSWORD, create};
+use crate::support::external_tools::skip;
 use crate::support::server::{Deployment, Finished};
 
 /// A user and a group that are not root's, and need no name.

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::support::attempts::{audit_key, tried, tried_to};
+use crate::support::audit_fixtures::{audit_key, tried, tried_to};
 
 #[tokio::test]
 async fn changes_are_recorded_with_themselves_and_refusals_are_not() {

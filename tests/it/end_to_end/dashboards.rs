@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::foreign;
+use crate::support::external_tools;
 
 fn docker(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker").join(path)
@@ -134,15 +134,15 @@ fn the_dashboard_is_one_that_grafana_takes() {
 
 #[test]
 fn promtool_takes_the_rules_and_sees_each_alert_fire() {
-    if !foreign::is_installed("promtool") {
-        foreign::skip("Prometheus' opinion of the rules", "promtool (apt install prometheus)");
+    if !external_tools::is_installed("promtool") {
+        external_tools::skip("Prometheus' opinion of the rules", "promtool (apt install prometheus)");
         return;
     }
 
     for (task, path) in [
         (["check", "rules"], RULES),
         (["check", "config"], "prometheus/prometheus.yml"),
-        (["test", "rules"], "../tests/it/journeys/alerts.yml"),
+        (["test", "rules"], "../tests/it/end_to_end/alerts.yml"),
     ] {
         let checked = Command::new("promtool").args(task).arg(docker(path)).output().unwrap();
 

@@ -3,39 +3,39 @@
 
 use crate::support::server::Deployment;
 
-mod accounts;
 mod audit;
-mod backends;
+mod backup_restore;
 mod certificates;
+mod cli_users;
 mod command_line;
+mod config_reload;
 mod connections;
+mod cors;
+mod crash_consistency;
 mod dashboards;
 mod default_issuer;
-mod example_page;
 mod file_owners;
-mod given_keys;
 mod hashing;
 mod http;
 mod import;
+mod introspection;
 mod keys;
-mod ledger;
 mod limits;
 mod log;
 mod migrations;
-mod moving_house;
 mod names;
-mod operators;
-mod other_origins;
-mod own_account;
+mod ops_listener;
 mod pages;
 mod proxies;
+mod readme_example;
+mod self_service;
 mod sessions;
-mod settings_that_change;
+mod sign_up_and_login;
 mod start_and_stop;
-mod telling_others;
+mod static_keys;
+mod telemetry_export;
 mod throttle;
 mod tls;
-mod users;
 
 /// An empty folder, and in it a database on SQLite.
 fn deployment() -> Deployment {

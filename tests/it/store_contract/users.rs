@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use crate::support::attempts::tried;
+use crate::support::audit_fixtures::tried;
 
 #[tokio::test]
 async fn a_new_user_is_found_by_number_and_by_name() {

@@ -8,10 +8,10 @@ use futures_util::future::{join, join_all};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+use crate::support::cli::{create, names};
 use crate::support::client::Client;
-use crate::support::later;
-use crate::support::ledger::{self, Account, Chance};
-use crate::support::operator::{create, names};
+use crate::support::consistency_checker::{self, Account, Chance};
+use crate::support::future_migration;
 
 /// What a later release may add: columns that may be empty or have a default, tables, and indices.
 const EXPANSION: &str = "
@@ -27,7 +27,7 @@ async fn whoever_is_served_notices_nothing_of_a_later_migration_that_adds() {
     let deployment = super::deployment().set("AUTH_SESSION__GRACE", "0s").set("AUTH_HASHING__DEADLINE", "9s");
     let server = deployment.serve();
     let client = Client::of(&server);
-    let mut chance = Chance(ledger::seed());
+    let mut chance = Chance(consistency_checker::seed());
     let mut accounts: Vec<_> = (0..8).map(|n| Account::new(format!("user{n}"), chance.next())).collect();
     let (tell, mut done) = watch::channel(0_usize);
     let is_over = AtomicBool::new(false);
@@ -54,7 +54,7 @@ async fn whoever_is_served_notices_nothing_of_a_later_migration_that_adds() {
 
     join_all(accounts.iter_mut().map(|account| account.check(&client))).await;
     // What serves may be the older release; what is started has to be the later one.
-    let refused = format!("the schema was made by a newer release (it has {})", later::VERSION);
+    let refused = format!("the schema was made by a newer release (it has {})", future_migration::VERSION);
     for arguments in [&["serve"][..], &["users", "list"], &["audit", "verify"], &["migrate", "down"]] {
         let started = deployment.run(arguments);
         assert_eq!(started.code, 1, "{started:?}");

@@ -12,7 +12,7 @@ use domain::{
 use futures_util::future::{join, join_all};
 use jiff::Timestamp;
 
-use crate::support::attempts::{tried, tried_to};
+use crate::support::audit_fixtures::{tried, tried_to};
 
 const RULES: ThrottleRules = ThrottleRules { most_failures: 10 };
 const HOUR: i64 = 3600;

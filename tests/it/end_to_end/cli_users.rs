@@ -6,7 +6,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::operator::{PASSWORD, assert_refused, create, log_in, names};
+use crate::support::cli::{PASSWORD, assert_refused, create, log_in, names};
 use crate::support::server::Deployment;
 
 fn show(deployment: &Deployment, name: &str) -> Value {

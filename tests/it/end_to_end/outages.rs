@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use crate::support::blackhole_proxy::Way;
 use crate::support::client::Client;
-use crate::support::ledger::{self, Account, Chance};
+use crate::support::consistency_checker::{self, Account, Chance};
 use crate::support::postgres::{Database, cluster};
 use crate::support::server::{Deployment, Server};
-use crate::support::way::Way;
 
 const CLIENTS: usize = 8;
 
@@ -183,7 +183,7 @@ impl Scene {
 
     /// With a server that comes to the database by another way.
     fn by(way: &str, database: &str) -> Self {
-        let seed = ledger::seed();
+        let seed = consistency_checker::seed();
         // Shown when the test fails.
         eprintln!("TESTS_SEED={seed}");
         let mut chance = Chance(seed);
@@ -221,8 +221,8 @@ impl Scene {
     /// Holds the server once more to all ledgers, and to its own log.
     async fn settle_accounts(self) {
         let accounts: Vec<_> = self.people.into_iter().flat_map(|person| person.accounts).collect();
-        ledger::assert_nothing_came_back(&accounts, &Client::of(&self.server)).await;
-        let acknowledged = ledger::assert_on_record(&accounts, self.server.deployment());
+        consistency_checker::assert_nothing_came_back(&accounts, &Client::of(&self.server)).await;
+        let acknowledged = consistency_checker::assert_on_record(&accounts, self.server.deployment());
         assert!(acknowledged.iter().sum::<usize>() > 50, "{acknowledged:?} is no load");
         // By its own clock, which what a busy machine keeps a client waiting for does not count on.
         let lines = self.server.log().lines();

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::example_page::{log_in, page};
+use super::readme_example::{log_in, page};
 use crate::support::browser::Browser;
 use crate::support::client::{Client, PASSWORD};
-use crate::support::front_end::FrontEnd;
+use crate::support::dev_proxy::FrontEnd;
 use crate::support::nginx::Nginx;
 use crate::support::server::{Deployment, Server};
 use crate::support::vite::Vite;
