@@ -6,34 +6,27 @@
 //! an unknown field. Refuses to know how anything is kept, hashed or signed, and to decide anything that
 //! [`domain::Auth`] decides.
 //!
-//! A request comes in through `edge`, is read by `body`, `form` and `caller`, is handled in `routes`, and whatever
-//! goes wrong leaves through `problem`. Start reading at [`listen`], then at `routes`.
+//! A request passes `net` and `middleware`, is read by `extract` and handled in `routes`. Errors leave through
+//! `problem`. Start reading at [`listen`], then at `routes`.
 
-mod body;
-mod cacheable;
-mod caller;
 mod client_address;
-mod cors;
-mod edge;
-mod endpoint;
-mod form;
-mod limits;
-
-mod live;
+mod docs_pages;
+mod etag;
+mod extract;
+mod http_metrics;
+mod method_router;
+mod middleware;
 mod net;
-mod observer;
 mod openapi;
 mod ops;
-mod pages;
 mod problem;
 mod refused_origins;
 mod repeated_requests;
+mod request_observer;
 mod routes;
+mod runtime_settings;
 mod session_cookie;
 mod target;
-mod trace_context;
-mod traffic;
-mod transport;
 
 use std::io;
 use std::net::TcpListener;
@@ -49,20 +42,20 @@ use domain::ports::{Clock, Entropy};
 use rustls::ServerConfig;
 
 pub use self::client_address::{ClientIpHeader, TrustedProxies};
-pub use self::cors::Origin;
-pub use self::edge::REQUEST_TARGET;
-pub use self::limits::Quotas;
-pub use self::live::{Choices, Live};
+use self::http_metrics::Counters;
+pub use self::http_metrics::{Answered, Traffic};
+pub use self::middleware::cors::Origin;
+pub use self::middleware::rate_limit::Quotas;
+pub use self::middleware::request_scope::REQUEST_TARGET;
+pub use self::middleware::trace_context::{Trace, TraceId};
 pub use self::net::Limits;
 use self::net::{Lobby, http_server};
-pub use self::observer::{Exchange, Observer};
 pub use self::openapi::openapi_json;
 pub use self::ops::{Health, MOST_OPERATORS, Ops, Part, Sight, listen_to_operators};
 use self::problem::{Code, Problem};
 pub use self::repeated_requests::RepeatedRequests;
-pub use self::trace_context::{Trace, TraceId};
-use self::traffic::Counters;
-pub use self::traffic::{Answered, Traffic};
+pub use self::request_observer::{Exchange, Observer};
+pub use self::runtime_settings::{Choices, Live};
 
 /// How long a client that is told that no more is read has for what it is still sending, so that it reads why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -157,7 +150,7 @@ pub fn listen(api: Api, listener: TcpListener, serving: Serving) -> io::Result<S
         App::new()
             .app_data(api.clone())
             .app_data(Counters::of(api.traffic.clone()))
-            .wrap(from_fn(edge::edge))
+            .wrap(from_fn(middleware::request_scope::edge))
             .configure(|config| routes::configure(config, &api.settings))
     })?;
     // Whole seconds are all that it knows; who awaits it may be more exact.

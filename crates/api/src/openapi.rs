@@ -13,7 +13,7 @@ use utoipa::openapi::{
 use utoipa::{Modify, OpenApi};
 
 use crate::Api;
-use crate::endpoint::get;
+use crate::method_router::get;
 use crate::problem::{FieldCode, FieldError, Problem, ProblemView};
 use crate::routes;
 

@@ -20,8 +20,8 @@ use domain::ports::Entropy;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::edge;
-use crate::endpoint::get;
+use crate::method_router::get;
+use crate::middleware::request_scope;
 use crate::net::http_server;
 use crate::net::{self, AnswerBody, Limits, Lobby};
 use crate::problem::{Code, Context, Problem};
@@ -154,13 +154,14 @@ async fn around(
     let Some(ops) = request.app_data::<Data<Ops>>().cloned() else {
         return Err(Problem::new(Code::Internal).into());
     };
-    let request_id = edge::new_request_id(&*ops.entropy);
+    let request_id = request_scope::new_request_id(&*ops.entropy);
     let context = Context { issuer: &ops.issuer, request_id: &request_id };
     let protected = |mut response: HttpResponse| {
-        edge::protect(response.headers_mut(), &request_id);
+        request_scope::protect(response.headers_mut(), &request_id);
         response
     };
-    if let Err(problem) = edge::check_head(&request).and_then(|()| check_host(&request, &ops.hosts)) {
+    if let Err(problem) = request_scope::check_head(&request).and_then(|()| check_host(&request, &ops.hosts))
+    {
         let mut response = protected(problem.render(context));
         response.head_mut().set_connection_type(ConnectionType::Close);
         exchange.end_with_this();
@@ -177,10 +178,10 @@ async fn around(
     }
     let unrouted = |problem: Problem| {
         let mut response = protected(problem.render(context));
-        edge::close_after_rest(&mut response, &problem, &in_flight);
+        request_scope::close_after_rest(&mut response, &problem, &in_flight);
         InternalError::from_response("answered at the edge", response).into()
     };
-    let served = match edge::see_through(&exchange, next.call(request)).await {
+    let served = match request_scope::see_through(&exchange, next.call(request)).await {
         Ok(served) => served,
         Err(problem) => return Err(unrouted(problem)),
     };
@@ -191,7 +192,7 @@ async fn around(
     let answer = if response.status() == StatusCode::SERVICE_UNAVAILABLE && response.error().is_none() {
         protected(response)
     } else {
-        edge::render(response, None, context, |answer, _| protected(answer))
+        request_scope::render(response, None, context, |answer, _| protected(answer))
     };
     Ok(ServiceResponse::new(request, answer.map_body(|head, body| AnswerBody::new(head, body, in_flight))))
 }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use domain::ClientNetwork;
 use parking_lot::Mutex;
 
-use crate::edge::REQUEST_TARGET;
+use crate::middleware::request_scope::REQUEST_TARGET;
 
 /// The most lines between two flushes. What comes beyond is counted together, as from [`MANY`]: an attacker has many
 /// networks.

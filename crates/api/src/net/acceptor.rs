@@ -14,8 +14,8 @@ use super::connection_limit::{Limits, Seats};
 use super::connection_state::Deadlines;
 use super::maybe_tls::Wire;
 use crate::client_address::TrustedProxies;
-use crate::live::Live;
-use crate::traffic::Traffic;
+use crate::http_metrics::Traffic;
+use crate::runtime_settings::Live;
 
 /// Where connections come from.
 #[derive(Clone)]

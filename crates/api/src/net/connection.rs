@@ -15,7 +15,7 @@ use super::connection_state::{Deadlines, Exchange, Stage};
 use super::maybe_tls::Wire;
 use super::now;
 use crate::LINGER;
-use crate::traffic::Cut;
+use crate::http_metrics::Cut;
 
 /// What a client is told whose head did not come in time; nothing more can be said to it.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

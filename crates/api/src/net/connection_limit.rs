@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::now;
 use crate::client_address::TrustedProxies;
-use crate::traffic::{Cut, Traffic};
+use crate::http_metrics::{Cut, Traffic};
 
 /// Of a full house, and of a network's full share, one part in so many goes at once, because it costs a look at all of
 /// them to find the one that goes first.

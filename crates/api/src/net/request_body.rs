@@ -12,7 +12,7 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, stream};
 
 use super::connection_state::Exchange;
-use crate::body::LARGEST_BODY;
+use crate::extract::json_body::LARGEST_BODY;
 
 /// How many pieces are taken before somebody asks for them. A request that is sent to its end comes in one or two.
 const AHEAD: usize = 16;

@@ -27,8 +27,8 @@ use super::maybe_tls::Wire;
 use super::{AnswerBody, now};
 use crate::LINGER;
 use crate::client_address::TrustedProxies;
-use crate::edge::see_through;
-use crate::traffic::Traffic;
+use crate::http_metrics::Traffic;
+use crate::middleware::request_scope::see_through;
 
 const SECOND: Duration = Duration::from_secs(1);
 const GET: &[u8] = b"GET /quick HTTP/1.1\r\nhost: x\r\n\r\n";

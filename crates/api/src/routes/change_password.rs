@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 
 use super::log_in::TokensView;
 use crate::Api;
-use crate::body::{Body, Choice, ChosenPassword, Field, Fields};
-use crate::caller::{Caller, Sender};
+use crate::extract::authentication::{Caller, Sender};
+use crate::extract::json_body::{Body, Choice, ChosenPassword, Field, Fields};
+use crate::extract::refresh_token::Transport;
 use crate::problem::Problem;
-use crate::transport::Transport;
 
 /// Who wants another password.
 #[derive(Deserialize, Validate, ToSchema)]

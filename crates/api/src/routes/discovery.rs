@@ -14,7 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
-use crate::{Api, cacheable};
+use crate::{Api, etag};
 
 /// What programs can find out about this service (RFC 8414, section 2).
 #[derive(Serialize, ToSchema)]
@@ -77,7 +77,7 @@ pub(crate) async fn openid_configuration(
     api: Data<Api>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    cacheable::json(&request, &DiscoveryView::of(&api))
+    etag::json(&request, &DiscoveryView::of(&api))
 }
 
 /// Find out how to verify access tokens, as RFC 8414 names it.
@@ -97,7 +97,7 @@ pub(crate) async fn authorization_server(
     api: Data<Api>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    cacheable::json(&request, &DiscoveryView::of(&api))
+    etag::json(&request, &DiscoveryView::of(&api))
 }
 
 impl DiscoveryView {

@@ -7,8 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::caller::Backend;
-use crate::form::TokenForm;
+use crate::extract::authentication::Backend;
+use crate::extract::token_form::TokenForm;
 use crate::problem::Problem;
 
 /// What a token is good for (RFC 7662, section 2.2). Of one that is good for nothing `active` is all that is said.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
-use crate::{Api, cacheable};
+use crate::{Api, etag};
 
 /// The public keys of this service (RFC 7517, section 5).
 #[derive(Serialize, ToSchema)]
@@ -71,7 +71,7 @@ struct KeyView<'a> {
 )]
 pub(crate) async fn jwks(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let published = api.auth.public_keys();
-    cacheable::json(&request, &KeySetView { keys: published.keys.iter().map(KeyView::from).collect() })
+    etag::json(&request, &KeySetView { keys: published.keys.iter().map(KeyView::from).collect() })
 }
 
 impl<'a> From<&'a PublicKey> for KeyView<'a> {

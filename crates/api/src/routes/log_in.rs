@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::body::{Body, Field, Fields};
-use crate::caller::Sender;
+use crate::extract::authentication::Sender;
+use crate::extract::json_body::{Body, Field, Fields};
+use crate::extract::refresh_token::Transport;
 use crate::problem::Problem;
-use crate::transport::Transport;
 
 /// Who wants to be let in.
 #[derive(Deserialize, Validate, ToSchema)]

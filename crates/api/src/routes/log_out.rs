@@ -10,11 +10,11 @@ use domain::Farewell;
 use zeroize::Zeroizing;
 
 use crate::Api;
-use crate::body::has_body;
-use crate::caller::{Sender, bearer_token};
-use crate::limits::Tab;
+use crate::extract::authentication::{Sender, bearer_token};
+use crate::extract::json_body::has_body;
+use crate::extract::refresh_token::{RefreshSecret, SESSION_TRANSPORT, Transport, name_missing_header};
+use crate::middleware::rate_limit::Tab;
 use crate::problem::{Code, Problem};
-use crate::transport::{RefreshSecret, SESSION_TRANSPORT, Transport, name_missing_header};
 
 /// What whoever logs out shows: the cookie's refresh token, an access token, or else a refresh token.
 pub(crate) struct Shown(Farewell);

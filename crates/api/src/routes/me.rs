@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Api;
-use crate::body::{Body, Field, Fields};
-use crate::caller::{Caller, Sender};
+use crate::extract::authentication::{Caller, Sender};
+use crate::extract::json_body::{Body, Field, Fields};
+use crate::extract::refresh_token::Transport;
 use crate::problem::Problem;
-use crate::transport::Transport;
 
 /// A user, as they see themselves.
 #[derive(Serialize, ToSchema)]

@@ -19,9 +19,9 @@ use actix_web::web::{self, ServiceConfig};
 pub(crate) use discovery::{__path_authorization_server, __path_openid_configuration};
 pub(crate) use health::{__path_live, __path_ready};
 
-use crate::endpoint::{delete, get, get_and_delete, get_patch_and_delete, post, put};
+use crate::method_router::{delete, get, get_and_delete, get_patch_and_delete, post, put};
 use crate::problem::{Code, Problem};
-use crate::{Settings, openapi, pages};
+use crate::{Settings, docs_pages, openapi};
 
 /// Every path there is, and what it answers to.
 pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
@@ -61,7 +61,7 @@ pub(crate) fn configure(config: &mut ServiceConfig, settings: &Settings) {
     if settings.docs {
         config.configure(openapi::configure);
     }
-    pages::configure(config, settings);
+    docs_pages::configure(config, settings);
     config.default_service(web::to(not_found));
 }
 

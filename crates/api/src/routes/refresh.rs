@@ -7,9 +7,9 @@ use domain::ports::Reuse;
 
 use super::log_in::TokensView;
 use crate::Api;
-use crate::caller::Sender;
+use crate::extract::authentication::Sender;
+use crate::extract::refresh_token::{Refresh, RefreshSecret, Transport};
 use crate::problem::Problem;
-use crate::transport::{Refresh, RefreshSecret, Transport};
 
 /// Tells a client's developer that a refresh token was shown which had been exchanged before.
 const REFRESH_REUSE: HeaderName = HeaderName::from_static("refresh-reuse");

@@ -4,8 +4,8 @@ use actix_web::HttpResponse;
 use actix_web::web::Data;
 
 use crate::Api;
-use crate::caller::{Backend, Sender};
-use crate::form::TokenForm;
+use crate::extract::authentication::{Backend, Sender};
+use crate::extract::token_form::TokenForm;
 use crate::problem::Problem;
 
 /// Revoke a token: end the session that it belongs to.

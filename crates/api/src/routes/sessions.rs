@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::me::rfc3339;
 use crate::Api;
-use crate::caller::{Caller, Sender};
+use crate::extract::authentication::{Caller, Sender};
 use crate::problem::{Code, FieldCode, FieldError, Problem};
 
 /// The sessions of a user, as they see them.

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 
 use super::me::UserView;
 use crate::Api;
-use crate::body::{Body, Choice, ChosenPassword, Field, Fields};
-use crate::caller::Sender;
+use crate::extract::authentication::Sender;
+use crate::extract::json_body::{Body, Choice, ChosenPassword, Field, Fields};
 use crate::problem::Problem;
 
 /// Who wants an account.

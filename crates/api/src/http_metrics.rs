@@ -14,7 +14,7 @@ use std::time::Duration;
 use domain::{Distribution, Durations};
 use parking_lot::Mutex;
 
-use crate::limits::Kind;
+use crate::middleware::rate_limit::Kind;
 use crate::problem::Lack;
 
 /// The methods that are told apart; the last stands for all others.

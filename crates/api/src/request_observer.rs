@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::trace_context::Trace;
+use crate::middleware::trace_context::Trace;
 
 /// Is told of every request when its answer goes out, or when its client went away before. It must not keep the request
 /// waiting.

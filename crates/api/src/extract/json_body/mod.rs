@@ -22,8 +22,9 @@ use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, MapAcces
 use serde::{Deserialize, forward_to_deserialize_any};
 use zeroize::Zeroizing;
 
+use crate::Api;
+use crate::extract::authentication;
 use crate::problem::{Code, FieldCode, FieldError, Problem};
-use crate::{Api, caller};
 
 /// The most bytes of a body that are read.
 pub(crate) const LARGEST_BODY: usize = 16 * 1024;
@@ -124,7 +125,8 @@ impl<T: Fields> FromRequest for Body<T> {
                 return Ok(Self(fields));
             }
             if let Some(Choice { field, password, username }) = fields.choice() {
-                let judged = api.auth.judge_password(&caller::origin(&request), password, username).await;
+                let judged =
+                    api.auth.judge_password(&authentication::origin(&request), password, username).await;
                 errors.extend(judged.map(|problem| FieldError::of_password(field, problem)));
             }
             // By a stable sort: the rules of one field keep their order.

@@ -13,8 +13,8 @@ use domain::{Client, ClientCredentials, ClientKey, Holder, Origin, UserAgent};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use crate::edge::RequestId;
-use crate::limits::Tab;
+use crate::middleware::rate_limit::Tab;
+use crate::middleware::request_scope::RequestId;
 use crate::problem::{Code, Problem};
 use crate::{Api, client_address};
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{DOCUMENTATION, asset, at, html};
 use crate::Api;
-use crate::endpoint::get;
+use crate::method_router::get;
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">

@@ -11,7 +11,7 @@ use actix_web::body::BoxBody;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use actix_web::web::{Bytes, Data, Path, ServiceConfig};
 
-use crate::endpoint::get;
+use crate::method_router::get;
 use crate::problem::{Code, Problem};
 use crate::{Api, Settings};
 

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::body::{Body, Field, Fields};
-use crate::cors::{Origin, SentOrigin};
+use crate::extract::json_body::{Body, Field, Fields};
+use crate::middleware::cors::{Origin, SentOrigin};
 use crate::problem::{Code, Problem};
 use crate::{Api, session_cookie};
 

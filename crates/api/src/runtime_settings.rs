@@ -8,8 +8,8 @@ use domain::ports::Clock;
 use parking_lot::RwLock;
 
 use crate::client_address::TrustedProxies;
-use crate::cors::{CrossOrigin, Origin};
-use crate::limits::{Limits, Quotas};
+use crate::middleware::cors::{CrossOrigin, Origin};
+use crate::middleware::rate_limit::{Limits, Quotas};
 use crate::refused_origins::RefusedOrigins;
 
 /// The choices that an operator may change without a restart.

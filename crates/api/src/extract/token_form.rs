@@ -12,7 +12,7 @@ use domain::AskedAbout;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::body::{MAX_MEMBERS, is_declared, read};
+use crate::extract::json_body::{MAX_MEMBERS, is_declared, read};
 use crate::problem::{Code, Problem};
 
 /// A token, and what kind of token it is taken for. Other parameters count for nothing (RFC 6749, section 3.2).

@@ -25,16 +25,16 @@ use domain::ports::{Clock, Entropy};
 use futures_util::FutureExt;
 
 use crate::client_address;
-use crate::cors::{Admission, SentOrigin};
-use crate::limits::{self, Tab};
-use crate::live::Current;
+use crate::http_metrics::{self, Counters, InFlight};
+use crate::middleware::cors::{Admission, SentOrigin};
+use crate::middleware::rate_limit::{self, Tab};
+use crate::middleware::trace_context::Trace;
 use crate::net::{self, AnswerBody, Overdue};
-use crate::observer::{Exchange, Observer};
 use crate::problem::{Code, Context, Problem};
 use crate::repeated_requests::{Kind, RepeatedRequests};
-use crate::trace_context::Trace;
-use crate::traffic::{self, Counters, InFlight};
-use crate::{Api, Encryption, pages, target};
+use crate::request_observer::{Exchange, Observer};
+use crate::runtime_settings::Current;
+use crate::{Api, Encryption, docs_pages, target};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -284,7 +284,7 @@ impl RequestLine {
     /// Puts the last headers on an answer and writes the line.
     fn finish(&self, response: HttpResponse, problem: Option<&Problem>) -> HttpResponse {
         let mut response = match (&self.page, problem) {
-            (Some(base), Some(problem)) => pages::in_place_of(response, problem.code(), base),
+            (Some(base), Some(problem)) => docs_pages::in_place_of(response, problem.code(), base),
             _ => response,
         };
         protect(response.headers_mut(), &self.request_id);
@@ -345,8 +345,8 @@ impl RequestLine {
     /// where there is none.
     fn repeats(&self, status: u16, code: Option<&'static str>) -> bool {
         let route =
-            self.route.as_deref().and_then(|route| limits::UNLIMITED.into_iter().find(|it| *it == route));
-        let limit = self.tab.beyond().map(limits::Kind::as_str);
+            self.route.as_deref().and_then(|route| rate_limit::UNLIMITED.into_iter().find(|it| *it == route));
+        let limit = self.tab.beyond().map(rate_limit::Kind::as_str);
         if limit.is_none() && route.is_none() {
             return false;
         }
@@ -414,7 +414,7 @@ pub(crate) fn new_request_id(entropy: &dyn Entropy) -> String {
 
 /// A method is a word of the client's own choosing, so unknown ones are not repeated.
 fn known_method(method: &str) -> &'static str {
-    traffic::METHODS.into_iter().find(|known| *known == method).unwrap_or("OTHER")
+    http_metrics::METHODS.into_iter().find(|known| *known == method).unwrap_or("OTHER")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use utoipa_swagger_ui::{Config, serve};
 
 use super::{DOCUMENTATION, asset, at, html};
 use crate::Api;
-use crate::endpoint::get;
+use crate::method_router::get;
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en">
