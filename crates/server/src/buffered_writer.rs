@@ -3,7 +3,7 @@
 //! A server that answers fifty thousand requests a second would otherwise spend as much on writing their lines as on
 //! checking their tokens. A kill loses the request lines of the last milliseconds, and never a warning or an audit event.
 //!
-//! Nobody waits for a reader that stalls for longer than [`STALL_TIMEOUT`]. After that, lines that find no room are
+//! No thread waits for a reader that stalls for longer than [`STALL_TIMEOUT`]. After that, lines that find no room are
 //! dropped and counted.
 
 use std::io::Write;
@@ -78,7 +78,7 @@ impl<W: Write> BufferedWriter<W> {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until every line is written, or until the reader has stalled for too long. Tells whether all were written.
+    /// Waits until every line is written, or until the reader has stalled for too long. Returns whether all were written.
     pub(crate) fn finish(&self) -> bool {
         let mut state = self.state.lock();
         let last = state.added_lines;

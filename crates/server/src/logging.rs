@@ -82,7 +82,7 @@ pub(crate) fn change_level(level: Level) {
     }
 }
 
-/// Writes the lines that still wait. Tells whether their reader took them, or stalled.
+/// Writes the lines that still wait. Returns false if their reader stalled.
 pub(crate) fn finish() -> bool {
     OUTPUT.finish()
 }

@@ -86,7 +86,7 @@ pub enum OpenProblem {
     /// Commits are answered before they are on disk.
     #[error("synchronous_commit is off for this user, which can lose what was answered; switch it on")]
     AsynchronousCommit,
-    /// Somebody else holds a lock on a table that is looked at first.
+    /// Another session holds a lock on a table that is read first.
     #[error(
         "another session kept a table locked for {} seconds; end it, or try again later (pg_locks and pg_stat_activity \
          show it)", .waited.as_secs()
@@ -98,7 +98,7 @@ pub enum OpenProblem {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A connection stands, and nothing comes by it.
+    /// The server accepted the connection and does not answer.
     #[error("the server did not answer within {} seconds; see whether it is paused or overloaded", .waited.as_secs())]
     Silent {
         /// How long was waited.

@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const MIGRATING_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a server may take for all that is looked at before something is changed.
+/// How long a server may take for the checks that come before any change.
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// One step of the schema.
@@ -177,7 +177,7 @@ pub(crate) async fn open_current(
     migrated.map(|(connection, _)| connection)
 }
 
-/// Bounds what is looked at before something is changed, however long the server says nothing.
+/// Bounds the checks that come before any change, in case the server does not answer.
 pub(crate) async fn in_time<T>(looking: impl Future<Output = T>) -> Result<T, OpenProblem> {
     timeout(CHECK_TIMEOUT, looking).await.map_err(|_| OpenProblem::Silent { waited: CHECK_TIMEOUT })
 }
@@ -209,7 +209,7 @@ async fn blocking<T: Send + 'static>(
     connection: AsyncPgConnection,
     work: impl FnOnce(&mut Blocking) -> Result<T, OpenProblem> + Send + 'static,
 ) -> Result<(AsyncPgConnection, T), OpenProblem> {
-    // Not a thread of the runtime, which would wait for it when it ends. A server that says nothing has it wait for ever.
+    // Not a thread of the runtime, whose end would wait for it: a silent server blocks this thread for ever.
     let (done, outcome) = oneshot::channel();
     let runtime = Handle::current();
     let spawned = thread::Builder::new().name("migrations".to_owned()).spawn(move || {
@@ -343,7 +343,7 @@ fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// Looks at the schema, and does not wait for long where somebody else has locked it.
+/// Reads the schema. Gives up after [`LOCK_TIMEOUT`] if another session has locked it.
 fn looked_at<T>(
     connection: &mut Blocking,
     look: impl FnOnce(&mut Blocking) -> Result<T, OpenProblem>,

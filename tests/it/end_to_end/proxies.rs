@@ -17,7 +17,7 @@ async fn server() -> Server {
     server
 }
 
-/// Somebody logs in on the README's page, which is at this URL, stays logged in by refreshes, and logs out.
+/// A user logs in on the README's page, which is at this URL, stays logged in by refreshes, and logs out.
 async fn log_in_stay_and_log_out(browser: &Browser, url: &str, server: &Server) {
     let sessions = || server.deployment().run(&["sessions", "list", "ann", "--json"]).json();
 

@@ -470,7 +470,7 @@ async fn a_cookie_counts_for_nothing_without_the_header_or_from_another_origin()
 }
 
 #[tokio::test]
-async fn cookie_counts_by_the_browsers_word_whatever_its_origin() {
+async fn cookie_counts_if_the_browser_says_same_origin() {
     let server = super::deployment().serve();
     let client = Client::of(&server);
     let mine = logged_in(&client, "ann").await;

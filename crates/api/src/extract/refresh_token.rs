@@ -25,7 +25,7 @@ use crate::{Api, session_cookie};
 /// The header that asks for the cookie, by the value `cookie`.
 pub(crate) const SESSION_TRANSPORT: HeaderName = HeaderName::from_static("x-session-transport");
 
-/// By which a browser tells whose page it is that asks (Fetch Metadata Request Headers, section 2.3).
+/// The header in which a browser says which site the page belongs to (Fetch Metadata Request Headers, section 2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What is said where a cookie came along and the header did not.
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_one_value_same_origin_is_the_browsers_word() {
+    fn only_the_value_same_origin_counts() {
         let is_same = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {

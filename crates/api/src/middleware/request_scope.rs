@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn page_is_for_those_who_prefer_it_to_json() {
+    fn page_is_served_if_html_is_preferred_to_json() {
         let prefers = |method, accept: &[&str]| {
             let mut request = TestRequest::default().method(method);
             for accept in accept {

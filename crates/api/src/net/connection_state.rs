@@ -158,7 +158,7 @@ impl Exchange {
     }
 
     /// Says that the head of this request has come, and has its body tell when it has. Never ready for a request that
-    /// actix made of what came behind the last one of the connection: it must not be processed (RFC 9112, section 9.6).
+    /// actix parsed from bytes behind the last request of the connection: it must not be processed (RFC 9112, section 9.6).
     pub(crate) async fn begin(self: &Rc<Self>, request: &mut ServiceRequest) -> InFlight {
         if !matches!(self.stage.get(), Stage::Silent | Stage::Head) {
             pending::<()>().await;
@@ -293,7 +293,7 @@ impl Exchange {
         self.stage.get() == Stage::Head && !self.input.get().has_head
     }
 
-    /// Tells how many of the bytes that came the parser is given now. May change a head that asks for an upgrade.
+    /// Returns how many of the bytes that came the parser gets now. Rewrites a head that asks for an upgrade.
     pub(super) fn release(&self, bytes: &mut Vec<u8>) -> usize {
         match self.stage.get() {
             Stage::Silent | Stage::Idle => {
@@ -425,8 +425,8 @@ impl InFlight {
         self.exchange.stage.get() == Stage::Body
     }
 
-    /// Says that nobody reads any more of what comes, and tells whether this is the last request of the connection, which
-    /// it is if there is more.
+    /// Stops reading the body. Returns whether this is the last request of the connection, which it is if more of the body
+    /// would come.
     pub(super) fn leave_rest(&mut self) -> bool {
         self.body = None;
         if self.has_rest() {

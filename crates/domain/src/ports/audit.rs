@@ -1,4 +1,4 @@
-//! Where audit events are kept, and who is told of them.
+//! Where audit events are kept, and where they are published.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
