@@ -63,6 +63,7 @@ async fn every_measurement_that_a_panel_or_an_alert_asks_for_is_there() {
         [
             "process_max_fds",
             "process_threads",
+            "auth_api_log_lines_dropped_total",
             "auth_api_hashing_workers",
             "auth_api_hashing_workers_busy",
             "auth_api_database_connections_max",
