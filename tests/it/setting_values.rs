@@ -468,3 +468,14 @@ fn default_ops_port_is_9464_wherever_it_is_named() {
         assert!(file_text.contains(text) && !file_text.contains(":9090"), "{file}");
     }
 }
+
+#[test]
+fn password_of_several_lines_is_refused_on_stdin() {
+    let deployment = Deployment::bare();
+    for text in ["seven brown otters sing\nseven brown otters sing\n", "seven brown\r\notters sing"] {
+        let refused = deployment.run_with(&["users", "create", "ann"], text);
+
+        assert_eq!(refused.code, 3, "{refused:?}");
+        assert!(refused.stderr.contains("several lines"), "{refused:?}");
+    }
+}

@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub use crate::engine::Engine;
 use crate::fair_queue::Limits;
-use crate::hash_format::{Scheme, StoredHash};
+use crate::hash_format::StoredHash;
 use crate::jobs::{Bcrypt, Hash, Judge, Verify};
 use crate::worker_pool::{Pool, Refused};
 pub use bcrypt_lanes::{DEFAULT_LANES, MAX_LANES};
@@ -244,7 +244,8 @@ impl Hasher for BcryptHasher {
     }
 
     fn may_be_truncated(&self, hash: &PasswordHash) -> bool {
-        StoredHash::parse(hash.as_str()).is_some_and(|stored| stored.scheme != Scheme::BcryptSha256)
+        // Other programs cut a password at 72 bytes before bcrypt, or leave its Unicode decomposed with either scheme.
+        StoredHash::parse(hash.as_str()).is_some()
     }
 }
 

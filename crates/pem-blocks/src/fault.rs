@@ -127,7 +127,7 @@ pub enum Fault {
 #[non_exhaustive]
 pub enum LineFault {
     /// As `cat` makes of files whose last line has no end.
-    #[error("it joins lines of which each has to be one; put a line end behind each five dashes")]
+    #[error("it joins several lines; put each BEGIN line and each END line on a line of its own")]
     Joined,
     /// As environment files write it.
     #[error("its line ends are written as \\n; write real ones")]

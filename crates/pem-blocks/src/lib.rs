@@ -226,10 +226,10 @@ fn fault_of_boundary(line: &str) -> LineFault {
     let count = line.matches("-----BEGIN").count() + line.matches("-----END").count();
     if line.starts_with('\u{feff}') {
         LineFault::ByteOrderMark
-    } else if count > 1 || count == 1 && line.trim().len() > 80 {
-        LineFault::Joined
     } else if line.contains("\\n") {
         LineFault::WrittenLineEnds
+    } else if count > 1 || count == 1 && line.trim().len() > 80 {
+        LineFault::Joined
     } else {
         LineFault::Misspelt
     }

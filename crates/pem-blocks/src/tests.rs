@@ -68,7 +68,7 @@ fn line_that_looks_like_pem_and_is_none_is_refused() {
         (format!("{}{intermediate}", leaf.trim_end()), LineFault::Joined),
         (leaf.replace("CERTIFICATE-----\n", "CERTIFICATE-----"), LineFault::Joined),
         (leaf.replace('\n', " "), LineFault::Joined),
-        (leaf.replace('\n', "\\n"), LineFault::Joined),
+        (leaf.replace('\n', "\\n"), LineFault::WrittenLineEnds),
         (format!("{leaf}{}", intermediate.replacen("-----BEGIN", "----BEGIN", 1)), LineFault::Misspelt),
         (format!("{leaf}{}", intermediate.replacen("-----BEGIN", " -----BEGIN", 1)), LineFault::Misspelt),
         (format!("{leaf}{}", intermediate.replacen("-----BEGIN", "-----Begin", 1)), LineFault::Misspelt),

@@ -42,6 +42,9 @@ pub enum OpenProblem {
     /// The server has no such database.
     #[error("the server has no database of this name; make it with `createdb`")]
     NoDatabase(#[source] ConnectError),
+    /// The database itself takes no connections.
+    #[error("this database takes no connections; `ALTER DATABASE … ALLOW_CONNECTIONS true` changes that")]
+    Closed(#[source] ConnectError),
     /// The server knows who this is, and lets them not in.
     #[error("this user may not connect to this database; `GRANT CONNECT ON DATABASE … TO …` allows it")]
     NoPermission(#[source] ConnectError),
@@ -201,11 +204,13 @@ impl From<ConnectError> for OpenProblem {
                 Self::Credentials(error)
             }
             Some(&SqlState::INVALID_CATALOG_NAME) => Self::NoDatabase(error),
+            Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => Self::Closed(error),
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::NoPermission(error),
             Some(&SqlState::CANNOT_CONNECT_NOW) => Self::Busy(error),
             _ if error.is_connection_limit() => Self::Busy(error),
             None if is_about_tls(cause) => Self::Tls(error),
             None if lacks_password(cause) => Self::NoPassword(error),
+            None if asks_for_other_authentication(cause) => Self::Credentials(error),
             None if is_no_answer_of_postgres(cause) => Self::OtherProtocol(error),
             _ => Self::Unreachable(error),
         }
@@ -233,8 +238,8 @@ impl ConnectError {
     fn way(&self) -> &'static str {
         match self.code() {
             _ if self.is_connection_limit() => {
-                return "all connections of the server, or of this user, are taken; end some, or raise max_connections or \
-                        the role's CONNECTION LIMIT, or lower AUTH_DATABASE__POOL_SIZE";
+                return "all connections of the server, or of this user, are taken, and a server needs at least two; end some, or \
+                        raise max_connections or the role's CONNECTION LIMIT, or lower AUTH_DATABASE__POOL_SIZE";
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => return "it is starting or stopping; try again in a moment",
             _ => {}
@@ -242,6 +247,10 @@ impl ConnectError {
         let told = self.refusal().and_then(Error::source);
         let kind = told.and_then(|told| told.downcast_ref::<io::Error>()).map(io::Error::kind);
         match (&self.cause, kind, told.map(ToString::to_string)) {
+            (_, _, Some(told)) if told.contains("does not allow writes") => {
+                "it accepts no changes: it is a standby, or default_transaction_read_only is on; name the primary, or all \
+                 hosts with commas between them"
+            }
             (ConnectCause::NoAnswer, ..) => {
                 "it is silent; see whether it runs (`pg_isready -h HOST -p PORT`), and whether a firewall is in the way"
             }
@@ -260,9 +269,6 @@ impl ConnectError {
             (_, _, Some(told)) if told.contains("lookup address") => {
                 "the host's name is not known; correct it, or see what `getent hosts HOST` finds"
             }
-            (_, _, Some(told)) if told.contains("does not allow writes") => {
-                "it is a standby, which accepts no changes; name the primary, or all hosts with commas between them"
-            }
             _ => "check the hosts and ports, and that one of them accepts changes",
         }
     }
@@ -271,6 +277,9 @@ impl ConnectError {
         match self.code() {
             Some(&SqlState::INVALID_PASSWORD) => {
                 "or this password; try them with `psql`, and set another with `ALTER ROLE … PASSWORD`"
+            }
+            None => {
+                "without an authentication method that is not supported here; name scram-sha-256 for it in pg_hba.conf"
             }
             _ => {
                 "here; its pg_hba.conf has a line for this user, database and address, or the role may not log in (`\\du`)"
@@ -348,6 +357,11 @@ impl ConnectCause {
 /// The driver keeps to itself what kind of error it is, but not its words.
 fn is_about_tls(error: &tokio_postgres::Error) -> bool {
     error.to_string().contains("TLS")
+}
+
+fn asks_for_other_authentication(error: &tokio_postgres::Error) -> bool {
+    let told = Error::source(error).map(ToString::to_string);
+    told.is_some_and(|told| told.contains("unsupported authentication method"))
 }
 
 fn lacks_password(error: &tokio_postgres::Error) -> bool {

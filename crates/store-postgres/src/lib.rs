@@ -283,6 +283,8 @@ impl Inside {
         migrations::in_time(editions.look(&mut connection))
             .await?
             .map_err(|error| OpenProblem::Failed(error.into()))?;
+        // The one that looks for changes is taken, so requests need another.
+        drop(servers.connect_patiently().await?);
         let pool = Pool::new(servers.clone(), settings.pool_size, runtime);
         let access = settings.access;
         let inside = Self { pool, editions, last_check: LastCheck::default(), access, audit_key, clock };

@@ -56,8 +56,9 @@ pub(crate) async fn refuse_unsupported(servers: &Servers) -> Result<(), OpenProb
 
 /// `None` if the server does not know what is asked, which only PostgreSQL itself has to.
 async fn probe(client: &Client) -> Result<Option<Probed>, OpenProblem> {
+    // PgBouncer in statement mode refuses transactions.
+    client.batch_execute("BEGIN").await.map_err(|_| OpenProblem::Pooler)?;
     let probed = async {
-        client.batch_execute("BEGIN").await?;
         let statement = client.prepare(PROBE).await?;
         let row = client.query_one(&statement, &[]).await?;
         client.batch_execute("COMMIT").await?;

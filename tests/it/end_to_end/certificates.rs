@@ -90,7 +90,7 @@ fn chain_that_is_not_understood_stops_the_start() {
     let deployment = chain.put_into(Deployment::new());
     assert_eq!(deployment.run(&["config", "check"]).code, 0);
     for (text, told) in [
-        (chain.joined(), "joins lines"),
+        (chain.joined(), "joins several lines"),
         (
             format!("{}{}", chain.leaf, chain.intermediate.replace("-----BEGIN", " -----BEGIN")),
             "five hyphens",
@@ -121,7 +121,7 @@ fn renewal_that_is_not_understood_keeps_the_old_chain() {
 
     let is_refused = |line: &serde_json::Value| {
         line["message"] == "the certificate stays as it was"
-            && line["cause"].as_str().unwrap().contains("joins lines")
+            && line["cause"].as_str().unwrap().contains("joins several lines")
     };
     server.log().wait_for("a refusal", is_refused);
     assert!(trusts(&server, &chain), "the chain that was served before");
@@ -152,7 +152,7 @@ fn file_that_is_no_tls_key_is_named_for_what_it_is() {
         (labelled("OPENSSH PRIVATE KEY", &chain.key), &["OpenSSH", "openssl genpkey"]),
         (chain.leaf.clone(), &["has a certificate and no private key"]),
         (format!("{}{}", chain.key, Chain::new().key), &["more than one private key"]),
-        (format!("{}\n", chain.key.trim_end().replace('\n', " ")), &["joins lines"]),
+        (format!("{}\n", chain.key.trim_end().replace('\n', " ")), &["joins several lines"]),
         (labelled("PRIVATE KEY", &chain.leaf), &["damaged", "openssl pkey -in FILE -noout -text"]),
         (Chain::new().key, &["of another key", "openssl x509 -in CERT -noout -pubkey"]),
         (String::new(), &["is empty"]),
@@ -247,7 +247,7 @@ fn file_that_is_no_signing_key_is_named_for_what_it_is() {
         (labelled("EC PRIVATE KEY", &chain.key), &["not in PKCS #8", "openssl pkey -in FILE -out NEW"]),
         (labelled("PUBLIC KEY", &chain.key), &["public key only"]),
         (chain.leaf.clone(), &["has a certificate and no private key"]),
-        (format!("{}{}", chain.key.trim_end(), chain.leaf), &["joins lines"]),
+        (format!("{}{}", chain.key.trim_end(), chain.leaf), &["joins several lines"]),
         (
             labelled("PRIVATE KEY", &chain.leaf),
             &["no whole private key", "openssl genpkey -algorithm ed25519"],

@@ -121,7 +121,7 @@ async fn import_from_any_source_says_who_may_not_log_in() {
 
     assert_eq!(imported.code, 0, "{imported:?}");
     let note = imported.stdout.strip_prefix(&summary(3, 0, 0)).unwrap();
-    assert!(note.starts_with("2 of these users have bcrypt hashes"), "{note}");
+    assert!(note.starts_with("3 of these users have bcrypt hashes"), "{note}");
     assert!(note.contains("72 bytes") && note.contains("auth-api users set-password"), "{note}");
     let server = deployment.serve();
     let client = Client::of(&server);

@@ -107,7 +107,7 @@ fn migrate_down_names_what_it_deletes_and_needs_yes() {
     for command in ["down", "redo"] {
         let refused = deployment.run(&["migrate", command]);
 
-        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{refused:?}");
+        assert_eq!((refused.code, refused.stdout.as_str()), (3, ""), "{refused:?}");
         assert!(refused.stderr.contains("0004_throttles deletes throttles (0 rows)"), "{refused:?}");
         assert!(refused.stderr.contains("--yes"), "{refused:?}");
         let status = deployment.run(&["migrate", "status", "--json"]).json();
@@ -119,7 +119,7 @@ fn migrate_down_names_what_it_deletes_and_needs_yes() {
         assert!(done.code == 0 && done.stdout.contains(deleted), "{done:?}");
     }
     let refused = down(&[]);
-    assert!(refused.code == 2 && refused.stderr.contains("users (1 row)"), "{refused:?}");
+    assert!(refused.code == 3 && refused.stderr.contains("users (1 row)"), "{refused:?}");
     assert_eq!(deployment.run(&["migrate", "up"]).code, 0);
     assert_eq!(names(&deployment), ["ann"]);
 }

@@ -65,8 +65,8 @@ async fn requests_share_connections_where_the_server_is_full() {
 #[test]
 fn pooler_without_prepared_statements_is_refused_with_the_reason() {
     let test = "pooler_without_prepared_statements_is_refused_with_the_reason";
-    for round_robin in ["0", "1"] {
-        let Some(pooler) = Pooler::start(test, "transaction", round_robin) else { return };
+    for (mode, round_robin) in [("transaction", "0"), ("transaction", "1"), ("statement", "0")] {
+        let Some(pooler) = Pooler::start(test, mode, round_robin) else { return };
         let opened = open(&pooler.url()).err().expect("a refusal");
         let migrated = migrations::up(&Url::parse(&pooler.url()).unwrap()).unwrap_err();
 

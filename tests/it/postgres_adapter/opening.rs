@@ -217,6 +217,27 @@ fn database_that_takes_no_more_connections_is_named_as_the_cause() {
 }
 
 #[test]
+fn server_with_a_single_connection_is_refused() {
+    let database = Database::migrated();
+
+    let refused = refusal(&database.limited(1), false);
+
+    assert!(matches!(refused.problem, OpenProblem::Busy(_)), "{refused:?}");
+    assert!(refused.to_string().contains("at least two"), "{refused}");
+}
+
+#[test]
+fn database_that_accepts_no_changes_is_named_as_the_cause() {
+    let database = Database::migrated();
+    let name = &database.ask("SELECT current_database()")[0][0];
+    database.ask(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+
+    let refused = refusal(&database.url(), false);
+
+    assert!(refused.to_string().contains("accepts no changes"), "{refused}");
+}
+
+#[test]
 fn a_database_that_is_not_there_is_told_by_its_name_and_by_nothing_secret() {
     let url = Database::empty().url().replace("postgres@", "postgres:xcanaryx@").replace("_test_", "_no_");
 

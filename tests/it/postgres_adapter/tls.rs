@@ -185,7 +185,7 @@ fn root_certificates_that_are_not_understood_are_refused() {
     let (key, _) = self_signed("localhost");
     let file = folder.path().join("ca.pem");
     for (text, told) in [
-        (format!("{}{other}", one.trim_end()), "joins lines"),
+        (format!("{}{other}", one.trim_end()), "joins several lines"),
         (
             format!("{one}{}", other.replace("CERTIFICATE", "TRUSTED CERTIFICATE")),
             "openssl x509 -in FILE -out NEW",

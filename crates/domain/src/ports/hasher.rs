@@ -40,7 +40,7 @@ pub trait Hasher: Send + Sync {
     /// Whether a password could be verified with this hash, wherever it was made. Waits for nothing.
     fn inspect(&self, hash: &PasswordHash) -> Result<(), UnusableHash>;
 
-    /// Whether another program may have made the hash of a part of the password only, which no login matches.
+    /// Whether another program may have hashed a part of the password only, or decomposed Unicode, which no login matches.
     fn may_be_truncated(&self, hash: &PasswordHash) -> bool;
 }
 

@@ -111,7 +111,7 @@ impl Consent {
         }
         if !io::stdin().is_terminal() {
             return Err(Failure::new(
-                Exit::Usage,
+                Exit::Refused,
                 format_args!("{deletes}; standard input is no terminal to ask on, so say --yes to do it"),
             ));
         }

@@ -53,6 +53,10 @@ fn read_all() -> Result<Zeroizing<String>, Failure> {
         return Err(refused(PasswordProblem::TooLong));
     }
     line_end::cut(&mut text);
+    if text.contains(['\n', '\r']) {
+        let problem = "the password has several lines on standard input; pass it once, on one line";
+        return Err(Failure::new(Exit::Refused, problem));
+    }
     match EdgeFault::of(&text) {
         // People choose such passwords, and programs that quote make them.
         Some(EdgeFault::Quotes) => warn!("the password is in quotes, which are a part of it"),
