@@ -53,10 +53,6 @@ fn read_all() -> Result<Zeroizing<String>, Failure> {
         return Err(refused(PasswordProblem::TooLong));
     }
     line_end::cut(&mut text);
-    if text.contains(['\n', '\r']) {
-        let problem = "the password has several lines on standard input; pass it once, on one line";
-        return Err(Failure::new(Exit::Refused, problem));
-    }
     match EdgeFault::of(&text) {
         // People choose such passwords, and programs that quote make them.
         Some(EdgeFault::Quotes) => warn!("the password is in quotes, which are a part of it"),
@@ -65,6 +61,10 @@ fn read_all() -> Result<Zeroizing<String>, Failure> {
         }
         Some(fault) => return Err(Failure::new(Exit::Refused, format_args!("the password {fault}"))),
         None => {}
+    }
+    if text.contains(['\n', '\r']) {
+        let problem = "the password has several lines on standard input; pass it once, on one line";
+        return Err(Failure::new(Exit::Refused, problem));
     }
     Ok(text)
 }
