@@ -48,6 +48,7 @@ fn production_refuses_a_database_in_clear_by_default() {
         assert_refused(&named.run(&["config", "check"]), "AUTH_DATABASE__URL", "sslmode=verify-full");
 
         let development = deployment.set("AUTH_ENV", "development");
+        development.write("ca.pem", &authority());
         let checked = development.run(&["config", "check"]);
         assert_eq!((checked.code, warnings(&checked)), (0, 0), "{checked:?}");
     }
@@ -101,7 +102,7 @@ fn database_path_with_stray_characters_makes_no_database() {
 
         for deployment in [by_file, by_variable] {
             for arguments in [&["serve"][..], &["migrate", "up"], &["config", "check"]] {
-                assert_refused(&deployment.run(arguments), "AUTH_DATABASE__URL", "begins or ends with");
+                assert_refused(&deployment.run(arguments), "AUTH_DATABASE__URL", "ends with");
             }
             assert!(!deployment.folder().join("data").exists(), "{stray:?}");
         }
@@ -115,7 +116,7 @@ fn database_path_with_stray_characters_makes_no_database() {
             &["users", "export", "--output", &format!("users{stray}")],
         ] {
             let refused = deployment.run(arguments);
-            assert!(refused.code == 2 && refused.stderr.contains("begins or ends with"), "{refused:?}");
+            assert!(refused.code == 2 && refused.stderr.contains("ends with"), "{refused:?}");
         }
         let left = fs::read_dir(deployment.folder()).unwrap().map(|file| file.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["data"]);
@@ -133,4 +134,9 @@ fn pool_size_is_a_number_from_1_to_256() {
     for size in ["0", "257", "-1", "many"] {
         assert_refused(&check(size), "AUTH_DATABASE__POOL_SIZE", "from 1 to 256");
     }
+}
+
+fn authority() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem()
 }

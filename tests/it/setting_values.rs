@@ -189,7 +189,10 @@ fn password_with_an_invisible_edge_is_refused_on_stdin() {
         ] {
             let refused = deployment.run_with(&arguments, text);
             assert_eq!(refused.code, 3, "{name} {text:?}: {refused:?}");
-            assert!(refused.stderr.contains("begins or ends with"), "{refused:?}");
+            assert!(
+                refused.stderr.contains("begins with") || refused.stderr.contains("ends with"),
+                "{refused:?}"
+            );
         }
     }
 }
@@ -401,6 +404,7 @@ fn all_that_is_missing_or_invalid_is_told_at_once() {
             "AUTH_LOG__LEVEL ",
             "AUTH_SESSION__REFRESH_KEY ",
             "cert.pem, which AUTH_TLS__CERT_PATH names,",
+            "key.pem, which AUTH_TLS__KEY_PATH names,",
             "AUTH_TOKEN__KEYS_DIR ",
         ] {
             assert_eq!(
@@ -409,7 +413,7 @@ fn all_that_is_missing_or_invalid_is_told_at_once() {
                 "{told}: {refused:?}"
             );
         }
-        assert_eq!(errors.len(), 4, "{refused:?}");
+        assert_eq!(errors.len(), 5, "{refused:?}");
         assert!(!deployment.folder().join("data").exists());
     }
 }
@@ -477,5 +481,56 @@ fn password_of_several_lines_is_refused_on_stdin() {
 
         assert_eq!(refused.code, 3, "{refused:?}");
         assert!(refused.stderr.contains("several lines"), "{refused:?}");
+    }
+}
+
+#[test]
+fn stray_characters_in_the_path_of_a_secret_file_are_named() {
+    for (stray, told) in
+        [("\n", "ends with a line end"), (" ", "ends with a blank"), ("\u{feff}", "byte order mark")]
+    {
+        let deployment = Deployment::bare().set("AUTH_TOKEN__SECRET_FILE", format!("secret{stray}"));
+        deployment.write("secret", SECRET);
+
+        let refused = check(&deployment);
+
+        let [error] = &errors(&refused)[..] else { panic!("{refused:?}") };
+        assert!(error.starts_with("AUTH_TOKEN__SECRET_FILE ") && error.contains(told), "{error}");
+    }
+}
+
+#[test]
+fn secret_file_of_several_lines_is_refused() {
+    let deployment = Deployment::bare().set("AUTH_TOKEN__SECRET_FILE", "secret");
+    deployment.write("secret", &format!("{SECRET}\n{SECRET}\n"));
+
+    let refused = check(&deployment);
+
+    let [error] = &errors(&refused)[..] else { panic!("{refused:?}") };
+    assert!(error.starts_with("AUTH_TOKEN__SECRET ") && error.contains("several lines"), "{error}");
+    assert!(!format!("{refused:?}").contains(SECRET));
+}
+
+#[test]
+fn empty_value_of_a_file_means_the_default_for_every_type() {
+    let deployment = Deployment::new();
+    deployment.write("auth-api.toml", "[hashing]\nworkers = \"\"\n[docs]\nenabled = \"\"\n");
+
+    let checked = deployment.run(&["config", "check"]);
+
+    assert_eq!(checked.code, 0, "{checked:?}");
+}
+
+#[test]
+fn file_of_settings_in_utf_16_is_named_with_the_command_that_converts_it() {
+    for name in [".env", "auth-api.toml"] {
+        let deployment = Deployment::new();
+        let text = "\u{feff}AUTH_LOG__LEVEL=info\n".encode_utf16().flat_map(u16::to_le_bytes);
+        std::fs::write(deployment.folder().join(name), text.collect::<Vec<u8>>()).unwrap();
+
+        let refused = deployment.run(&["config", "check"]);
+
+        assert!(refused.code == 2 && refused.stderr.contains("iconv -f UTF-16"), "{refused:?}");
+        assert!(refused.stderr.contains(name), "{refused:?}");
     }
 }

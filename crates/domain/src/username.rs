@@ -5,7 +5,7 @@ use std::fmt;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
-use unicode_security::MixedScript;
+use unicode_security::{MixedScript, RestrictionLevel, RestrictionLevelDetection};
 use zeroize::Zeroizing;
 
 use crate::precis;
@@ -184,7 +184,9 @@ fn address_key(raw: &str) -> Option<String> {
         return None;
     }
     // What IDNA would remove is refused, and what it would take for a letter.
-    let is_label = |label: &str| precis::is_allowed(label) && label.is_single_script();
+    let is_label = |label: &str| precis::is_allowed(label) && is_readable_label(label);
+    // UTS #46 takes the ideographic full stop, which some keyboards type, for a dot.
+    let domain = domain.replace('\u{3002}', ".");
     if !domain.split('.').all(is_label) {
         return None;
     }
@@ -195,6 +197,12 @@ fn address_key(raw: &str) -> Option<String> {
     // One that comes as A-labels has to be what it would be as letters.
     let (unicode, _) = idna.to_unicode(ascii.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
     unicode.split('.').all(is_label).then(|| format!("{local}@{ascii}"))
+}
+
+/// Whether a label is of one script, or of Latin together with the scripts of Chinese, Japanese or Korean (UTS #39, section
+/// 5.2, "Highly Restrictive"), as domains of these countries are.
+fn is_readable_label(label: &str) -> bool {
+    label.is_single_script() || label.check_restriction_level(RestrictionLevel::HighlyRestrictive)
 }
 
 fn has_only(key: &str, punctuation: &str) -> bool {
@@ -267,6 +275,8 @@ mod tests {
             ("мария@example.com", "мария@example.com"),
             ("МАРИЯ@пример.рф", "мария@xn--e1afmkfd.xn--p1ai"),
             ("محمد@مثال.إختبار", "محمد@xn--mgbh0fb.xn--kgbechtv"),
+            ("ann@東京abc.example", "ann@xn--abc-dm9di64i.example"),
+            ("ann@例え。テスト", "ann@xn--r8jz45g.xn--zckzah"),
             ("ann@faß.example", "ann@xn--fa-hia.example"),
             ("ann@localhost", "ann@localhost"),
             ("ann@127.0.0.1", "ann@127.0.0.1"),

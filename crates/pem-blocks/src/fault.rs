@@ -18,6 +18,9 @@ pub enum Fault {
     /// Text or bytes of some other kind.
     #[error("is not PEM, which begins with a line such as -----BEGIN CERTIFICATE-----")]
     NotPem,
+    /// As Kubernetes keeps the data of its secrets.
+    #[error("is PEM that was encoded in base64 once more; `base64 -d FILE > NEW` decodes it")]
+    PemInBase64,
     /// A block without the lines around it.
     #[error("has base64 without the BEGIN and END lines of PEM around it")]
     BareBase64,
@@ -27,6 +30,9 @@ pub enum Fault {
          ec_paramgen_curve:P-256 -out NEW`"
     )]
     Json,
+    /// The same in place of a certificate.
+    #[error("is JSON and not PEM; the certificate in PEM is needed")]
+    JsonForCertificate,
     /// Of `PuTTY`.
     #[error(
         "is a key of PuTTY for SSH; `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out NEW` makes one \
@@ -111,11 +117,23 @@ pub enum Fault {
          makes a key"
     )]
     ParametersOnly,
+    /// The same in place of a certificate.
+    #[error("has parameters of an algorithm only; the certificate is needed")]
+    ParametersForCertificate,
+    /// A file that another program encrypted.
+    #[error("is encrypted by age; `age -d -o NEW FILE` decrypts it")]
+    Age,
+    /// A file that another program encrypted.
+    #[error("is encrypted by PGP; `gpg -o NEW -d FILE` decrypts it")]
+    Pgp,
+    /// A block of another program, or of an algorithm that is not supported.
+    #[error("has {0} in it, which cannot be used here; a private key or a certificate in PEM is needed")]
+    Foreign(&'static str),
     /// Which of them is meant cannot be known.
     #[error("has more than one private key; keep one")]
     SeveralKeys,
     /// A label that is not known.
-    #[error("has a block that is neither a certificate nor a private key; remove it")]
+    #[error("has a block that is neither a certificate nor a private key; remove it, or name another file")]
     OtherBlock,
     /// A line that was meant to be a part of a block.
     #[error("cannot be understood at line {0}: {1}")]
@@ -136,15 +154,13 @@ pub enum LineFault {
     #[error("a byte order mark stands before it; save the file as UTF-8 without one")]
     ByteOrderMark,
     /// Indented, or with other dashes.
-    #[error(
-        "it is nearly a BEGIN or END line; write it with five hyphens at both ends and nothing before them"
-    )]
+    #[error("write this BEGIN or END line with five hyphens at both ends and nothing before them")]
     Misspelt,
     /// Cut off.
-    #[error("the block before it, or in it, has no END line; copy the file again")]
+    #[error("a block that begins here or before has no END line; copy the file again")]
     BeginWithoutEnd,
     /// Cut off at the other side.
-    #[error("its block has no BEGIN line; copy the file again")]
+    #[error("this END line has no BEGIN line before it; copy the file again")]
     EndWithoutBegin,
     /// Two blocks mixed.
     #[error("the END line is that of another kind than the BEGIN line; copy the file again")]
@@ -190,7 +206,8 @@ impl Fault {
         } else if text.starts_with("ssh-") || text.starts_with("ecdsa-sha2-") {
             Self::OpenSshPublic
         } else if text.len() >= 32 && text.bytes().all(is_base64) {
-            Self::BareBase64
+            // The base64 of five hyphens.
+            if text.starts_with("LS0tLS") { Self::PemInBase64 } else { Self::BareBase64 }
         } else {
             Self::NotPem
         }

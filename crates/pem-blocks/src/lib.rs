@@ -6,6 +6,7 @@
 
 mod der;
 mod fault;
+mod kind;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 use self::der::Der;
 pub use self::fault::{Fault, LineFault};
+pub use self::kind::KeyKind;
 
 /// A certificate in DER.
 pub type Certificate = Vec<u8>;
@@ -24,6 +26,13 @@ pub struct PrivateKey {
     pub form: KeyForm,
     /// Its bytes.
     pub der: Zeroizing<Vec<u8>>,
+}
+
+impl PrivateKey {
+    /// What it is a key of, or `None` if that cannot be told.
+    pub fn kind(&self) -> Option<KeyKind> {
+        KeyKind::of(self.form, &self.der)
+    }
 }
 
 /// The structures of private keys.
@@ -40,7 +49,8 @@ pub enum KeyForm {
 /// The certificates of a file, in its order, at least one. Private keys and parameters beside them are left out.
 pub fn certificates(text: &[u8]) -> Result<Vec<Certificate>, Fault> {
     let blocks = blocks(text).map_err(|fault| match fault {
-        Fault::KeyInDer => Fault::KeyForCertificate,
+        Fault::KeyInDer | Fault::Putty => Fault::KeyForCertificate,
+        Fault::Json => Fault::JsonForCertificate,
         fault => fault,
     })?;
     let mut certificates = Vec::new();
@@ -56,7 +66,7 @@ pub fn certificates(text: &[u8]) -> Result<Vec<Certificate>, Fault> {
     match certificates.is_empty() {
         false => Ok(certificates),
         true if has_key => Err(Fault::KeyForCertificate),
-        true => Err(Fault::ParametersOnly),
+        true => Err(Fault::ParametersForCertificate),
     }
 }
 
@@ -99,6 +109,17 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKey, Fault> {
     key.ok_or(without)
 }
 
+/// Blocks of other programs. Their content is not base64 as RFC 7468 has it, so it is not decoded.
+fn foreign_block(label: &str) -> Option<Fault> {
+    match label {
+        "AGE ENCRYPTED FILE" => Some(Fault::Age),
+        "PGP MESSAGE" => Some(Fault::Pgp),
+        _ if label.starts_with("PGP ") => Some(Fault::Foreign("a key or signature of PGP")),
+        _ if label.starts_with("SSH2 ") => Some(Fault::Foreign("a key for SSH")),
+        _ => None,
+    }
+}
+
 fn is_parameters(label: &str) -> bool {
     label.ends_with(" PARAMETERS")
 }
@@ -111,6 +132,8 @@ fn other_block(label: &str) -> Fault {
         "OPENSSH PRIVATE KEY" => Fault::OpenSsh,
         "PUBLIC KEY" | "RSA PUBLIC KEY" => Fault::PublicKey,
         "X509 CRL" => Fault::RevocationList,
+        "TSS2 PRIVATE KEY" => Fault::Foreign("a key that only a TPM can use"),
+        "DSA PRIVATE KEY" => Fault::Foreign("a private key of DSA"),
         _ => Fault::OtherBlock,
     }
 }
@@ -142,7 +165,10 @@ fn blocks(bytes: &[u8]) -> Result<Vec<Block<'_>>, Fault> {
     let mut blocks = Vec::new();
     while let Some((number, line)) = lines.next() {
         match boundary(line) {
-            Some(Boundary::Begin(label)) => blocks.push(block(label, number, &mut lines)?),
+            Some(Boundary::Begin(label)) => match foreign_block(label) {
+                Some(fault) => return Err(fault),
+                None => blocks.push(block(label, number, &mut lines)?),
+            },
             Some(Boundary::End(_)) => return Err(Fault::Line(number, LineFault::EndWithoutBegin)),
             None => look_outside(line).map_err(|fault| Fault::Line(number, fault))?,
         }

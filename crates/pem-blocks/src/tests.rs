@@ -133,7 +133,12 @@ fn what_is_no_key_is_told_apart() {
         (pem("EC PARAMETERS", b"x"), Fault::ParametersOnly),
         (pem("CERTIFICATE REQUEST", b"x"), Fault::RequestForKey),
         (pem("OPENSSH PRIVATE KEY", b"x"), Fault::OpenSsh),
-        (pem("DSA PRIVATE KEY", b"x"), Fault::OtherBlock),
+        (pem("DSA PRIVATE KEY", b"x"), Fault::Foreign("a private key of DSA")),
+        (pem("TSS2 PRIVATE KEY", b"x"), Fault::Foreign("a key that only a TPM can use")),
+        (pem("AGE ENCRYPTED FILE", b"x"), Fault::Age),
+        ("-----BEGIN PGP MESSAGE-----\nVersion: 1\n\naGVsbG8=\n=aBcD\n".to_owned(), Fault::Pgp),
+        (pem("SOMETHING", b"x"), Fault::OtherBlock),
+        (STANDARD.encode(key()), Fault::PemInBase64),
         (format!("{}{}", key(), key()), Fault::SeveralKeys),
         (format!("{}{}", key(), pem("PUBLIC KEY", b"x")), Fault::PublicKey),
         (String::new(), Fault::Empty),
@@ -159,6 +164,10 @@ fn what_is_no_certificate_is_told_apart() {
         (pem("CERTIFICATE REQUEST", b"x"), Fault::Request),
         (pem("PKCS7", b"x"), Fault::Pkcs7),
         (pem("PUBLIC KEY", b"x"), Fault::PublicKey),
+        (pem("DH PARAMETERS", b"x"), Fault::ParametersForCertificate),
+        ("{\"kty\":\"OKP\"}".to_owned(), Fault::JsonForCertificate),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n".to_owned(), Fault::KeyForCertificate),
+        (STANDARD.encode(leaf()), Fault::PemInBase64),
         (format!("{}{}", leaf(), pem("X509 CRL", b"x")), Fault::RevocationList),
         (format!("{}{}", leaf(), pem("SOMETHING", b"x")), Fault::OtherBlock),
         (String::new(), Fault::Empty),
@@ -192,5 +201,33 @@ fn der_is_named_for_what_it_holds() {
     ] {
         assert_eq!(private_key(&der), Err(for_key));
         assert_eq!(certificates(&der), Err(for_certificate));
+    }
+}
+
+#[test]
+fn kind_of_a_key_is_told_by_its_structure() {
+    let curve = |identifier: &[u8]| element(6, identifier);
+    let pkcs8 = |algorithm: &[&[u8]], inside: &[u8]| {
+        sequence(&[&[2, 1, 0], &sequence(algorithm), &element(4, inside)])
+    };
+    let sec1 = |parameters: &[u8]| sequence(&[&[2, 1, 1], &element(4, &[7; 32]), &element(0xa0, parameters)]);
+    let rsa = |modulus: &[u8]| sequence(&[&[2, 1, 0], &element(2, modulus), &element(2, &[1, 0, 1])]);
+    let elliptic = element(6, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1]);
+    let p384 = curve(&[0x2b, 0x81, 4, 0, 34]);
+    let of_1024_bits = rsa(&[&[0], &[0x80; 128][..]].concat());
+    let rsa_identifier = element(6, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1]);
+    for (form, der, kind) in [
+        (KeyForm::Sec1, sec1(&p384), Some(KeyKind::Named("P-384"))),
+        (KeyForm::Sec1, sec1(&sequence(&[&[2, 1, 1]])), Some(KeyKind::ExplicitCurve)),
+        (KeyForm::Sec1, sec1(&curve(&[0x2b])), None),
+        (KeyForm::Pkcs8, pkcs8(&[&elliptic, &p384], b""), Some(KeyKind::Named("P-384"))),
+        (KeyForm::Pkcs8, pkcs8(&[&curve(&[0x2b, 0x65, 112])], b""), Some(KeyKind::Named("Ed25519"))),
+        (KeyForm::Pkcs8, pkcs8(&[&rsa_identifier, &[5, 0]], &of_1024_bits), Some(KeyKind::Rsa(1024))),
+        (KeyForm::Pkcs1, of_1024_bits, Some(KeyKind::Rsa(1024))),
+        (KeyForm::Pkcs1, rsa(&[0x7f; 256]), Some(KeyKind::Rsa(2047))),
+        (KeyForm::Pkcs1, rsa(&[0]), None),
+        (KeyForm::Pkcs8, b"damaged".to_vec(), None),
+    ] {
+        assert_eq!(PrivateKey { form, der: Zeroizing::new(der) }.kind(), kind, "{form:?}");
     }
 }

@@ -10,18 +10,19 @@ use std::time::Duration;
 use domain::ports::Clock;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::RwLock;
-use pem_blocks::{KeyForm, PrivateKey};
+use pem_blocks::{KeyForm, KeyKind, PrivateKey};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
-use x509_cert::der::{Decode, Reader, SliceReader};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
 use zeroize::Zeroizing;
 
 use crate::causes;
@@ -37,6 +38,9 @@ const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// No file that is meant is longer; a device that never ends is not read.
 const LONGEST: u64 = 1 << 20;
 
+/// id-ecPublicKey (RFC 5480, section 2.1.1).
+const ELLIPTIC_CURVE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+
 /// Why there is nothing to speak TLS with. The key file is not quoted, and neither is an error that might.
 #[derive(Debug, Error)]
 pub(crate) enum TlsError {
@@ -45,16 +49,36 @@ pub(crate) enum TlsError {
     #[error("{}, which {key} names, {fault}", path.display())]
     Pem { key: &'static str, path: PathBuf, fault: pem_blocks::Fault },
     #[error(
-        "the private key that AUTH_TLS__KEY_PATH names is damaged, or of an algorithm that TLS here does not know; \
-         `openssl pkey -in FILE -noout -text` shows it, and `openssl genpkey -algorithm EC -pkeyopt \
-         ec_paramgen_curve:P-256 -out NEW` makes one, for which a certificate has to be made"
+        "{}, which AUTH_TLS__KEY_PATH names, is {kind}, which TLS here does not support; `openssl genpkey -algorithm EC \
+         -pkeyopt ec_paramgen_curve:P-256 -out NEW` makes a key, for which a certificate has to be made",
+        path.display()
     )]
-    UnusableKey,
+    OtherKind { path: PathBuf, kind: KeyKind },
     #[error(
-        "certificate {0} of the file that AUTH_TLS__CERT_PATH names is damaged; copy the file again, and see what \
-         `openssl x509 -in FILE -noout -text` says"
+        "{}, which AUTH_TLS__KEY_PATH names, has a key whose curve is given by parameters instead of its name; `openssl pkey \
+         -in FILE -ec_param_enc named_curve -out NEW` writes the name, and its certificate has to be made anew",
+        .0.display()
     )]
-    UnusableCertificate(usize),
+    ExplicitCurve(PathBuf),
+    #[error(
+        "{}, which AUTH_TLS__CERT_PATH names, has a certificate whose curve is given by parameters instead of its name; make \
+         it anew from a key that names its curve",
+        .0.display()
+    )]
+    ExplicitCurveInCertificate(PathBuf),
+    #[error(
+        "{}, which AUTH_TLS__KEY_PATH names, has a private key that is damaged, or of an algorithm that TLS here does not \
+         know; `openssl pkey -in FILE -noout -text` shows it, and `openssl genpkey -algorithm EC -pkeyopt \
+         ec_paramgen_curve:P-256 -out NEW` makes one, for which a certificate has to be made",
+        .0.display()
+    )]
+    UnusableKey(PathBuf),
+    #[error(
+        "certificate {number} of {}, which AUTH_TLS__CERT_PATH names, is damaged; copy the file again, and see what \
+         `openssl storeutl -noout -text -certs FILE` says",
+        path.display()
+    )]
+    UnusableCertificate { path: PathBuf, number: usize },
     #[error(
         "the certificate that AUTH_TLS__CERT_PATH names is of another key than the one that AUTH_TLS__KEY_PATH names; \
          `openssl x509 -in CERT -noout -pubkey` and `openssl pkey -in KEY -pubout` print the same for a pair"
@@ -71,7 +95,7 @@ pub(crate) enum TlsError {
         "the certificate that AUTH_TLS__CERT_PATH names is not valid before {0}; check the clock of this machine (`date -u`)"
     )]
     NotYetValid(Timestamp),
-    #[error("TLS cannot be spoken")]
+    #[error("cannot set up TLS")]
     Protocol(#[from] rustls::Error),
 }
 
@@ -209,23 +233,17 @@ impl ResolvesServerCert for InForce {
 
 impl Pair {
     fn read(source: &Tls, now: Timestamp) -> Result<Self, TlsError> {
-        let chain = certificates(&source.cert_path)?;
-        let key = private_key(&source.key_path)?;
-        // Those that clients check too, so that a damaged one is not served.
-        let validities = (1..)
-            .zip(&chain)
-            .map(|(number, certificate)| validity(certificate).ok_or(TlsError::UnusableCertificate(number)));
-        let validities = validities.collect::<Result<Vec<_>, _>>()?;
-        let (begins, ends) = *validities.first().ok_or(TlsError::UnusableCertificate(1))?;
-        let key = provider().key_provider.load_private_key(key).map_err(|_| TlsError::UnusableKey)?;
+        let (chain, validities) = certificates(&source.cert_path)?;
+        let key = signing_key(&source.key_path)?;
         let certified = CertifiedKey::new(chain, key);
         match certified.keys_match() {
             Ok(()) => {}
             Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                return Err(mismatch(certified));
+                return Err(mismatch(source, certified));
             }
-            Err(_) => return Err(TlsError::UnusableCertificate(1)),
+            Err(_) => return Err(unusable_certificate(&source.cert_path, 1)),
         }
+        let (begins, ends) = *validities.first().ok_or_else(|| unusable_certificate(&source.cert_path, 1))?;
         if now >= ends {
             return Err(TlsError::Expired(ends));
         }
@@ -236,40 +254,73 @@ impl Pair {
     }
 }
 
-/// Tells whether a start would find what it speaks TLS with.
+/// What a start would find wrong: each file by itself, then the pair.
+pub(crate) fn faults(source: &Tls, now: Timestamp) -> Vec<TlsError> {
+    let of_files = [certificates(&source.cert_path).err(), signing_key(&source.key_path).err()];
+    let of_files: Vec<TlsError> = of_files.into_iter().flatten().collect();
+    if of_files.is_empty() { Vec::from_iter(check(source, now).err()) } else { of_files }
+}
+
+/// Tells whether a start would find a pair that it can use.
 pub(crate) fn check(source: &Tls, now: Timestamp) -> Result<(), TlsError> {
     Pair::read(source, now).map(drop)
 }
 
 /// Whether the key is that of another certificate of the chain.
-fn mismatch(CertifiedKey { cert: chain, key, .. }: CertifiedKey) -> TlsError {
+fn mismatch(source: &Tls, CertifiedKey { cert: chain, key, .. }: CertifiedKey) -> TlsError {
+    if chain.first().is_some_and(has_explicit_curve) {
+        return TlsError::ExplicitCurveInCertificate(source.cert_path.clone());
+    }
     let is_of_key = |certificate: &CertificateDer<'static>| {
         CertifiedKey::new(vec![certificate.clone()], key.clone()).keys_match().is_ok()
     };
     chain.iter().position(is_of_key).map_or(TlsError::Mismatch, |index| TlsError::NotFirst(index + 1))
 }
 
-/// The certificates of a file, the server's own first.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+type Validity = (Timestamp, Timestamp);
+
+/// The certificates of a file, the server's own first, and when each is valid. Those that clients check too are looked at, so
+/// that a damaged one is not served.
+fn certificates(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Vec<Validity>), TlsError> {
     let key = "AUTH_TLS__CERT_PATH";
     let text = contents(key, path)?;
     let read = pem_blocks::certificates(&text);
     let chain = read.map_err(|fault| TlsError::Pem { key, path: path.to_owned(), fault })?;
-    Ok(chain.into_iter().map(CertificateDer::from).collect())
+    let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
+    let validities = (1..)
+        .zip(&chain)
+        .map(|(number, certificate)| validity(certificate).ok_or_else(|| unusable_certificate(path, number)));
+    let validities = validities.collect::<Result<_, _>>()?;
+    Ok((chain, validities))
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn unusable_certificate(path: &Path, number: usize) -> TlsError {
+    TlsError::UnusableCertificate { path: path.to_owned(), number }
+}
+
+fn signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, TlsError> {
     let key = "AUTH_TLS__KEY_PATH";
     let text = contents(key, path)?;
     let read = pem_blocks::private_key(&text);
-    let PrivateKey { form, der } =
-        read.map_err(|fault| TlsError::Pem { key, path: path.to_owned(), fault })?;
+    let read = read.map_err(|fault| TlsError::Pem { key, path: path.to_owned(), fault })?;
+    let kind = read.kind();
+    if kind == Some(KeyKind::ExplicitCurve) {
+        return Err(TlsError::ExplicitCurve(path.to_owned()));
+    }
+    let PrivateKey { form, der } = read;
     // The library wipes what it is given.
     let der = der.to_vec();
-    Ok(match form {
+    let der = match form {
         KeyForm::Pkcs8 => PrivateKeyDer::Pkcs8(der.into()),
         KeyForm::Pkcs1 => PrivateKeyDer::Pkcs1(der.into()),
         KeyForm::Sec1 => PrivateKeyDer::Sec1(der.into()),
+    };
+    provider().key_provider.load_private_key(der).map_err(|_| match kind {
+        // Such a key is supported, so this one is damaged.
+        None | Some(KeyKind::Rsa(2048..=8192) | KeyKind::Named("P-256" | "P-384" | "P-521" | "Ed25519")) => {
+            TlsError::UnusableKey(path.to_owned())
+        }
+        Some(kind) => TlsError::OtherKind { path: path.to_owned(), kind },
     })
 }
 
@@ -295,11 +346,24 @@ fn contents(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsErr
     read().map_err(|source| TlsError::Unreadable { key, path: path.to_owned(), source })
 }
 
-/// From when to when a certificate is valid.
-fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+fn decoded(certificate: &CertificateDer<'_>) -> Option<x509_cert::Certificate> {
     let mut reader = SliceReader::new(certificate).ok()?;
     let certificate = x509_cert::Certificate::decode(&mut reader).ok()?;
     reader.finish(()).ok()?;
+    Some(certificate)
+}
+
+/// Whether the algorithm of its key has parameters in the form of a sequence, as only curves without a name have
+/// (RFC 5480, section 2.1.1).
+fn has_explicit_curve(certificate: &CertificateDer<'static>) -> bool {
+    let algorithm = decoded(certificate).map(|it| it.tbs_certificate.subject_public_key_info.algorithm);
+    let parameters = algorithm.filter(|it| it.oid == ELLIPTIC_CURVE).and_then(|it| it.parameters);
+    parameters.is_some_and(|parameters| parameters.tag() == Tag::Sequence)
+}
+
+/// From when to when a certificate is valid.
+fn validity(certificate: &CertificateDer<'_>) -> Option<Validity> {
+    let certificate = decoded(certificate)?;
     let validity = certificate.tbs_certificate.validity;
     let instant = |time: x509_cert::time::Time| {
         Timestamp::from_second(i64::try_from(time.to_unix_duration().as_secs()).ok()?).ok()

@@ -9,10 +9,10 @@ use std::time::Duration;
 use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::database_url::{Server, Url};
@@ -23,6 +23,10 @@ use crate::tls;
 /// How often, and how many times, to ask a server that takes no more connections.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) const TRIES: u32 = 20;
+
+/// How long a server may take for the first statement. PgBouncer in session mode lets it wait as long as its clients have
+/// all of its connections, and then those that are open have to be shared.
+pub(crate) const FIRST_STATEMENT: Duration = Duration::from_secs(1);
 
 /// The servers of one database.
 pub(crate) struct Servers {
@@ -133,8 +137,16 @@ impl Servers {
     }
 
     async fn connect_once<T>(&self, config: &Config, wrap: &impl Wrap<T>) -> Result<T, ConnectCause> {
-        let (client, connection) = config.connect(self.tls.clone()).await?;
-        wrap(client, connection).await
+        // The driver would ask for the target within `connect`, where a pooler that lets a statement wait looks like a server
+        // that does not answer.
+        let mut any = config.clone();
+        any.target_session_attrs(TargetSessionAttrs::Any);
+        let (client, driver) = any.connect(self.tls.clone()).await?;
+        let first_statements = async {
+            let (client, driver) = refuse_read_only(config, client, driver).await?;
+            wrap(client, driver).await
+        };
+        timeout(FIRST_STATEMENT, first_statements).await.unwrap_or(Err(ConnectCause::Queued))
     }
 }
 
@@ -145,6 +157,26 @@ type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::
 trait Wrap<T>: AsyncFn(Client, Driver) -> Result<T, ConnectCause> {}
 
 impl<T, F: AsyncFn(Client, Driver) -> Result<T, ConnectCause>> Wrap<T> for F {}
+
+/// Whether a server takes changes, unless the URL says that any will do.
+async fn refuse_read_only(
+    config: &Config,
+    client: Client,
+    mut driver: Driver,
+) -> Result<(Client, Driver), ConnectCause> {
+    if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        return Ok((client, driver));
+    }
+    let answer = tokio::select! {
+        answer = client.simple_query("SHOW transaction_read_only") => answer?,
+        Err(closed) = &mut driver => return Err(closed.into()),
+    };
+    let is_on = |message: &SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
+        _ => false,
+    };
+    if answer.iter().any(is_on) { Err(ConnectCause::ReadOnly) } else { Ok((client, driver)) }
+}
 
 async fn set_up(client: Client, driver: Driver) -> Result<AsyncPgConnection, ConnectCause> {
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, driver).await?;

@@ -1,4 +1,4 @@
-//! What goes wrong while opening, which an operator reads, and while serving, which becomes a [`PortError`].
+//! Errors of opening a database, which an operator reads, and errors of serving, which become a [`PortError`].
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +11,7 @@ use domain::ports::PortError;
 use thiserror::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
-/// Why a database was not opened, or its migrations were not run. What was not done whole was not done.
+/// Why a database was not opened, or its migrations were not run. Nothing was changed.
 #[derive(Debug)]
 pub struct OpenError {
     /// Which database: its servers and its name, without who connects and with which password.
@@ -27,10 +27,10 @@ pub enum OpenProblem {
     /// No server that could be asked.
     #[error("no server answers; {}", .0.way())]
     Unreachable(#[source] ConnectError),
-    /// A server is there, and takes nobody at this moment.
+    /// The server is there and takes no connection at this moment.
     #[error("the server takes no connection now; {}", .0.way())]
     Busy(#[source] ConnectError),
-    /// What is there is no server that can be used.
+    /// Another kind of server listens there.
     #[error("what answers there is no PostgreSQL server; correct the host and port")]
     OtherProtocol(#[source] ConnectError),
     /// The server does not know who this is.
@@ -45,9 +45,25 @@ pub enum OpenProblem {
     /// The database itself takes no connections.
     #[error("this database takes no connections; `ALTER DATABASE … ALLOW_CONNECTIONS true` changes that")]
     Closed(#[source] ConnectError),
-    /// The server knows who this is, and lets them not in.
+    /// The role lacks CONNECT.
     #[error("this user may not connect to this database; `GRANT CONNECT ON DATABASE … TO …` allows it")]
     NoPermission(#[source] ConnectError),
+    /// The role may not create the tables.
+    #[error(
+        "this user may not create tables in the schema {0}; allow it with `GRANT CREATE ON SCHEMA {0} TO …`, or run \
+         `auth-api migrate up` as a user who may"
+    )]
+    NoCreate(String),
+    /// No schema of `search_path` exists, or this user may use none of them.
+    #[error(
+        "this user has no schema to work in; make one of its search_path, or `GRANT USAGE, CREATE ON SCHEMA public TO …`"
+    )]
+    NoSchema,
+    /// The tables belong to another role, which granted nothing.
+    #[error(
+        "this user may not read and write the table {0}; connect as its owner, or `GRANT ALL ON ALL TABLES IN SCHEMA … TO …`"
+    )]
+    NoTableRights(String),
     /// The server is not who it should be, or speaks no TLS.
     #[error("no TLS with the server as sslmode asks for it; {}", .0.tls())]
     Tls(#[source] ConnectError),
@@ -142,6 +158,12 @@ pub enum ConnectCause {
     /// The first thing that was asked failed.
     #[error(transparent)]
     Setup(#[from] ConnectionError),
+    /// The connection is accepted, and its first statement waits. A pooler does so while all its connections are lent.
+    #[error("it accepts the connection and keeps its first statement waiting")]
+    Queued,
+    /// A standby, or a session that `default_transaction_read_only` holds for.
+    #[error("it accepts no changes")]
+    ReadOnly,
 }
 
 /// What goes wrong while serving.
@@ -198,6 +220,9 @@ impl From<diesel::result::Error> for OpenProblem {
 
 impl From<ConnectError> for OpenProblem {
     fn from(error: ConnectError) -> Self {
+        if matches!(error.cause, ConnectCause::Queued) {
+            return Self::Busy(error);
+        }
         let ConnectCause::Refused(cause) = &error.cause else { return Self::Unreachable(error) };
         match cause.code() {
             Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
@@ -226,7 +251,7 @@ impl ConnectError {
     fn refusal(&self) -> Option<&tokio_postgres::Error> {
         match &self.cause {
             ConnectCause::Refused(error) => Some(error),
-            ConnectCause::NoAnswer | ConnectCause::Setup(_) => None,
+            _ => None,
         }
     }
 
@@ -238,8 +263,9 @@ impl ConnectError {
     fn way(&self) -> &'static str {
         match self.code() {
             _ if self.is_connection_limit() => {
-                return "all connections of the server, or of this user, are taken, and a server needs at least two; end some, or \
-                        raise max_connections or the role's CONNECTION LIMIT, or lower AUTH_DATABASE__POOL_SIZE";
+                return "all connections of the server, of this user or of the pooler are taken, and a server needs at least \
+                        two; end some, or raise max_connections, the role's CONNECTION LIMIT or the pooler's \
+                        default_pool_size, or lower AUTH_DATABASE__POOL_SIZE";
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => return "it is starting or stopping; try again in a moment",
             _ => {}
@@ -247,7 +273,7 @@ impl ConnectError {
         let told = self.refusal().and_then(Error::source);
         let kind = told.and_then(|told| told.downcast_ref::<io::Error>()).map(io::Error::kind);
         match (&self.cause, kind, told.map(ToString::to_string)) {
-            (_, _, Some(told)) if told.contains("does not allow writes") => {
+            (ConnectCause::ReadOnly, ..) => {
                 "it accepts no changes: it is a standby, or default_transaction_read_only is on; name the primary, or all \
                  hosts with commas between them"
             }
@@ -273,17 +299,37 @@ impl ConnectError {
         }
     }
 
+    /// The end of a sentence that begins with "the server refuses this user". Messages may be in any language, so the
+    /// function that reports the error tells which one it is.
     fn credentials(&self) -> &'static str {
-        match self.code() {
-            Some(&SqlState::INVALID_PASSWORD) => {
+        let error = self.refusal().and_then(tokio_postgres::Error::as_db_error);
+        let routine = error.and_then(DbError::routine).unwrap_or_default();
+        let message = error.map(DbError::message).unwrap_or_default();
+        match (self.code(), routine) {
+            (Some(&SqlState::INVALID_PASSWORD), _) => {
                 "or this password; try them with `psql`, and set another with `ALTER ROLE … PASSWORD`"
             }
-            None => {
+            (None, _) => {
                 "without an authentication method that is not supported here; name scram-sha-256 for it in pg_hba.conf"
             }
-            _ => {
-                "here; its pg_hba.conf has a line for this user, database and address, or the role may not log in (`\\du`)"
+            (_, "InitializeSessionUserId") if message.ends_with("does not exist") => {
+                "because there is no such role; make it with `CREATE ROLE … LOGIN PASSWORD …`, or correct the URL"
             }
+            (_, "InitializeSessionUserId") => {
+                "because its role may not log in; `ALTER ROLE … LOGIN` allows it"
+            }
+            (_, "ClientAuthentication") if message.ends_with("no encryption") => {
+                "here: pg_hba.conf has no line for this user, database and address without TLS; add one, or set \
+                 sslmode=require or verify-full in the URL where it has a hostssl line"
+            }
+            (_, "ClientAuthentication") => {
+                "here: pg_hba.conf has no line for this user, database and address; add one, and reload the server"
+            }
+            (_, "auth_failed") => {
+                "by the method that pg_hba.conf names, such as peer, which admits only the system's user of that name; \
+                 connect by host with a password, or run as that user"
+            }
+            _ => "here; see its log, its pg_hba.conf, and whether the role may log in (`\\du`)",
         }
     }
 
@@ -341,7 +387,7 @@ fn is_no_answer_of_postgres(error: &tokio_postgres::Error) -> bool {
 impl ConnectCause {
     /// Whether the server, or a pooler before it, has as many connections as it takes.
     pub(crate) fn is_connection_limit(&self) -> bool {
-        let Self::Refused(error) = self else { return false };
+        let Self::Refused(error) = self else { return matches!(self, Self::Queued) };
         // PgBouncer gives no code of its own, and its words are in English always.
         let is_pooler_limit = |told: &DbError| told.message().starts_with("no more connections allowed");
         error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)

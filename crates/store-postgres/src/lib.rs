@@ -278,7 +278,8 @@ impl Inside {
         let servers = Arc::new(Servers::of(&settings.url)?);
         let migrate = settings.migrate && settings.access == Access::ReadWrite;
         migrations::in_time(pooler::refuse_unsupported(&servers)).await??;
-        let mut connection = migrations::open_current(servers.connect_patiently().await?, migrate).await?;
+        let mut connection =
+            migrations::open_current(servers.connect_patiently().await?, migrate, settings.access).await?;
         let editions = Editions::new(clock.clone());
         migrations::in_time(editions.look(&mut connection))
             .await?

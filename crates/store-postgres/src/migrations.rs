@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
+use diesel::dsl::not;
 use diesel::migration::{MigrationConnection as _, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -25,11 +26,15 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::Access;
 use crate::connection::Servers;
 use crate::database_url::Url;
 use crate::error::{OpenError, OpenProblem};
 use crate::pooler;
-use crate::schema::{__diesel_schema_migrations, current_schema, current_setting, pg_proc, pg_tables};
+use crate::schema::{
+    __diesel_schema_migrations, current_schema, current_setting, has_schema_privilege, has_table_privilege,
+    pg_proc, pg_tables, quote_ident,
+};
 
 const EMBEDDED: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
 
@@ -159,12 +164,16 @@ pub fn status(url: &Url) -> Result<Vec<Status>, OpenError> {
 pub(crate) async fn open_current(
     connection: AsyncPgConnection,
     migrate: bool,
+    access: Access,
 ) -> Result<AsyncPgConnection, OpenProblem> {
     let checked = blocking(connection, move |connection| {
         refuse_other_encodings(connection)?;
         let pending = looked_at(connection, |connection| pending(connection, known()?))?;
         if !migrate && !pending.is_empty() {
             return Err(OpenProblem::Pending { migrations: names(&pending) });
+        }
+        if access == Access::ReadWrite {
+            refuse_missing_table_rights(connection, &["INSERT", "UPDATE", "DELETE"])?;
         }
         refuse_asynchronous_commits(connection)?;
         Ok(!pending.is_empty())
@@ -242,6 +251,30 @@ fn refuse_asynchronous_commits(connection: &mut Blocking) -> Result<(), OpenProb
     if setting.as_deref() == Some("off") { Err(OpenProblem::AsynchronousCommit) } else { Ok(()) }
 }
 
+/// Migrations create tables, in the first schema of `search_path` that exists.
+fn refuse_missing_schema_rights(connection: &mut Blocking) -> Result<(), OpenProblem> {
+    let rights = diesel::select((current_schema(), has_schema_privilege(current_schema(), "CREATE")));
+    match rights.get_result(connection)? {
+        (Some(_), Some(true)) => Ok(()),
+        (Some(schema), _) => Err(OpenProblem::NoCreate(schema)),
+        (None, _) => Err(OpenProblem::NoSchema),
+    }
+}
+
+/// The tables may belong to another role.
+fn refuse_missing_table_rights(connection: &mut Blocking, rights: &[&str]) -> Result<(), OpenProblem> {
+    for right in rights {
+        let name = quote_ident(pg_tables::schemaname).concat(".").concat(quote_ident(pg_tables::tablename));
+        let here = pg_tables::schemaname.nullable().eq(current_schema());
+        let refused = pg_tables::table.filter(here).filter(not(has_table_privilege(name, *right)));
+        let refused: Option<String> = refused.select(pg_tables::tablename).first(connection).optional()?;
+        if let Some(table) = refused {
+            return Err(OpenProblem::NoTableRights(table));
+        }
+    }
+    Ok(())
+}
+
 fn apply_pending(
     connection: &mut Blocking,
     known: impl Fn() -> Result<Vec<Step>, OpenProblem>,
@@ -252,6 +285,7 @@ fn apply_pending(
     if looked_at(connection, |connection| pending(connection, known()?))?.is_empty() {
         return Ok(Vec::new());
     }
+    refuse_missing_schema_rights(connection)?;
     alone(connection, |connection| {
         let pending = pending(connection, known()?)?;
         connection.setup()?;
@@ -430,6 +464,9 @@ fn applied(connection: &mut Blocking, known: &[Step]) -> Result<BTreeSet<String>
     let tables: Vec<String> = pg_tables::table.filter(here).select(pg_tables::tablename).load(connection)?;
     let has = |name: &str| tables.iter().any(|table| table == name);
     let mut applied = BTreeSet::new();
+    if has(MARK) {
+        refuse_missing_table_rights(connection, &["SELECT"])?;
+    }
     if has(RECORD) {
         let versions: Vec<String> =
             __diesel_schema_migrations::table.select(__diesel_schema_migrations::version).load(connection)?;

@@ -4,10 +4,11 @@
 //! with `max_prepared_statements=0`, it passes the names of prepared statements on as they are. A client then finds its
 //! statement missing, or that of another client in its place.
 
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
-use crate::connection::Servers;
+use crate::connection::{FIRST_STATEMENT, Servers};
 use crate::error::OpenProblem;
 
 /// Which server process answers, and whether it has this statement under a name that the driver gives. A pooler that
@@ -37,12 +38,14 @@ pub(crate) async fn refuse_unsupported(servers: &Servers) -> Result<(), OpenProb
         let Some(probed) = probe(&first).await? else { return Ok(()) };
         met.push((0, probed));
     }
-    // A server that has no connection left for a second one is no pooler.
-    if let Ok(second) = servers.connect_raw().await {
-        for (number, client) in [(1, &second), (0, &first), (1, &second)] {
-            let Some(probed) = probe(client).await? else { return Ok(()) };
-            met.push((number, probed));
-        }
+    // A server that has no connection left for a second one is no pooler, or a pooler in session mode.
+    let Ok(second) = servers.connect_raw().await else { return Ok(()) };
+    let Ok(probed) = timeout(FIRST_STATEMENT, probe(&second)).await else { return Ok(()) };
+    let Some(probed) = probed? else { return Ok(()) };
+    met.push((1, probed));
+    for (number, client) in [(0, &first), (1, &second)] {
+        let Some(probed) = probe(client).await? else { return Ok(()) };
+        met.push((number, probed));
     }
     let is_shared = met.iter().any(|(number, one)| {
         met.iter().any(|(other, another)| (number == other) != (one.process == another.process))

@@ -1,6 +1,6 @@
 //! The tables as diesel knows them, kept in step with `migrations/postgres` by hand; the store contract would notice.
 
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Bool, Nullable, Text};
 
 diesel::table! {
     /// One row, and a mark.
@@ -143,6 +143,12 @@ diesel::table! {
 #[diesel::declare_sql_function]
 extern "SQL" {
     fn current_schema() -> Nullable<Text>;
+
+    fn has_schema_privilege(schema: Nullable<Text>, privilege: Text) -> Nullable<Bool>;
+
+    fn has_table_privilege(table: Text, privilege: Text) -> Bool;
+
+    fn quote_ident(name: Text) -> Text;
 
     fn current_setting(name: Text, missing_ok: Bool) -> Nullable<Text>;
 }

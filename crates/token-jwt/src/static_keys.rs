@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pem_blocks::{Fault, KeyForm};
+use pem_blocks::{Fault, KeyForm, KeyKind, PrivateKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -23,10 +23,19 @@ pub enum UnusableKeyText {
     /// Not one private key in PEM (RFC 7468).
     #[error(transparent)]
     Pem(#[from] Fault),
-    /// A private key in a form of its algorithm's own.
+    /// A private key that signs no tokens.
+    #[error(
+        "is {0}; EdDSA needs one of Ed25519, ES256 one of P-256 and RS256 one of RSA with 2048 bits or more; `openssl genpkey \
+         -algorithm ed25519 -out NEW` makes one"
+    )]
+    OtherKind(KeyKind),
+    /// A key for this algorithm in a structure of its own.
+    #[error("is a key for {} in an older form; `openssl pkey -in FILE -out NEW` writes it in PKCS #8", .0.as_str())]
+    OlderForm(KeyPairAlgorithm),
+    /// A private key of which no more can be told.
     #[error("is a private key, but not in PKCS #8; `openssl pkey -in FILE -out NEW` writes it so")]
     OtherForm,
-    /// Damaged, too small, or of a kind that signs no tokens.
+    /// Damaged.
     #[error(
         "holds no whole private key of EdDSA (Ed25519), ES256 (P-256) or RS256 (of 2048 bits or more); `openssl pkey -in \
          FILE -noout -text` shows what it is, and `openssl genpkey -algorithm ed25519 -out NEW` makes one"
@@ -41,13 +50,27 @@ impl KeyPair {
     pub fn from_text(text: &str) -> Result<Self, UnusableKeyText> {
         let lines = Zeroizing::new(text.replace("\\n", "\n"));
         let key = pem_blocks::private_key(lines.as_bytes())?;
-        if key.form != KeyForm::Pkcs8 {
-            return Err(UnusableKeyText::OtherForm);
-        }
+        refuse_other_kinds(&key)?;
         let read = |algorithm| Self::from_pkcs8(algorithm, &key.der).ok();
         // What is behind a key was cut off, or belongs to another one.
         let is_last = lines.trim_end().ends_with("-----");
         KeyPairAlgorithm::ALL.into_iter().find_map(read).filter(|_| is_last).ok_or(UnusableKeyText::NoKey)
+    }
+}
+
+/// The algorithm is named first: who converts a key that cannot be used has done it in vain.
+fn refuse_other_kinds(key: &PrivateKey) -> Result<(), UnusableKeyText> {
+    let algorithm = match key.kind() {
+        None => None,
+        Some(KeyKind::Rsa(2048..)) => Some(KeyPairAlgorithm::Rs256),
+        Some(KeyKind::Named("P-256")) => Some(KeyPairAlgorithm::Es256),
+        Some(KeyKind::Named("Ed25519")) => Some(KeyPairAlgorithm::EdDsa),
+        Some(other) => return Err(UnusableKeyText::OtherKind(other)),
+    };
+    match (key.form, algorithm) {
+        (KeyForm::Pkcs8, _) => Ok(()),
+        (_, Some(algorithm)) => Err(UnusableKeyText::OlderForm(algorithm)),
+        (_, None) => Err(UnusableKeyText::OtherForm),
     }
 }
 

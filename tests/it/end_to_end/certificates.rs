@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P384_SHA384};
 
 use super::tls::{Pair, speak};
 use crate::support::server::{Deployment, Finished, Server};
@@ -52,6 +52,14 @@ fn write_key(deployment: &Deployment, key: impl AsRef<[u8]>) {
     let path = deployment.folder().join("key.pem");
     fs::write(&path, key).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// The beginning of a key in PKCS #1 (RFC 8017, appendix A.1.2), as far as its modulus.
+fn rsa_of_1024_bits() -> String {
+    let modulus = [&[0x02, 0x81, 129, 0][..], &[0x80; 128]].concat();
+    let content = [&[0x02, 1, 0][..], &modulus].concat();
+    let key = [&[0x30, 0x81, u8::try_from(content.len()).unwrap()][..], &content].concat();
+    labelled("RSA PRIVATE KEY", &BASE64_STANDARD.encode(key))
 }
 
 /// A block with this label and the bytes of another one.
@@ -154,6 +162,8 @@ fn file_that_is_no_tls_key_is_named_for_what_it_is() {
         (format!("{}{}", chain.key, Chain::new().key), &["more than one private key"]),
         (format!("{}\n", chain.key.trim_end().replace('\n', " ")), &["joins several lines"]),
         (labelled("PRIVATE KEY", &chain.leaf), &["damaged", "openssl pkey -in FILE -noout -text"]),
+        (rsa_of_1024_bits(), &["an RSA key of 1024 bits", "openssl genpkey"]),
+        (labelled("TSS2 PRIVATE KEY", &chain.key), &["only a TPM can use"]),
         (Chain::new().key, &["of another key", "openssl x509 -in CERT -noout -pubkey"]),
         (String::new(), &["is empty"]),
     ] {
@@ -182,7 +192,13 @@ fn file_that_is_no_certificate_is_named_for_what_it_is() {
         (labelled("CERTIFICATE REQUEST", &chain.leaf), &["certificate request"]),
         (labelled("PKCS7", &chain.leaf), &["PKCS #7", "openssl pkcs7 -in FILE -print_certs -out NEW"]),
         (labelled("PUBLIC KEY", &chain.leaf), &["public key"]),
-        (labelled("CERTIFICATE", &chain.key), &["certificate 1", "openssl x509 -in FILE -noout -text"]),
+        (
+            labelled("CERTIFICATE", &chain.key),
+            &["certificate 1 of cert.pem", "openssl storeutl -noout -text -certs FILE"],
+        ),
+        ("{\"kty\":\"EC\"}".to_owned(), &["is JSON and not PEM; the certificate in PEM is needed"]),
+        (BASE64_STANDARD.encode(&chain.leaf), &["base64 once more", "base64 -d FILE > NEW"]),
+        (labelled("AGE ENCRYPTED FILE", &chain.leaf), &["encrypted by age", "age -d -o NEW FILE"]),
         ("words".to_owned(), &["is not PEM"]),
         (String::new(), &["is empty"]),
     ] {
@@ -196,6 +212,33 @@ fn file_that_is_no_certificate_is_named_for_what_it_is() {
         "AUTH_TLS__CERT_PATH",
         &["in DER", "openssl x509 -inform DER -in FILE -out NEW"],
     );
+}
+
+#[test]
+fn check_names_the_certificate_and_the_key_where_both_are_broken() {
+    let chain = Chain::new();
+    let deployment = chain.put_into(Deployment::new());
+    deployment.write("cert.pem", "words");
+    write_key(&deployment, "words");
+
+    let refused = deployment.run(&["config", "check"]);
+
+    assert_eq!(refused.code, 2, "{refused:?}");
+    for file in ["cert.pem, which AUTH_TLS__CERT_PATH", "key.pem, which AUTH_TLS__KEY_PATH"] {
+        assert!(refused.stderr.contains(file), "{file}: {refused:?}");
+    }
+}
+
+#[test]
+fn check_reads_the_root_certificates_of_a_database_url() {
+    let deployment = Deployment::bare().set(
+        "AUTH_DATABASE__URL",
+        "postgres://ann@db.example/auth?sslmode=verify-full&sslrootcert=nowhere.pem",
+    );
+
+    let refused = deployment.run(&["config", "check"]);
+
+    assert!(refused.code == 2 && refused.stderr.contains("nowhere.pem"), "{refused:?}");
 }
 
 #[test]
@@ -252,6 +295,11 @@ fn file_that_is_no_signing_key_is_named_for_what_it_is() {
             labelled("PRIVATE KEY", &chain.leaf),
             &["no whole private key", "openssl genpkey -algorithm ed25519"],
         ),
+        (
+            KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap().serialize_pem(),
+            &["is a private key of P-384", "ES256 one of P-256"],
+        ),
+        (rsa_of_1024_bits(), &["an RSA key of 1024 bits", "2048 bits or more"]),
         ("{\"kty\":\"EC\"}".to_owned(), &["is JSON"]),
         (String::new(), &["is empty"]),
     ] {

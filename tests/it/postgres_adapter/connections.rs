@@ -66,7 +66,7 @@ async fn requests_share_connections_where_the_server_is_full() {
 fn pooler_without_prepared_statements_is_refused_with_the_reason() {
     let test = "pooler_without_prepared_statements_is_refused_with_the_reason";
     for (mode, round_robin) in [("transaction", "0"), ("transaction", "1"), ("statement", "0")] {
-        let Some(pooler) = Pooler::start(test, mode, round_robin) else { return };
+        let Some(pooler) = Pooler::start(test, mode, round_robin, 20) else { return };
         let opened = open(&pooler.url()).err().expect("a refusal");
         let migrated = migrations::up(&Url::parse(&pooler.url()).unwrap()).unwrap_err();
 
@@ -79,12 +79,26 @@ fn pooler_without_prepared_statements_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn pooler_in_session_mode_serves() {
-    let Some(pooler) = Pooler::start("pooler_in_session_mode_serves", "session", "0") else { return };
+    for connections in [2, 3, 20] {
+        let test = "pooler_in_session_mode_serves";
+        let Some(pooler) = Pooler::start(test, "session", "0", connections) else { return };
+        let (runtime, store) = open(&pooler.url()).unwrap();
 
-    let (runtime, store) = open(&pooler.url()).unwrap();
+        let outcomes = join_all((0..40).map(|number| insert(&store, number))).await;
 
-    assert!(join_all((0..40).map(|number| insert(&store, number))).await.iter().all(|done| *done));
-    runtime.shutdown_background();
+        assert!(outcomes.iter().all(|done| *done), "{connections}: {outcomes:?}");
+        runtime.shutdown_background();
+    }
+}
+
+#[test]
+fn pooler_in_session_mode_with_one_connection_is_refused() {
+    let test = "pooler_in_session_mode_with_one_connection_is_refused";
+    let Some(pooler) = Pooler::start(test, "session", "0", 1) else { return };
+
+    let refused = open(&pooler.url()).err().expect("a refusal").to_string();
+
+    assert!(refused.contains("needs at least two") && refused.contains("default_pool_size"), "{refused}");
 }
 
 /// PgBouncer before a server of its own.
@@ -95,7 +109,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    fn start(test: &str, mode: &str, round_robin: &str) -> Option<Self> {
+    fn start(test: &str, mode: &str, round_robin: &str, connections: u32) -> Option<Self> {
         let Ok(version) = Command::new("pgbouncer").arg("--version").output() else {
             skip(test, "PgBouncer (apt install pgbouncer)");
             return None;
@@ -121,7 +135,7 @@ impl Pooler {
                  unix_socket_dir = {folder}
                  pool_mode = {mode}
                  server_round_robin = {round_robin}
-                 default_pool_size = 20
+                 default_pool_size = {connections}
                  ignore_startup_parameters = extra_float_digits,options
                  {no_prepared_statements}",
                 server = server.display(),

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use store_postgres::{OpenError, OpenProblem, Url, migrations};
@@ -117,6 +118,8 @@ fn what_is_wrong_with_a_server_is_told_and_the_password_is_not() {
         "CREATE ROLE other LOGIN PASSWORD 'hum'",
         "CREATE DATABASE closed",
         "REVOKE CONNECT ON DATABASE closed FROM PUBLIC",
+        "CREATE DATABASE shut ALLOW_CONNECTIONS false",
+        "GRANT USAGE ON SCHEMA public TO other",
     ] {
         execute(&admin, statement);
     }
@@ -130,13 +133,80 @@ fn what_is_wrong_with_a_server_is_told_and_the_password_is_not() {
         (right.replace("@localhost", "@%2Fno%2Fsuch%2Ffolder"), "there is no such socket"),
         (right.replace("/postgres?", "/elsewhere?"), "no database of this name"),
         (right.replace("postgres:wide", "nobody:wide"), "refuses this user or this password"),
-        (by("shut:hum"), "the role may not log in"),
-        (by("few:hum"), "all connections of the server, or of this user, are taken"),
+        (by("shut:hum"), "because its role may not log in; `ALTER ROLE"),
+        (by("few:hum"), "all connections of the server, of this user or of the pooler are taken"),
+        (by("other:hum"), "may not read and write the table"),
+        (by("other:hum").replace("/postgres?", "/shut?"), "ALLOW_CONNECTIONS true"),
         (by("other:hum").replace("/postgres?", "/closed?"), "`GRANT CONNECT ON DATABASE"),
     ] {
         let refused = open(&wrong).unwrap_err();
         assert!(refused.to_string().contains(told), "{wrong}: {refused}");
     }
+}
+
+#[test]
+fn refusal_of_pg_hba_conf_names_the_line_that_is_missing() {
+    let test = "refusal_of_pg_hba_conf_names_the_line_that_is_missing";
+    let (key, certificate) = self_signed("localhost");
+    let Some(server) = Server::start(test, Some((&certificate, &key)), "") else { return };
+    let admin = format!("{}&port={}", server.cluster.url("postgres"), server.port);
+    let login = "postgres:wide%20green%20rivers%20hum";
+    for (lines, by, told) in [
+        ("hostssl all all all scram-sha-256", login, "address without TLS; add one, or set sslmode=require"),
+        ("host other all all trust", login, "here: pg_hba.conf has no line"),
+        ("host all all all ident", login, "by the method that pg_hba.conf names"),
+        ("host all all all trust", "nobody", "because there is no such role; make it with `CREATE ROLE"),
+        ("host all all all gss", login, "authentication method that is not supported"),
+    ] {
+        // The admin comes by the socket.
+        let file = format!("local all postgres trust\n{lines}\n");
+        let path = execute(&admin, "SHOW hba_file")[0][0].clone();
+        fs::write(path, file).unwrap();
+        execute(&admin, "SELECT pg_reload_conf()");
+        let url = server.url("sslmode=disable").replace(login, by);
+
+        let refused = eventually(|| open(&url).err().map(|it| it.to_string()).filter(|it| it.contains(told)));
+        assert!(refused, "{lines}: {:?}", open(&url));
+    }
+}
+
+/// Whether something comes within five seconds, as a server takes a moment to read its files again.
+fn eventually(look: impl Fn() -> Option<String>) -> bool {
+    (0..50).any(|_| {
+        look().is_some() || {
+            std::thread::sleep(Duration::from_millis(100));
+            false
+        }
+    })
+}
+
+#[test]
+fn role_that_may_not_create_tables_is_told_what_to_grant() {
+    let test = "role_that_may_not_create_tables_is_told_what_to_grant";
+    let Some(server) = Server::start(test, None, "") else { return };
+    let admin = format!("{}&port={}", server.cluster.url("postgres"), server.port);
+    for statement in [
+        "CREATE ROLE ann LOGIN PASSWORD 'hum'",
+        "CREATE DATABASE fresh",
+        "CREATE ROLE bob LOGIN PASSWORD 'hum'",
+        "ALTER ROLE bob SET search_path = nowhere",
+    ] {
+        execute(&admin, statement);
+    }
+    let fresh = admin.replace("/postgres?", "/fresh?");
+    execute(&fresh, "REVOKE CREATE ON SCHEMA public FROM PUBLIC");
+    let url = |login: &str| {
+        let url = server.url("").replace("postgres:wide%20green%20rivers%20hum", login);
+        Url::parse(&url.replace("/postgres?", "/fresh?")).unwrap()
+    };
+
+    let refused = migrations::up(&url("ann:hum")).unwrap_err().to_string();
+    assert!(refused.contains("`GRANT CREATE ON SCHEMA public TO"), "{refused}");
+    let refused = migrations::up(&url("bob:hum")).unwrap_err().to_string();
+    assert!(refused.contains("this user has no schema to work in"), "{refused}");
+
+    execute(&fresh, "GRANT CREATE ON SCHEMA public TO ann");
+    assert!(!migrations::up(&url("ann:hum")).unwrap().is_empty());
 }
 
 #[test]

@@ -30,11 +30,16 @@ pub(super) enum Command {
 pub(super) fn checked(file: Option<&Path>) -> Result<Loaded, Failure> {
     let Inspected { loaded, missing, tls, token } = Config::inspect(file);
     let mut lines: Vec<String> = match &loaded {
-        Ok(loaded) => secrets::faults(&loaded.config).iter().map(|fault| causes::chain(fault)).collect(),
+        Ok(loaded) => {
+            let secrets = secrets::faults(&loaded.config);
+            let database = loaded.config.database.location.check_root_certificates().err();
+            let secrets = secrets.iter().map(|fault| causes::chain(fault));
+            secrets.chain(database.map(|fault| causes::chain(&fault))).collect()
+        }
         Err(problems) => problems.iter().chain(&missing).map(ToString::to_string).collect(),
     };
-    let tls = tls.map(|tls| tls::check(&tls, SystemClock::new().now()));
-    lines.extend(tls.and_then(Result::err).map(|fault| causes::chain(&fault)));
+    let tls = tls.map(|tls| tls::faults(&tls, SystemClock::new().now())).unwrap_or_default();
+    lines.extend(tls.iter().map(|fault| causes::chain(fault)));
     let keys = token.map(|(token, environment)| signing_keys::check(&token, environment));
     lines.extend(keys.and_then(Result::err).map(|fault| causes::chain(&fault)));
     match loaded {

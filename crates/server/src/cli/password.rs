@@ -46,8 +46,15 @@ fn read_all() -> Result<Zeroizing<String>, Failure> {
     // Sized before it is filled: a string that grows leaves copies of itself behind.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST_INPUT + 1));
     let read = io::stdin().lock().take(LONGEST_INPUT as u64 + 1).read_to_string(&mut text);
-    read.map_err(|error| {
-        Failure::new(Exit::Failed, format_args!("cannot read the password from standard input: {error}"))
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => {
+            let problem =
+                "the password on standard input is not text in UTF-8; `iconv -f UTF-16 -t UTF-8` converts it";
+            Failure::new(Exit::Refused, problem)
+        }
+        _ => {
+            Failure::new(Exit::Failed, format_args!("cannot read the password from standard input: {error}"))
+        }
     })?;
     if text.len() > LONGEST_INPUT {
         return Err(refused(PasswordProblem::TooLong));
@@ -56,8 +63,8 @@ fn read_all() -> Result<Zeroizing<String>, Failure> {
     match EdgeFault::of(&text) {
         // People choose such passwords, and programs that quote make them.
         Some(EdgeFault::Quotes) => warn!("the password is in quotes, which are a part of it"),
-        Some(EdgeFault::Blank) if text.trim_matches(' ') == text.trim() => {
-            warn!("the password begins or ends with a blank, which is a part of it");
+        Some(EdgeFault::Blank(end)) if text.trim_matches(' ') == text.trim() => {
+            warn!("the password {end} with a blank, which is a part of it");
         }
         Some(fault) => return Err(Failure::new(Exit::Refused, format_args!("the password {fault}"))),
         None => {}

@@ -22,7 +22,7 @@ use std::time::Duration;
 use actix_web::http::header::HeaderName;
 use domain::{PasswordPolicy, SessionRules, SitePrefix};
 use hasher_bcrypt::Engine;
-use store_postgres::Plaintext;
+use store_postgres::{OpenError, Plaintext};
 use token_jwt::{GivenKeys, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
@@ -297,6 +297,14 @@ impl Location {
         }
     }
 
+    /// Reads the certificates that `sslrootcert` names, as a connection would.
+    pub(crate) fn check_root_certificates(&self) -> Result<(), OpenError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(url) => url.check_root_certificates(),
+        }
+    }
+
     /// Refuses one to which production may connect in clear, or warns where `option` chooses that.
     pub(crate) fn encrypted(
         self,
@@ -436,6 +444,10 @@ impl Config {
             }
             (_, sources) => Err(sources.problems),
         };
+        // A key that was given and cannot be used is reported already, and nobody wants those of the folder.
+        let is_given = |problem: &Problem| problem.setting.starts_with(keys::TOKEN_PRIVATE_KEY.key.name);
+        let has_unusable_key = loaded.as_ref().is_err_and(|problems| problems.iter().any(is_given));
+        let token = token.filter(|_| !has_unusable_key);
         Inspected { loaded, missing, tls, token: token.zip(environment) }
     }
 

@@ -42,6 +42,9 @@ pub enum WeakSecret {
     /// What stands at its ends is hardly meant to be a part of it.
     #[error(transparent)]
     Edge(EdgeFault),
+    /// A file with more than the secret in it.
+    #[error("has several lines; keep one, with the secret alone on it")]
+    SeveralLines,
     /// Fewer than 32 bytes.
     #[error("is shorter than 32 bytes; make one with `openssl rand -base64 48`")]
     TooShort,
@@ -59,6 +62,9 @@ impl Secret {
     pub fn parse(text: Zeroizing<String>) -> Result<Self, WeakSecret> {
         if let Some(fault) = EdgeFault::of(&text) {
             return Err(WeakSecret::Edge(fault));
+        }
+        if text.contains(['\n', '\r']) {
+            return Err(WeakSecret::SeveralLines);
         }
         let bytes = text.as_bytes();
         if bytes.len() < SHORTEST {
@@ -131,6 +137,12 @@ mod tests {
         assert_eq!(refusal("7d1f0c9e3b5a48627e8d9c0b1a2f3e4"), Some(WeakSecret::TooShort));
         assert_eq!(refusal("7d1f0c9e3b5a48627e8d9c0b1a2f3e4d"), None);
         assert_eq!(refusal(""), Some(WeakSecret::TooShort));
+    }
+
+    #[test]
+    fn secret_of_several_lines_is_refused() {
+        let text = "mE0Wk8Qn1vTzr4YbXc7uJdL2gHs9aPfR5oKiN3tB6yM=\nand more";
+        assert_eq!(refusal(text), Some(WeakSecret::SeveralLines));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use pem_blocks::Fault;
 use zeroize::Zeroizing;
 
 use super::keys::{DefaultValue, KEYS, Key, Shape};
-use super::{Problem, Texts, Warning, dotenv};
+use super::{EdgeFault, Problem, Texts, Warning, dotenv};
 use crate::line_end;
 
 /// Read when it is there and no other is asked for.
@@ -109,7 +109,7 @@ impl Sources {
                 return (path, HashMap::new());
             }
             Err(error) => {
-                self.problems.push(Problem::new(shown, format!("cannot be read: {error}")));
+                self.problems.push(Problem::new(shown, unreadable(&error, &folder.join(&path))));
                 return (path, HashMap::new());
             }
         };
@@ -129,13 +129,14 @@ impl Sources {
                 false
             }
             Some(key) => {
+                if !key.takes_empty && matches!(&value.kind, ValueKind::String(text) if text.is_empty()) {
+                    return false;
+                }
                 let fits = has_shape(value, key.shape);
                 if !fits {
                     self.problems.push(Problem::new(key.name, format!("in {shown} {}", must_be(key.shape))));
                 }
-                let is_unset =
-                    !key.takes_empty && matches!(&value.kind, ValueKind::String(text) if text.is_empty());
-                fits && !is_unset
+                fits
             }
         });
         if readable_by_others && leaves.iter().any(|(path, value)| is_secret(path, value)) {
@@ -152,7 +153,7 @@ impl Sources {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return HashMap::new(),
             Err(error) => {
-                self.problems.push(Problem::new(DOTENV_FILE, format!("cannot be read: {error}")));
+                self.problems.push(Problem::new(DOTENV_FILE, unreadable(&error, path)));
                 return HashMap::new();
             }
         };
@@ -234,6 +235,10 @@ impl Sources {
             self.problems.push(Problem::new(named, format!("and {name} are both set; keep one of them")));
             return;
         }
+        if let Some(fault) = EdgeFault::of(path) {
+            self.problems.push(Problem::new(named, fault.to_string()));
+            return;
+        }
         match read_file(&folder.join(path.as_str())) {
             Ok((mut text, readable_by_others)) => {
                 if readable_by_others {
@@ -253,6 +258,14 @@ impl Sources {
     }
 }
 
+/// Why a file of settings cannot be read, as the end of a sentence that begins with its name.
+fn unreadable(error: &io::Error, path: &Path) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData => not_text("", path),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
 /// What a file is that is not text in UTF-8, as the end of a sentence.
 fn not_text(name: &str, path: &Path) -> String {
     let mut bytes = Zeroizing::new(Vec::new());
@@ -261,7 +274,7 @@ fn not_text(name: &str, path: &Path) -> String {
         (Ok(_), Err(fault)) if fault == Fault::Utf16 || name.starts_with("AUTH_TOKEN__PRIVATE_KEY") => {
             fault.to_string()
         }
-        _ => "is not text in UTF-8".to_owned(),
+        _ => "is not text in UTF-8; save it as UTF-8".to_owned(),
     }
 }
 
@@ -415,6 +428,13 @@ fn key_at(text: &str, line: usize, column: usize) -> Option<String> {
     if is_header(&written.as_str()) {
         return Some(format!("the section [{name}]"));
     }
+    let before: String = written.chars().take(column - 1).collect();
+    let dotted = before.trim_start();
+    let name = if dotted.ends_with('.') && dotted.chars().all(is_part_of_name) {
+        format!("{dotted}{name}")
+    } else {
+        name
+    };
     let section = text.lines().take(line - 1).filter(is_header).last();
     let section = section.map(|header| header.trim().trim_start_matches('['));
     let section = section.and_then(|header| header.split(']').next()).map(str::trim).unwrap_or_default();
@@ -444,7 +464,11 @@ mod tests {
                 "the key token.issuer twice, the second time at line 4",
             ),
             ("[http]\n\"addr\" = \"a\"\naddr = \"b\"", "the key http.addr twice, the second time at line 3"),
-            ("http.addr = \"a\"\nhttp.addr = \"b\"", "twice, the second time at line 2"),
+            ("http.addr = \"a\"\nhttp.addr = \"b\"", "the key http.addr twice, the second time at line 2"),
+            (
+                "[http]\naddr = \"a\"\n[token]\nx.y = 1\nx.y = 2",
+                "the key token.x.y twice, the second time at line 5",
+            ),
             (
                 "[http]\naddr = \"a\"\n[log]\n[http]\ngrace = \"1s\"",
                 "the section [http] twice, the second time at line 4",

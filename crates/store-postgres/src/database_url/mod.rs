@@ -14,6 +14,9 @@ use thiserror::Error;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
+use crate::error::OpenError;
+use crate::tls;
+
 /// The schemes that are PostgreSQL's.
 pub const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -113,7 +116,7 @@ pub enum InvalidUrl {
         name: Option<String>,
     },
     /// An option that cannot have this value.
-    #[error("has a {option} that cannot be; it is {right}")]
+    #[error("has a value of {option} that is not supported; write {right}")]
     InvalidOption {
         /// Which one.
         option: &'static str,
@@ -121,7 +124,9 @@ pub enum InvalidUrl {
         right: &'static str,
     },
     /// A value that the driver cannot read.
-    #[error("has an option with a value that cannot be: {option}")]
+    #[error(
+        "has a value of {option} that cannot be read; see \"Parameter Key Words\" in the documentation of libpq"
+    )]
     Unreadable {
         /// Which one.
         option: &'static str,
@@ -135,6 +140,11 @@ pub enum InvalidUrl {
 }
 
 impl Url {
+    /// Reads the certificates that `sslrootcert` names, as a connection would.
+    pub fn check_root_certificates(&self) -> Result<(), OpenError> {
+        tls::connector(&self.tls).map(drop).map_err(|problem| problem.at(self))
+    }
+
     /// Reads a URL as libpq would (<https://www.postgresql.org/docs/current/libpq-connect.html>), and refuses options
     /// that it would ignore. Without `target_session_attrs`, a server is one that takes changes.
     pub fn parse(text: &str) -> Result<Self, InvalidUrl> {

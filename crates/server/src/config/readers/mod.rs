@@ -18,7 +18,7 @@ use ipnet::IpNet;
 use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, Dsn, EdgeFault, EngineName, Environment, Location, LogFormat, Secret};
+use super::{Algorithm, Dsn, EdgeFault, EngineName, Environment, Location, LogFormat, Secret, edges::End};
 use crate::clients::ConfiguredClients;
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
@@ -272,8 +272,10 @@ pub(super) fn plain_ends(text: &str) -> Result<(), Wrong> {
     if text.contains(char::is_control) {
         return wrong("has a line end or another control character in it; remove it");
     }
-    if text.starts_with(['\'', '"']) || text.ends_with(['\'', '"']) {
-        return wrong("begins or ends with a quotation mark, which would be a part of it; remove it");
+    let is_quote = ['\'', '"'];
+    if text.starts_with(is_quote) || text.ends_with(is_quote) {
+        let end = if text.starts_with(is_quote) { End::First } else { End::Last };
+        return Err(format!("{end} with a quotation mark, which would be a part of it; remove it"));
     }
     Ok(())
 }
