@@ -17,7 +17,6 @@ mod password;
 pub mod ports;
 mod precis;
 mod public_key;
-mod rotation;
 mod session;
 mod steady;
 #[cfg(test)]
@@ -45,7 +44,7 @@ pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,
 };
 pub use public_key::{PublicKey, PublicKeyMaterial, PublicKeySet};
-pub use rotation::{Decision, Lineage, MOST_RECOVERIES, MOST_SUPERSEDED, Misuse};
+pub use session::refresh_rotation::{Decision, Lineage, MOST_RECOVERIES, MOST_SUPERSEDED, Misuse};
 pub use session::{
     EndCause, Generation, KNOWN_NETWORK_TTL, MOST_KNOWN_NETWORKS, MOST_SESSIONS, Nonce, Session, SessionId,
     SessionRules, UserAgent,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use diesel::dsl::{exists, max};
+use diesel::data_types::PgTimestamp;
+use diesel::dsl::{count_star, exists, max};
 use diesel::prelude::*;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager as _};
 use domain::ports::{Contents, Intake, PortError, Records, Snapshot};
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::StoreError;
 use crate::pool::Loan;
-use crate::schema::{audit_anchor, audit_events, editions, known_networks, sessions, users};
+use crate::schema::{audit_anchor, audit_events, known_networks, sessions, users};
 use crate::{Inside, PostgresStore, audit, sessions as session_rows, users as user_rows};
 
 /// How many records are read, and written by one statement, at once. PostgreSQL takes 65535 values in one.
@@ -117,19 +118,27 @@ enum State {
     Over,
 }
 
-/// What nearly every change leaves another behind: of sessions and accounts in `editions`, of all that is recorded in
-/// the audit log.
+/// What nearly every change leaves different: the number and the newest time of accounts and sessions, and the last event.
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
-    editions: i64,
+    users: (i64, Option<PgTimestamp>),
+    sessions: (i64, Option<PgTimestamp>),
+    ended_sessions: i64,
     last_event: Option<i64>,
 }
 
 impl Traces {
     async fn of(connection: &mut AsyncPgConnection) -> Result<Self, StoreError> {
-        let editions: Vec<i64> = editions::table.select(editions::number).load(connection).await?;
-        let last_event = audit_events::table.select(max(audit_events::id)).get_result(connection).await?;
-        Ok(Self { editions: editions.iter().sum(), last_event })
+        let ended = sessions::table.filter(sessions::ended_at.is_not_null());
+        Ok(Self {
+            users: users::table.select((count_star(), max(users::updated_at))).first(connection).await?,
+            sessions: sessions::table
+                .select((count_star(), max(sessions::last_used_at)))
+                .first(connection)
+                .await?,
+            ended_sessions: ended.count().get_result(connection).await?,
+            last_event: audit_events::table.select(max(audit_events::id)).get_result(connection).await?,
+        })
     }
 }
 

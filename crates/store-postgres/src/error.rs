@@ -263,9 +263,9 @@ impl ConnectError {
     fn way(&self) -> &'static str {
         match self.code() {
             _ if self.is_connection_limit() => {
-                return "all connections of the server, of this user or of the pooler are taken, and a server needs at least \
-                        two; end some, or raise max_connections, the role's CONNECTION LIMIT or the pooler's \
-                        default_pool_size, or lower AUTH_DATABASE__POOL_SIZE";
+                return "all connections of the server, of this user or of the pooler are taken; end some, or raise \
+                        max_connections, the role's CONNECTION LIMIT or the pooler's default_pool_size, or lower \
+                        AUTH_DATABASE__POOL_SIZE";
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => return "it is starting or stopping; try again in a moment",
             _ => {}

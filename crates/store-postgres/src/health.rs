@@ -9,7 +9,6 @@ use domain::ports::{PortError, Readiness};
 use futures_util::FutureExt as _;
 use tokio::sync::Mutex;
 
-use crate::editions::Concerns;
 use crate::error::StoreError;
 use crate::schema::{auth_api, users};
 use crate::sql_types::timestamptz;
@@ -45,7 +44,7 @@ impl Readiness for PostgresStore {
 
 async fn look(inside: &Inside) -> Result<(), StoreError> {
     let at = inside.clock.now();
-    inside.write(&at, |connection, at| mark(connection, *at).boxed(), |_, ()| Concerns::Nobody).await?;
+    inside.write(&at, |connection, at| mark(connection, *at).boxed()).await?;
     inside.read(&(), |connection, ()| somebody(connection).boxed()).await
 }
 

@@ -13,7 +13,6 @@ mod audit;
 mod bulk_copy;
 mod connection;
 mod database_url;
-mod editions;
 mod error;
 mod health;
 pub mod migrations;
@@ -28,12 +27,10 @@ mod tls;
 mod transaction;
 mod users;
 
-use std::mem;
 use std::num::NonZero;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use diesel_async::AsyncPgConnection;
 use domain::ports::Clock;
 use domain::{Attempt, AuditKey, Conclusion};
 use futures_util::FutureExt as _;
@@ -49,17 +46,10 @@ pub use crate::error::{ConnectCause, ConnectError, OpenError, OpenProblem};
 
 use crate::audit::OtherKey;
 use crate::connection::Servers;
-use crate::editions::Editions;
 use crate::error::StoreError;
 use crate::health::LastCheck;
 use crate::pool::Pool;
-use crate::transaction::{Concerned, DEADLINE, Work};
-
-/// How often to look what others changed: twice within the second for which a look holds.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// How long a look may take.
-const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+use crate::transaction::{DEADLINE, Work};
 
 /// How often to seal what was recorded, so that it is within a second.
 const SEAL_EVERY: Duration = Duration::from_millis(500);
@@ -77,7 +67,7 @@ pub struct Settings {
     pub url: Url,
     /// What is going to be asked of it.
     pub access: Access,
-    /// How many pooled connections there may be. One more looks what other instances changed.
+    /// How many pooled connections there may be.
     pub pool_size: NonZero<usize>,
     /// Whether to apply pending migrations; if not, they stop the start.
     pub migrate: bool,
@@ -100,14 +90,14 @@ pub struct PostgresStore {
     inside: Arc<Inside>,
     runtime: Handle,
     tasks: TaskTracker,
-    /// What looks what other instances change and what seals, until the store is closed.
-    housekeeping: Mutex<Vec<JoinHandle<()>>>,
+    /// What seals, until the store is closed.
+    sealing: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What there is to do, and who does it.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// How many connections there are, but for the one that looks what others changed.
+    /// How many connections there are.
     pub connections: usize,
     /// How many of them nobody has.
     pub idle: usize,
@@ -120,7 +110,6 @@ pub struct Load {
 /// What a task of the store needs, so that it can outlive the call that began it.
 struct Inside {
     pool: Pool,
-    editions: Editions,
     last_check: LastCheck,
     access: Access,
     audit_key: AuditKey,
@@ -133,7 +122,6 @@ struct Recorded<Input, Outcome> {
     key: AuditKey,
     input: Input,
     work: Work<Input, Outcome>,
-    concerned: Concerned<Input, Outcome>,
 }
 
 impl PostgresStore {
@@ -154,20 +142,18 @@ impl PostgresStore {
         let opened = opening.recv().unwrap_or_else(|_| {
             Err(OpenProblem::Runtime(std::io::Error::other("the task that connects panicked")))
         });
-        let (inside, servers, connection) = opened.map_err(|problem| problem.at(&settings.url))?;
-        let mut housekeeping = vec![runtime.spawn(watch(inside.clone(), servers, connection))];
-        if settings.access == Access::ReadWrite {
-            housekeeping.push(runtime.spawn(keep_sealing(inside.clone())));
-        }
-        Ok(Self { inside, runtime, tasks, housekeeping: Mutex::new(housekeeping) })
+        let inside = opened.map_err(|problem| problem.at(&settings.url))?;
+        let seals = settings.access == Access::ReadWrite;
+        let sealing = seals.then(|| runtime.spawn(keep_sealing(inside.clone())));
+        Ok(Self { inside, runtime, tasks, sealing: Mutex::new(sealing) })
     }
 
     /// Seals what is left if it can, and closes the connections. Later calls are answered with `Unavailable`.
     ///
     /// Calls that are under way are not waited for: wait for the task tracker first.
     pub async fn close(&self) {
-        let housekeeping = mem::take(&mut *self.housekeeping.lock());
-        for task in housekeeping {
+        let sealing = self.sealing.lock().take();
+        if let Some(task) = sealing {
             task.abort();
             // It ends for no other reason, and then its connection is closed.
             _ = task.await;
@@ -185,31 +171,18 @@ impl PostgresStore {
         self.inside.pool.load()
     }
 
-    /// Looks now at what other instances changed, as happens twice a second anyway.
-    pub async fn look(&self) -> Result<(), domain::ports::PortError> {
-        let inside = self.inside.clone();
-        let looking = self.spawn(async move {
-            let mut connection = inside.pool.lend().await?;
-            inside.editions.look(&mut connection).await?;
-            connection.give_back();
-            Ok(())
-        });
-        Ok(looking.await?)
-    }
-
     /// Has `work` done in a transaction. Once this was polled, it happens whether or not anybody waits.
     async fn write<Input: Send + Sync + 'static, Outcome: Send + 'static>(
         &self,
         input: Input,
         work: Work<Input, Outcome>,
-        concerned: Concerned<Input, Outcome>,
     ) -> Result<Outcome, StoreError> {
         let inside = self.inside.clone();
         self.spawn(async move {
             if inside.access == Access::ReadOnly {
                 return Err(StoreError::unavailable("the database was opened to look at it"));
             }
-            inside.in_time(inside.write(&input, work, concerned)).await
+            inside.in_time(inside.write(&input, work)).await
         })
         .await
     }
@@ -220,21 +193,16 @@ impl PostgresStore {
         attempt: Attempt,
         input: Input,
         work: Work<Input, Outcome>,
-        concerned: Concerned<Input, Outcome>,
     ) -> Result<Outcome, StoreError> {
         let key = self.inside.audit_key.clone();
-        self.write(
-            Recorded { attempt, key, input, work, concerned },
-            |connection, it| {
-                async move {
-                    let done = (it.work)(connection, &it.input).await?;
-                    audit::record(connection, &it.key, it.attempt.clone(), &done).await?;
-                    Ok(done)
-                }
-                .boxed()
-            },
-            |it, done| (it.concerned)(&it.input, done),
-        )
+        self.write(Recorded { attempt, key, input, work }, |connection, it| {
+            async move {
+                let done = (it.work)(connection, &it.input).await?;
+                audit::record(connection, &it.key, it.attempt.clone(), &done).await?;
+                Ok(done)
+            }
+            .boxed()
+        })
         .await
     }
 
@@ -262,7 +230,7 @@ impl PostgresStore {
 
 impl Drop for PostgresStore {
     fn drop(&mut self) {
-        for task in self.housekeeping.get_mut() {
+        if let Some(task) = self.sealing.get_mut() {
             task.abort();
         }
     }
@@ -274,53 +242,20 @@ impl Inside {
         audit_key: AuditKey,
         runtime: Handle,
         clock: Arc<dyn Clock>,
-    ) -> Result<(Arc<Self>, Arc<Servers>, AsyncPgConnection), OpenProblem> {
+    ) -> Result<Arc<Self>, OpenProblem> {
         let servers = Arc::new(Servers::of(&settings.url)?);
         let migrate = settings.migrate && settings.access == Access::ReadWrite;
         migrations::in_time(pooler::refuse_unsupported(&servers)).await??;
-        let mut connection =
-            migrations::open_current(servers.connect_patiently().await?, migrate, settings.access).await?;
-        let editions = Editions::new(clock.clone());
-        migrations::in_time(editions.look(&mut connection))
-            .await?
-            .map_err(|error| OpenProblem::Failed(error.into()))?;
-        // The one that looks for changes is taken, so requests need another.
-        drop(servers.connect_patiently().await?);
-        let pool = Pool::new(servers.clone(), settings.pool_size, runtime);
+        drop(migrations::open_current(servers.connect_patiently().await?, migrate, settings.access).await?);
+        let pool = Pool::new(servers, settings.pool_size, runtime);
         let access = settings.access;
-        let inside = Self { pool, editions, last_check: LastCheck::default(), access, audit_key, clock };
-        Ok((Arc::new(inside), servers, connection))
+        Ok(Arc::new(Self { pool, last_check: LastCheck::default(), access, audit_key, clock }))
     }
 
     /// Gives up on work that takes longer than a caller waits. What it did with a connection is undone with it.
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        timeout(DEADLINE, work).await.unwrap_or_else(|_| {
-            // Unless it was committing.
-            self.editions.count_whatever();
-            Err(StoreError::unavailable("the database did not answer in time"))
-        })
-    }
-}
-
-/// Looks what others changed, for ever. While it cannot, there is no edition, and every question goes to the database.
-/// The connection is its own: in a storm of logins the others are busy, and that is when not asking matters most.
-async fn watch(inside: Arc<Inside>, servers: Arc<Servers>, connection: AsyncPgConnection) {
-    let mut connection = Some(connection);
-    loop {
-        sleep(LOOK_EVERY).await;
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => match servers.connect().await {
-                Ok(open) => open,
-                Err(error) => {
-                    debug!(cause = %error, "cannot look what other instances changed");
-                    continue;
-                }
-            },
-        };
-        if let Ok(Ok(())) = timeout(LOOK_PATIENCE, inside.editions.look(&mut open)).await {
-            connection = Some(open);
-        }
+        let late = |_| Err(StoreError::unavailable("the database did not answer in time"));
+        timeout(DEADLINE, work).await.unwrap_or_else(late)
     }
 }
 

@@ -60,13 +60,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    editions (slot) {
-        slot -> Integer,
-        number -> BigInt,
-    }
-}
-
-diesel::table! {
     throttles (name, whence) {
         name -> Binary,
         whence -> Binary,

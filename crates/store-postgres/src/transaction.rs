@@ -7,7 +7,6 @@ use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager
 use futures_util::future::BoxFuture;
 
 use crate::Inside;
-use crate::editions::{self, Concerns, Number};
 use crate::error::StoreError;
 
 /// How long a caller waits for an answer, whatever happens. A login asks twice and hashes a password for up to five
@@ -34,9 +33,6 @@ pub(crate) type Work<Input, Outcome> = for<'call> fn(
     &'call Input,
 ) -> BoxFuture<'call, Result<Outcome, StoreError>>;
 
-/// Whom an outcome concerns.
-pub(crate) type Concerned<Input, Outcome> = fn(&Input, &Outcome) -> Concerns;
-
 /// Why a transaction did not end well.
 enum Failure {
     /// It was not committed, for a reason of the moment.
@@ -51,11 +47,10 @@ impl Inside {
         &self,
         input: &Input,
         work: Work<Input, Outcome>,
-        concerned: Concerned<Input, Outcome>,
     ) -> Result<Outcome, StoreError> {
         let mut tries = 1;
         loop {
-            match self.transact(input, work, concerned).await {
+            match self.transact(input, work).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(Failure::Anew(_)) if tries < TRIES => {
                     self.pool.doubt();
@@ -91,18 +86,11 @@ impl Inside {
         &self,
         input: &Input,
         work: Work<Input, Outcome>,
-        concerned: Concerned<Input, Outcome>,
     ) -> Result<Outcome, Failure> {
         let mut connection = self.pool.lend().await.map_err(Failure::ForGood)?;
         AnsiTransactionManager::begin_transaction_sql(&mut *connection, BEGIN).await?;
-        let worked = async {
-            let outcome = work(&mut connection, input).await?;
-            let concerns = concerned(input, &outcome);
-            let number = editions::number(&mut connection, concerns).await?;
-            Ok::<_, StoreError>((outcome, concerns, number))
-        };
-        let (outcome, concerns, number): (Outcome, Concerns, Option<Number>) = match worked.await {
-            Ok(worked) => worked,
+        let outcome = match work(&mut connection, input).await {
+            Ok(outcome) => outcome,
             Err(error) => {
                 if AnsiTransactionManager::rollback_transaction(&mut *connection).await.is_ok() {
                     connection.give_back();
@@ -112,7 +100,6 @@ impl Inside {
         };
         match AnsiTransactionManager::commit_transaction(&mut *connection).await {
             Ok(()) => {
-                self.editions.count(concerns, number);
                 connection.give_back();
                 Ok(outcome)
             }
@@ -120,11 +107,8 @@ impl Inside {
             Err(error @ Error::DatabaseError(DatabaseErrorKind::SerializationFailure, _)) => {
                 Err(Failure::Anew(error.into()))
             }
-            Err(error) => {
-                // It may have been on disk before it failed.
-                self.editions.count(concerns, None);
-                Err(Failure::ForGood(StoreError::unavailable(error)))
-            }
+            // It may have been on disk before it failed.
+            Err(error) => Err(Failure::ForGood(StoreError::unavailable(error))),
         }
     }
 }

@@ -8,7 +8,6 @@ use domain::ports::{PortError, Readiness, Requester};
 use tokio::sync::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::editions::Concerns;
 use crate::error::StoreError;
 use crate::schema::users;
 use crate::{Inside, SqliteStore, migrations};
@@ -44,7 +43,7 @@ impl Readiness for SqliteStore {
 }
 
 async fn look(inside: &Inside, counted: TaskTrackerToken) -> Result<(), StoreError> {
-    let marked = inside.writer.write(counted, Requester::Bulk, Concerns::Nobody, |connection| {
+    let marked = inside.writer.write(counted, Requester::Bulk, |connection| {
         // In the transaction that marks, so that a file which is unmarked meanwhile does not become ours again.
         if !migrations::is_marked(connection)? {
             return Err(StoreError::unavailable("the schema was taken back; run `auth-api migrate up`"));

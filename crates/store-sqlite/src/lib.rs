@@ -15,7 +15,6 @@ pub mod backup;
 mod bulk_copy;
 mod connection;
 mod database_file;
-mod editions;
 mod error;
 mod health;
 pub mod legacy_import;
@@ -47,7 +46,6 @@ pub use crate::error::{OpenError, OpenProblem};
 
 use crate::connection::Role;
 use crate::database_file::OpenFile;
-use crate::editions::{Concerns, Editions};
 use crate::error::StoreError;
 use crate::health::LastCheck;
 use crate::read_pool::{READERS, Readers};
@@ -96,7 +94,6 @@ struct Inside {
     writer: Writer,
     readers: Readers,
     last_check: LastCheck,
-    editions: Arc<Editions>,
     audit_key: AuditKey,
     clock: Arc<dyn Clock>,
     /// What a connection is opened on that is nobody else's.
@@ -146,22 +143,14 @@ impl SqliteStore {
             Access::ReadWrite => Role::Writer,
             Access::ReadOnly => Role::Reader,
         };
-        let editions = Arc::new(Editions::new(clock.clone()));
-        let writer = Writer::start(
-            connection,
-            role,
-            file.clone(),
-            settings.busy_timeout,
-            editions.clone(),
-            clock.clone(),
-            &runtime,
-        )
-        .map_err(|problem| problem.at(&settings.path))?;
+        let writer =
+            Writer::start(connection, role, file.clone(), settings.busy_timeout, clock.clone(), &runtime)
+                .map_err(|problem| problem.at(&settings.path))?;
         let readers = Readers::start(&file, settings.busy_timeout, tasks.clone())
             .map_err(|error| OpenProblem::Threads(error).at(&settings.path))?;
         let last_check = LastCheck::default();
         let busy_timeout = settings.busy_timeout;
-        let inside = Inside { writer, readers, last_check, editions, audit_key, clock, file, busy_timeout };
+        let inside = Inside { writer, readers, last_check, audit_key, clock, file, busy_timeout };
         Ok(Self { inside: Arc::new(inside), runtime, tasks })
     }
 
@@ -185,27 +174,24 @@ impl SqliteStore {
     /// Has the writer do `work` that no client asked for. Once this was polled, it happens whether or not anybody waits.
     async fn write<T: Send + 'static>(
         &self,
-        concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.write_for(Requester::Bulk, concerns, work).await
+        self.write_for(Requester::Bulk, work).await
     }
 
     /// The same for whoever asked for it.
     async fn write_for<T: Send + 'static>(
         &self,
         requester: Requester,
-        concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.inside.writer.write(self.tasks.token(), requester, concerns, work).await
+        self.inside.writer.write(self.tasks.token(), requester, work).await
     }
 
     /// Has the writer do `work`, which is what `attempt` comes to, and keep that by the same commit.
     async fn make<T: Conclusion + Send + 'static>(
         &self,
         attempt: Attempt,
-        concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (key, requester) = (self.inside.audit_key.clone(), attempt.origin.requester());
@@ -214,7 +200,7 @@ impl SqliteStore {
             audit::record(connection, &key, attempt, &done)?;
             Ok(done)
         };
-        self.write_for(requester, concerns, recorded).await
+        self.write_for(requester, recorded).await
     }
 
     /// Has a reader answer `query`.

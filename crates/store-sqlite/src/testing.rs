@@ -20,7 +20,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{self, Role};
-use crate::editions::Concerns;
 use crate::schema::users;
 use crate::{OpenError, Settings, SqliteStore};
 
@@ -93,7 +92,7 @@ impl Fixture {
     pub(crate) async fn hold_the_writer(&self) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel();
         let (begun, begins) = tokio::sync::oneshot::channel();
-        let held = self.store.write(Concerns::Nobody, move |_| {
+        let held = self.store.write(move |_| {
             begun.send(()).unwrap();
             let _ = released.recv();
             Ok(())
@@ -108,8 +107,7 @@ impl Fixture {
     pub(crate) async fn tamper(&self, pragma: &'static str) {
         use diesel::connection::SimpleConnection as _;
         // A pragma is no part of a transaction: it stays, even when nothing can be committed any more.
-        let _ =
-            self.store.write(Concerns::Nobody, move |connection| Ok(connection.batch_execute(pragma)?)).await;
+        let _ = self.store.write(move |connection| Ok(connection.batch_execute(pragma)?)).await;
     }
 }
 

@@ -1,3 +1,2 @@
-DROP TABLE editions;
 DROP TABLE known_networks;
 DROP TABLE sessions;

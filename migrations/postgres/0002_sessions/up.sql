@@ -40,11 +40,3 @@ CREATE TABLE known_networks (
 );
 
 CREATE INDEX known_networks_by_age ON known_networks (last_login_at);
-
--- How often something was changed that a server may remember of a session. Sessions and users share the slots, which
--- are many so that changes seldom wait for each other, and few so that all can be read twice a second.
-CREATE TABLE editions (
-    slot integer PRIMARY KEY,
-    number bigint NOT NULL
-);
-INSERT INTO editions (slot, number) SELECT slot, 0 FROM generate_series(0, 1023) AS series (slot);

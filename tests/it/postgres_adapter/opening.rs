@@ -217,16 +217,6 @@ fn database_that_takes_no_more_connections_is_named_as_the_cause() {
 }
 
 #[test]
-fn server_with_a_single_connection_is_refused() {
-    let database = Database::migrated();
-
-    let refused = refusal(&database.limited(1), false);
-
-    assert!(matches!(refused.problem, OpenProblem::Busy(_)), "{refused:?}");
-    assert!(refused.to_string().contains("at least two"), "{refused}");
-}
-
-#[test]
 fn database_that_accepts_no_changes_is_named_as_the_cause() {
     let database = Database::migrated();
     let name = &database.ask("SELECT current_database()")[0][0];

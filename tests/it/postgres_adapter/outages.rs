@@ -127,7 +127,6 @@ async fn a_server_that_is_paused_is_unavailable_in_time_and_serves_when_it_goes_
     cluster.resume();
 
     assert!(is_unavailable(&read) && is_unavailable(&write) && is_unavailable(&ready));
-    assert_eq!(store.edition(session(1), ann), None, "nobody could look what others did");
     clock.advance(Duration::from_secs(1));
     in_time(store.check()).await.unwrap();
     assert!(in_time(store.find(ann)).await.unwrap().is_some());

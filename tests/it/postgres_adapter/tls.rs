@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use domain::ports::Readiness as _;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use store_postgres::{OpenError, OpenProblem, Url, migrations};
 use test_postgres::{Cluster, Durability, execute};
@@ -332,6 +333,8 @@ impl Server {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let url = self.url(&format!("{options}&application_name={name}"));
         let store = open_on(&url, &runtime, TaskTracker::new(), Arc::new(StillClock::default())).unwrap();
+        // The first connection of the pool.
+        runtime.block_on(store.check()).unwrap();
         let admin = format!("{}&port={}", self.cluster.url("postgres"), self.port);
         let asked = format!(
             "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = '{name}'"

@@ -110,11 +110,6 @@ impl Store {
         self.clock.advance(time);
     }
 
-    /// Has the store see what others did up to now.
-    pub(crate) async fn look_around(&self) {
-        self.look().await.unwrap();
-    }
-
     /// Takes the database away from under the store.
     pub(crate) fn take_away(&self) {
         self.database.take_away();

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
-use domain::ports::UserRepo as _;
-use domain::{PasswordHash, UserId};
 use store_sqlite::{Settings, SqliteStore};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -49,12 +47,6 @@ impl Store {
 
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
-    }
-
-    /// Has the store see what others did up to now, as it does whenever it writes.
-    pub(crate) async fn look_around(&self) {
-        let nothing = || PasswordHash::new(String::new());
-        self.rehash(UserId(0), nothing(), nothing()).await.unwrap();
     }
 
     /// Takes the database away from under the store.

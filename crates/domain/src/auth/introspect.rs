@@ -86,7 +86,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ports::{Edition, MockRefreshTokens, MockSessionRepo, MockTokenIssuer, Ports};
+    use crate::ports::{MockRefreshTokens, MockSessionRepo, MockTokenIssuer, Ports};
     use crate::testing::{ann, auth, broken, noon, ports, session};
     use crate::{Account, Bearer, Generation, InvalidToken, Lineage, RefreshClaim, Session, UserId};
 
@@ -135,7 +135,6 @@ mod tests {
 
     fn sessions_with(session: Session, account: Account) -> MockSessionRepo {
         let mut sessions = MockSessionRepo::new();
-        sessions.expect_edition().return_const(Some(Edition(1)));
         sessions.expect_look_up().returning(move |_| Ok(Some((session.clone(), account.clone()))));
         sessions
     }
@@ -156,7 +155,6 @@ mod tests {
     #[tokio::test]
     async fn an_access_token_that_holds_is_told_of_without_a_record_and_looked_up_once() {
         let mut sessions = MockSessionRepo::new();
-        sessions.expect_edition().return_const(Some(Edition(1)));
         sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
         let auth = one_who_asks(sessions);
 
@@ -226,7 +224,6 @@ mod tests {
     async fn a_store_that_cannot_be_asked_is_no_answer() {
         for token in ["access", "refresh"] {
             let mut sessions = MockSessionRepo::new();
-            sessions.expect_edition().return_const(None);
             sessions.expect_look_up().returning(|_| Err(broken()));
             let auth = one_who_asks(sessions);
 

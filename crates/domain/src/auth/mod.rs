@@ -12,7 +12,6 @@ mod confirm;
 mod import;
 mod introspect;
 mod line;
-mod live_sessions;
 mod log_in;
 mod log_out;
 mod open_session;
@@ -40,7 +39,6 @@ use self::change_quota::ChangeQuota;
 pub use self::client::{Client, ClientCredentials, ClientKey, UnknownClient};
 pub use self::confirm::ConfirmError;
 pub use self::introspect::{AskedAbout, Introspected};
-use self::live_sessions::LiveSessions;
 pub use self::log_in::{LogInError, LoggedIn};
 pub use self::log_out::{Farewell, LogOutError};
 pub use self::open_session::Refusal;
@@ -50,6 +48,7 @@ pub use self::sign_up::SignUpError;
 use self::whoami::Marks;
 pub use self::whoami::{Holder, ShownToken, WhoamiError};
 use crate::ports::{HasherError, PortError, Ports};
+use crate::session::cache::SessionCache;
 use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject, ThrottleRules};
 
 /// What people can do here.
@@ -58,7 +57,7 @@ pub struct Auth {
     ports: Ports,
     rules: Rules,
     marks: Marks,
-    live_sessions: LiveSessions,
+    session_cache: SessionCache,
     record: Record,
     throttling: Option<Throttling>,
     username_changes: ChangeQuota,
@@ -85,12 +84,13 @@ pub struct Rules {
 
 impl Auth {
     /// Puts the use cases on their ports.
-    pub fn new(ports: Ports, rules: Rules) -> Self {
-        let live_sessions = LiveSessions::default();
+    pub fn new(mut ports: Ports, rules: Rules) -> Self {
+        let session_cache = SessionCache::in_front_of(&mut ports);
+        let marks = Marks::new(ports.clock.clone());
         let record = Record::new(&ports);
         let throttling = rules.throttle.map(|rules| Throttling::new(rules, &ports));
         let username_changes = ChangeQuota::new(rules.username_changes, ports.clock.clone());
-        Self { ports, rules, marks: Marks::default(), live_sessions, record, throttling, username_changes }
+        Self { ports, rules, marks, session_cache, record, throttling, username_changes }
     }
 
     /// The choices in force.

@@ -1,14 +1,15 @@
 //! Recognising the holder of a token.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::Auth;
-use super::live_sessions::LiveSession;
-use crate::ports::PortError;
+use crate::ports::{Clock, PortError};
+use crate::session::cache::LiveSession;
 use crate::{Action, Bearer, InvalidToken, Origin, Outcome, SessionId, Subject, User};
 
 /// An access token of ours that has not expired, of a session that may be over.
@@ -35,10 +36,44 @@ pub enum WhoamiError {
     Port(#[from] PortError),
 }
 
-/// The sessions whose newest generation is just being marked as seen: whoever sends many requests at once makes
-/// one write of them.
-#[derive(Clone, Default)]
-pub(super) struct Marks(Arc<Mutex<HashSet<SessionId>>>);
+/// The sessions whose newest generation is being marked as seen, or could not be marked a moment ago, and since when.
+/// Whoever sends many requests at once causes one write.
+#[derive(Clone)]
+pub(super) struct Marks {
+    begun: Arc<Mutex<HashMap<SessionId, Duration>>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// How long a mark that failed is not tried again.
+const MARK_RETRY: Duration = Duration::from_secs(1);
+
+/// How many entries there may be before those of failed marks are removed.
+const MARKS: usize = 1000;
+
+impl Marks {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { begun: Arc::default(), clock }
+    }
+
+    /// Whether nobody marks this session now, or tried to within the last second.
+    fn begin(&self, session: SessionId) -> bool {
+        let now = self.clock.monotonic();
+        let is_over = |begun: &Duration| now.saturating_sub(*begun) >= MARK_RETRY;
+        let mut begun = self.begun.lock();
+        if begun.get(&session).is_some_and(|begun| !is_over(begun)) {
+            return false;
+        }
+        if begun.len() >= MARKS {
+            begun.retain(|_, begun| !is_over(begun));
+        }
+        begun.insert(session, now);
+        true
+    }
+
+    fn succeeded(&self, session: SessionId) {
+        self.begun.lock().remove(&session);
+    }
+}
 
 impl ShownToken {
     /// The session that it belongs to.
@@ -78,34 +113,31 @@ impl Auth {
         &self,
         bearer: &Bearer,
     ) -> Result<Option<Arc<LiveSession>>, PortError> {
-        let Bearer { user, session: id, .. } = *bearer;
-        // Taken before the store is asked: a change that it does not see while it answers makes another edition.
-        let edition = self.ports.sessions.edition(id, user);
         let now = self.ports.clock.now();
-        // What is remembered may be older than what another process has handed out since: what it does not admit is
-        // looked up.
-        let remembered = edition.and_then(|edition| self.live_sessions.recall(id, edition));
-        let mut live = remembered.filter(|live| live.admits(bearer, now));
-        if live.is_none() {
-            let found = self.ports.sessions.look_up(id).await?;
-            live = found.and_then(|(session, account)| LiveSession::of(session, account)).map(Arc::new);
-            if let (Some(edition), Some(live)) = (edition, &live) {
-                self.live_sessions.keep(id, edition, live.clone());
-            }
+        // Another process may have handed out a newer token than the cache knows of: what it does not admit is looked up.
+        if let Some(cached) = self.session_cache.get(bearer).filter(|live| live.admits(bearer, now)) {
+            return Ok(Some(cached));
+        }
+        let lookup = self.session_cache.begin(bearer);
+        let found = self.ports.sessions.look_up(bearer.session).await?;
+        let live = found.and_then(|(session, account)| LiveSession::of(session, account)).map(Arc::new);
+        if let Some(live) = &live {
+            self.session_cache.insert(lookup, live.clone());
         }
         Ok(live.filter(|live| live.admits(bearer, now)))
     }
 
-    /// Notes that the answer with this generation has arrived. Nobody waits for it, and if it fails, the next
-    /// request tries again.
+    /// Notes that the answer with this generation has arrived. Nobody waits for it. If it fails, a later request tries again,
+    /// at most once a second.
     pub(super) fn mark_seen(&self, Bearer { session, generation, .. }: Bearer) {
-        if !self.marks.0.lock().insert(session) {
+        if !self.marks.begin(session) {
             return;
         }
         let (marks, sessions) = (self.marks.clone(), self.ports.sessions.clone());
         self.ports.finisher.finish(Box::pin(async move {
-            let _ = sessions.mark_seen(session, generation).await;
-            marks.0.lock().remove(&session);
+            if sessions.mark_seen(session, generation).await.is_ok() {
+                marks.succeeded(session);
+            }
         }));
     }
 }
@@ -122,11 +154,11 @@ impl InvalidToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-    use crate::ports::{Edition, MockClock, MockSessionRepo, MockTokenIssuer, Ports};
+    use crate::ports::{Ending, MockClock, MockSessionRepo, MockTokenIssuer, Ports};
     use crate::testing::{self, ann, auth, broken, noon, origin, ports, session};
-    use crate::{Account, Generation, Lineage, Session, UserId};
+    use crate::{Account, EndCause, Generation, Lineage, Session, UserId};
 
     fn bearer() -> Bearer {
         Bearer { user: ann().user.id, session: session().id, generation: session().lineage.generation }
@@ -139,14 +171,8 @@ mod tests {
     }
 
     fn sessions_with(session: Session, account: Account) -> MockSessionRepo {
-        let mut sessions = sessions_in(None);
-        sessions.expect_look_up().returning(move |_| Ok(Some((session.clone(), account.clone()))));
-        sessions
-    }
-
-    fn sessions_in(edition: Option<Edition>) -> MockSessionRepo {
         let mut sessions = MockSessionRepo::new();
-        sessions.expect_edition().return_const(edition);
+        sessions.expect_look_up().returning(move |_| Ok(Some((session.clone(), account.clone()))));
         sessions
     }
 
@@ -190,7 +216,7 @@ mod tests {
         let disabled = Account { disabled_at: Some(noon()), ..ann() };
         let stranger = Bearer { user: UserId(8), ..bearer() };
         let ahead = Bearer { generation: Generation::new(3).unwrap(), ..bearer() };
-        let mut gone = sessions_in(None);
+        let mut gone = MockSessionRepo::new();
         gone.expect_look_up().returning(|_| Ok(None));
         for (sessions, bearer) in [
             (gone, bearer()),
@@ -212,19 +238,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_newest_generation_is_marked_as_seen_once_and_a_failure_fails_nobody() {
+    async fn newest_generation_is_marked_as_seen_once() {
         let mut sessions = sessions_with(session(), ann());
         sessions
             .expect_mark_seen()
             .withf(|id, generation| (*id, *generation) == (session().id, bearer().generation))
             .once()
-            .returning(|_, _| Err(broken()));
+            .returning(|_, _| Ok(()));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         for _ in 0..3 {
             assert!(whoami(&auth, "token").await.is_ok());
         }
         tokio::task::yield_now().await;
+    }
+
+    #[tokio::test]
+    async fn mark_that_fails_fails_nobody_and_is_tried_again_after_a_second() {
+        let mut sessions = sessions_with(session(), ann());
+        sessions.expect_mark_seen().times(2).returning(|_, _| Err(broken()));
+        let passed = Arc::new(AtomicU64::new(0));
+        let mut clock = MockClock::new();
+        clock.expect_now().returning(noon);
+        let told = passed.clone();
+        clock.expect_monotonic().returning(move || Duration::from_millis(told.load(Ordering::SeqCst)));
+        let clock = Arc::new(clock);
+        let auth =
+            auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), clock, ..ports() });
+
+        for milliseconds in [0, 1, 999, 1000, 1001, 1999] {
+            passed.store(milliseconds, Ordering::SeqCst);
+            assert!(whoami(&auth, "token").await.is_ok());
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
@@ -239,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_cannot_be_asked_is_not_a_bad_token() {
-        let mut sessions = sessions_in(Some(Edition(1)));
+        let mut sessions = MockSessionRepo::new();
         sessions.expect_look_up().returning(|_| Err(broken()));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
@@ -247,7 +293,7 @@ mod tests {
     }
     #[tokio::test]
     async fn a_session_is_looked_up_once_while_it_stays_the_same() {
-        let mut sessions = sessions_in(Some(Edition(1)));
+        let mut sessions = MockSessionRepo::new();
         sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
@@ -258,46 +304,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_looked_up_every_time_while_nobody_can_tell_whether_it_stays_the_same() {
-        let mut sessions = sessions_in(None);
-        sessions.expect_look_up().times(3).returning(|_| Ok(Some((seen(), ann()))));
-        let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
-
-        for _ in 0..3 {
-            assert!(whoami(&auth, "token").await.is_ok());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_change_is_felt_at_once_also_by_whoever_read_the_session_while_it_was_changed() {
-        // How often it is shown before it is ended: at first the ending comes between a reading and its answer.
+    async fn change_is_seen_at_once_even_if_a_look_up_was_under_way() {
+        // At first the session ends while it is looked up, then after it was cached.
         for shown_before in [1, 3] {
-            let edition = Arc::new(AtomicU64::new(1));
-            let end = {
-                let edition = edition.clone();
-                move || edition.store(2, Ordering::SeqCst)
-            };
-            let told = edition.clone();
+            let is_over = Arc::new(AtomicBool::new(false));
             let mut sessions = MockSessionRepo::new();
-            sessions.expect_edition().returning(move |_, _| Some(Edition(told.load(Ordering::SeqCst))));
-            let ends_while_read = (shown_before == 1).then(|| end.clone());
+            let found = is_over.clone();
             sessions.expect_look_up().times(2).returning(move |_| {
-                if edition.load(Ordering::SeqCst) == 2 {
-                    return Ok(Some((Session { ended_at: Some(noon()), ..seen() }, ann())));
-                }
-                if let Some(end) = &ends_while_read {
-                    end();
-                }
-                Ok(Some((seen(), ann())))
+                let ended_at = found.load(Ordering::SeqCst).then(noon);
+                Ok(Some((Session { ended_at, ..seen() }, ann())))
+            });
+            sessions.expect_end().once().returning(move |_, _, _, _| {
+                is_over.store(true, Ordering::SeqCst);
+                Ok(Ending::Done)
             });
             let (audit_stream, _) = testing::audit_stream();
             let sessions = Arc::new(sessions);
             let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, audit_stream, ..ports() });
+            let end = async || {
+                let (id, owner) = (session().id, ann().user.id);
+                auth.ports.sessions.end(id, owner, EndCause::LoggedOut, testing::attempt()).await.unwrap();
+            };
 
+            let lookup = auth.session_cache.begin(&bearer());
             for _ in 0..shown_before {
                 assert!(whoami(&auth, "token").await.is_ok());
             }
-            end();
+            end().await;
+            if shown_before == 1 {
+                let live = Arc::new(LiveSession::of(seen(), ann()).unwrap());
+                auth.session_cache.insert(lookup, live);
+            }
 
             let refused = whoami(&auth, "token").await.unwrap_err();
             assert!(matches!(refused, WhoamiError::Token(InvalidToken::Invalid)), "{shown_before}");
@@ -314,7 +351,8 @@ mod tests {
             let mut clock = MockClock::new();
             clock.expect_now().once().returning(noon);
             clock.expect_now().returning(move || now);
-            let mut sessions = sessions_in(Some(Edition(1)));
+            clock.expect_monotonic().returning(|| Duration::ZERO);
+            let mut sessions = MockSessionRepo::new();
             // Once to remember it, and once because what is remembered does not admit the token.
             sessions.expect_look_up().times(2).returning(|_| Ok(Some((seen(), ann()))));
             let (audit_stream, _) = testing::audit_stream();
@@ -341,7 +379,7 @@ mod tests {
             let generation = if text == "new" { next } else { session().lineage.generation };
             Ok(Bearer { generation, ..bearer() })
         });
-        let mut sessions = sessions_in(Some(Edition(1)));
+        let mut sessions = MockSessionRepo::new();
         sessions.expect_look_up().once().returning(|_| Ok(Some((seen(), ann()))));
         sessions.expect_look_up().once().returning(move |_| Ok(Some((refreshed.clone(), ann()))));
         let auth = auth(Ports { tokens: Arc::new(tokens), sessions: Arc::new(sessions), ..ports() });

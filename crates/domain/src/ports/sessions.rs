@@ -27,12 +27,6 @@ pub trait SessionRepo: Send + Sync {
     /// not live any more.
     async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError>;
 
-    /// The present edition of what this session and its owner's account are. What was looked up after an edition
-    /// was taken holds for as long as this answers the same. A change made here makes it another before whoever
-    /// made the change is answered, and one that another process makes does so within a second; when that cannot
-    /// be told, there is none. Waits for nothing.
-    fn edition(&self, id: SessionId, owner: UserId) -> Option<Edition>;
-
     /// Does what [`crate::Lineage::present`] decides about a genuine refresh token. Of many who show one at once, one
     /// exchanges it. What ends a session is kept, as every change is.
     async fn rotate(&self, shown: Shown, attempt: Attempt) -> Result<Rotation, PortError>;
@@ -96,10 +90,6 @@ pub struct NewSession {
     /// How they were admitted, if that is counted.
     pub compared: Option<Compared>,
 }
-
-/// Tells what was changed from what was not, by being another or the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edition(pub u64);
 
 /// How opening a session ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

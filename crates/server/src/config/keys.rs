@@ -430,7 +430,7 @@ pub(super) static DATABASE_POOL_SIZE: Setting<NonZero<usize>> = Setting {
     key: Key::number(
         "AUTH_DATABASE__POOL_SIZE",
         DefaultValue::Text("16"),
-        "pooled connections of one server to PostgreSQL, 1 to 256; one more is used beside them",
+        "pooled connections of one server to PostgreSQL, 1 to 256",
     ),
     read: readers::pool_size,
 };

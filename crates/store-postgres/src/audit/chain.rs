@@ -11,7 +11,6 @@ use thiserror::Error;
 
 use super::Row;
 use super::queries::{anchor, head};
-use crate::editions::Concerns;
 use crate::error::StoreError;
 use crate::schema::{audit_anchor, audit_events};
 use crate::{Inside, PostgresStore};
@@ -52,11 +51,7 @@ impl Inside {
     pub(crate) async fn seal(&self) -> Result<Result<(), OtherKey>, StoreError> {
         // Most often there is nothing, and then nobody is locked.
         while self.in_time(self.read(&(), |connection, ()| is_any_unsealed(connection).boxed())).await? {
-            let sealing = self.write(
-                &self.audit_key,
-                |connection, key| seal_some(connection, key).boxed(),
-                |_, _| Concerns::Nobody,
-            );
+            let sealing = self.write(&self.audit_key, |connection, key| seal_some(connection, key).boxed());
             match self.in_time(sealing).await? {
                 Ok(count) if count < BATCH.into() => break,
                 Ok(_) => {}

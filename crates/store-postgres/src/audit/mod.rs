@@ -32,7 +32,6 @@ use jiff::Timestamp;
 pub(crate) use self::chain::OtherKey;
 pub(crate) use self::commands::{record, record_all};
 use crate::PostgresStore;
-use crate::editions::Concerns;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::audit_events;
 use crate::sql_types::{self, timestamptz};
@@ -40,11 +39,9 @@ use crate::sql_types::{self, timestamptz};
 #[async_trait]
 impl AuditLog for PostgresStore {
     async fn append(&self, events: Vec<Event>) -> Result<(), PortError> {
-        let work = self.write(
-            (self.inside.audit_key.clone(), events),
-            |connection, (key, events)| commands::append(connection, key, events).boxed(),
-            |_, ()| Concerns::Nobody,
-        );
+        let work = self.write((self.inside.audit_key.clone(), events), |connection, (key, events)| {
+            commands::append(connection, key, events).boxed()
+        });
         Ok(work.await?)
     }
 
@@ -81,22 +78,16 @@ impl AuditLog for PostgresStore {
     }
 
     async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError> {
-        let work = self.write(
-            limit,
-            |connection, limit| commands::blank_deleted(connection, *limit).boxed(),
-            |_, _| Concerns::Nobody,
-        );
+        let work = self.write(limit, |connection, limit| commands::blank_deleted(connection, *limit).boxed());
         Ok(work.await?)
     }
 
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
         // What is removed is looked at, so that another key removes nothing.
         _ = self.try_to_seal().await?;
-        let work = self.write(
-            (self.inside.audit_key.clone(), at, limit),
-            |connection, (key, at, limit)| commands::remove_before(connection, key, *at, *limit).boxed(),
-            |_, _| Concerns::Nobody,
-        );
+        let work = self.write((self.inside.audit_key.clone(), at, limit), |connection, (key, at, limit)| {
+            commands::remove_before(connection, key, *at, *limit).boxed()
+        });
         Ok(work.await?)
     }
 }

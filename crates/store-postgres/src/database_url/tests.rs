@@ -59,13 +59,13 @@ fn an_unknown_option_is_named_unless_it_may_be_something_else() {
 #[test]
 fn a_value_that_cannot_be_is_told_by_the_name_of_its_option() {
     for (url, told) in [
-        ("postgres://h/d?sslmode=on", "sslmode that cannot be; it is disable, prefer"),
-        ("postgres://h/d?sslmode=allow", "sslmode that cannot be; it is disable, prefer"),
-        ("postgres://h/d?sslmode=", "sslmode that cannot be; it is disable, prefer"),
-        ("postgres://h/d?target_session_attrs=standby", "target_session_attrs that cannot be"),
-        ("postgres://h/d?connect_timeout=soon", "connect_timeout that cannot be"),
-        ("postgres://h:http/d", "cannot be: port"),
-        ("postgres://h/d?channel_binding=hunter2", "cannot be: channel_binding"),
+        ("postgres://h/d?sslmode=on", "value of sslmode that is not supported; write disable, prefer"),
+        ("postgres://h/d?sslmode=allow", "value of sslmode that is not supported; write disable, prefer"),
+        ("postgres://h/d?sslmode=", "value of sslmode that is not supported; write disable, prefer"),
+        ("postgres://h/d?target_session_attrs=standby", "target_session_attrs that is not supported"),
+        ("postgres://h/d?connect_timeout=soon", "connect_timeout that is not supported"),
+        ("postgres://h:http/d", "value of port that cannot be read"),
+        ("postgres://h/d?channel_binding=hunter2", "value of channel_binding that cannot be read"),
         ("postgres://h/d?sslmode=verify-full", "needs sslrootcert"),
         ("postgres://h/d?sslmode=verify-ca", "needs sslrootcert"),
         ("postgres://h/d?sslmode=require&sslrootcert=system", "verify-full only"),

@@ -10,8 +10,7 @@ use async_trait::async_trait;
 use diesel::data_types::PgTimestamp;
 use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{
-    Edition, Ending, EndingAll, KnownNetwork, NewSession, Opening, PortError, Reuse, Rotation, SessionRepo,
-    Shown,
+    Ending, EndingAll, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown,
 };
 use domain::{Account, Attempt, EndCause, Generation, Lineage, Nonce, Session, SessionId, UserAgent, UserId};
 use futures_util::FutureExt as _;
@@ -19,7 +18,6 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::PostgresStore;
-use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::sessions;
 use crate::sql_types::{self, Id, inet, timestamptz};
@@ -27,16 +25,7 @@ use crate::sql_types::{self, Id, inet, timestamptz};
 #[async_trait]
 impl SessionRepo for PostgresStore {
     async fn open(&self, new: NewSession, attempt: Attempt) -> Result<Opening, PortError> {
-        let work = self.make(
-            attempt,
-            new,
-            |connection, new| commands::open(connection, new).boxed(),
-            |new, opening| match opening {
-                // Not of the session alone: it may take the place of others.
-                Opening::Done(_) => Concerns::User(new.user),
-                Opening::UnknownUser | Opening::Disabled | Opening::CredentialsChanged => Concerns::Nobody,
-            },
-        );
+        let work = self.make(attempt, new, |connection, new| commands::open(connection, new).boxed());
         Ok(work.await?)
     }
 
@@ -44,31 +33,15 @@ impl SessionRepo for PostgresStore {
         Ok(self.read(id, |connection, id| queries::look_up(connection, *id).boxed()).await?)
     }
 
-    fn edition(&self, id: SessionId, owner: UserId) -> Option<Edition> {
-        self.inside.editions.present(id, owner)
-    }
-
     async fn rotate(&self, shown: Shown, attempt: Attempt) -> Result<Rotation, PortError> {
-        let work = self.make(
-            attempt,
-            shown,
-            |connection, shown| commands::rotate(connection, shown).boxed(),
-            |shown, rotation| match rotation {
-                Rotation::Rotated(_) | Rotation::Again(_, Reuse::Recovered) | Rotation::Ended(_) => {
-                    Concerns::Session(shown.session)
-                }
-                Rotation::Again(_, Reuse::Concurrent) | Rotation::Over => Concerns::Nobody,
-            },
-        );
+        let work = self.make(attempt, shown, |connection, shown| commands::rotate(connection, shown).boxed());
         Ok(work.await?)
     }
 
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
-        let work = self.write(
-            (id, generation),
-            |connection, (id, generation)| commands::mark_seen(connection, *id, *generation).boxed(),
-            |(id, _), marked| if *marked { Concerns::Session(*id) } else { Concerns::Nobody },
-        );
+        let work = self.write((id, generation), |connection, (id, generation)| {
+            commands::mark_seen(connection, *id, *generation).boxed()
+        });
         work.await?;
         Ok(())
     }
@@ -81,15 +54,9 @@ impl SessionRepo for PostgresStore {
         attempt: Attempt,
     ) -> Result<Ending, PortError> {
         let at = attempt.at;
-        let work = self.make(
-            attempt,
-            (id, owner, cause, at),
-            |connection, (id, owner, cause, at)| commands::end(connection, *id, *owner, *cause, *at).boxed(),
-            |(id, ..), ending| match ending {
-                Ending::Done => Concerns::Session(*id),
-                Ending::Unknown => Concerns::Nobody,
-            },
-        );
+        let work = self.make(attempt, (id, owner, cause, at), |connection, (id, owner, cause, at)| {
+            commands::end(connection, *id, *owner, *cause, *at).boxed()
+        });
         Ok(work.await?)
     }
 
@@ -101,14 +68,9 @@ impl SessionRepo for PostgresStore {
         attempt: Attempt,
     ) -> Result<EndingAll, PortError> {
         let at = attempt.at;
-        let work = self.make(
-            attempt,
-            (owner, but, cause, at),
-            |connection, (owner, but, cause, at)| {
-                commands::end_all(connection, *owner, *but, *cause, *at).boxed()
-            },
-            |(owner, ..), ended| if ended.0 > 0 { Concerns::User(*owner) } else { Concerns::Nobody },
-        );
+        let work = self.make(attempt, (owner, but, cause, at), |connection, (owner, but, cause, at)| {
+            commands::end_all(connection, *owner, *but, *cause, *at).boxed()
+        });
         Ok(work.await?)
     }
 
@@ -128,11 +90,9 @@ impl SessionRepo for PostgresStore {
     }
 
     async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
-        let work = self.write(
-            (at, limit),
-            |connection, (at, limit)| commands::remove_over(connection, *at, *limit).boxed(),
-            |_, removed| if *removed > 0 { Concerns::WhatIsOver } else { Concerns::Nobody },
-        );
+        let work = self.write((at, limit), |connection, (at, limit)| {
+            commands::remove_over(connection, *at, *limit).boxed()
+        });
         Ok(work.await?)
     }
 }

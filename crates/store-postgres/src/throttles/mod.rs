@@ -14,7 +14,6 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 use crate::PostgresStore;
-use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::throttles;
 use crate::sql_types::{self, timestamptz};
@@ -50,7 +49,6 @@ impl Throttle for PostgresStore {
             |connection, (key, counter, at, rules)| {
                 commands::admit(connection, key, *counter, *at, *rules).boxed()
             },
-            |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
     }
@@ -70,28 +68,21 @@ impl Throttle for PostgresStore {
         };
         let input = (compared, refusal);
         Ok(match attempt {
-            Some(attempt) => self.make(attempt, input, fail, |_, _| Concerns::Nobody).await?,
-            None => self.write(input, fail, |_, _| Concerns::Nobody).await?,
+            Some(attempt) => self.make(attempt, input, fail).await?,
+            None => self.write(input, fail).await?,
         })
     }
 
     async fn give_back(&self, place: Place) -> Result<(), PortError> {
-        let work = self.write(
-            place,
-            |connection, place| commands::give_back(connection, place).boxed(),
-            |_, ()| Concerns::Nobody,
-        );
+        let work = self.write(place, |connection, place| commands::give_back(connection, place).boxed());
         Ok(work.await?)
     }
 
     async fn unlock(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let counted = self.inside.audit_key.counted(&name);
-        let work = self.make(
-            attempt,
-            (name, counted),
-            |connection, (name, counted)| commands::unlock(connection, name, *counted).boxed(),
-            |_, _| Concerns::Nobody,
-        );
+        let work = self.make(attempt, (name, counted), |connection, (name, counted)| {
+            commands::unlock(connection, name, *counted).boxed()
+        });
         Ok(work.await?)
     }
 
@@ -106,11 +97,9 @@ impl Throttle for PostgresStore {
     }
 
     async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
-        let work = self.write(
-            (at, limit),
-            |connection, (at, limit)| commands::remove_strays(connection, *at, *limit).boxed(),
-            |_, _| Concerns::Nobody,
-        );
+        let work = self.write((at, limit), |connection, (at, limit)| {
+            commands::remove_strays(connection, *at, *limit).boxed()
+        });
         Ok(work.await?)
     }
 }

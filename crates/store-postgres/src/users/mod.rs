@@ -17,7 +17,6 @@ use futures_util::FutureExt as _;
 
 use crate::PostgresStore;
 use crate::audit;
-use crate::editions::Concerns;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
 use crate::sql_types::{self, timestamptz};
@@ -26,21 +25,16 @@ use crate::throttles::commands as throttles;
 #[async_trait]
 impl UserRepo for PostgresStore {
     async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError> {
-        let work = self.make(
-            attempt,
-            (user, self.inside.audit_key.clone()),
-            |connection, (user, key)| {
-                async move {
-                    let insertion = commands::insert(connection, user).await?;
-                    if let Insertion::Done(user) = &insertion {
-                        throttles::forget(connection, &[key.counted(user.name.key())]).await?;
-                    }
-                    Ok(insertion)
+        let work = self.make(attempt, (user, self.inside.audit_key.clone()), |connection, (user, key)| {
+            async move {
+                let insertion = commands::insert(connection, user).await?;
+                if let Insertion::Done(user) = &insertion {
+                    throttles::forget(connection, &[key.counted(user.name.key())]).await?;
                 }
-                .boxed()
-            },
-            |_, _| Concerns::Nobody,
-        );
+                Ok(insertion)
+            }
+            .boxed()
+        });
         Ok(work.await?)
     }
 
@@ -86,17 +80,14 @@ impl UserRepo for PostgresStore {
                 }
                 .boxed()
             },
-            |_, _| Concerns::Nobody,
         );
         Ok(work.await?)
     }
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
-        let work = self.write(
-            (id, old, new),
-            |connection, (id, old, new)| commands::rehash(connection, *id, old, new).boxed(),
-            |_, ()| Concerns::Nobody,
-        );
+        let work = self.write((id, old, new), |connection, (id, old, new)| {
+            commands::rehash(connection, *id, old, new).boxed()
+        });
         Ok(work.await?)
     }
 
@@ -118,47 +109,35 @@ impl UserRepo for PostgresStore {
                 }
                 .boxed()
             },
-            |_, change| of_changed(change),
         );
         Ok(work.await?)
     }
 
     async fn disable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
-        let work = self.make(
-            attempt,
-            (name, at),
-            |connection, (name, at)| commands::disable(connection, name, *at).boxed(),
-            |_, change| of_changed(change),
-        );
+        let work = self.make(attempt, (name, at), |connection, (name, at)| {
+            commands::disable(connection, name, *at).boxed()
+        });
         Ok(work.await?)
     }
 
     async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
-        let work = self.make(
-            attempt,
-            (name, at),
-            |connection, (name, at)| commands::enable(connection, name, *at).boxed(),
-            |_, change| of_changed(change),
-        );
+        let work = self.make(attempt, (name, at), |connection, (name, at)| {
+            commands::enable(connection, name, *at).boxed()
+        });
         Ok(work.await?)
     }
 
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
-        let work = self.make(
-            attempt,
-            (name, self.inside.audit_key.clone()),
-            |connection, (name, key)| {
-                async move {
-                    let change = commands::delete(connection, name).await?;
-                    forget_if_changed(connection, key, &change).await?;
-                    Ok(change)
-                }
-                .boxed()
-            },
-            |_, change| of_changed(change),
-        );
+        let work = self.make(attempt, (name, self.inside.audit_key.clone()), |connection, (name, key)| {
+            async move {
+                let change = commands::delete(connection, name).await?;
+                forget_if_changed(connection, key, &change).await?;
+                Ok(change)
+            }
+            .boxed()
+        });
         Ok(work.await?)
     }
 
@@ -184,12 +163,6 @@ impl UserRepo for PostgresStore {
                 }
                 .boxed()
             },
-            |(id, ..), renaming| match renaming {
-                Renaming::Done { .. } => Concerns::User(*id),
-                Renaming::UsernameTaken | Renaming::CredentialsChanged | Renaming::NoAccount => {
-                    Concerns::Nobody
-                }
-            },
         );
         Ok(work.await?)
     }
@@ -211,7 +184,6 @@ impl UserRepo for PostgresStore {
                 }
                 .boxed()
             },
-            |(_, session, _), change| of_confirmed(session.user, change),
         );
         Ok(work.await?)
     }
@@ -233,7 +205,6 @@ impl UserRepo for PostgresStore {
                 }
                 .boxed()
             },
-            |(id, ..), change| of_confirmed(*id, change),
         );
         Ok(work.await?)
     }
@@ -258,20 +229,6 @@ async fn forget_if_confirmed(
     match change {
         ConfirmedChange::Done(user) => throttles::forget(connection, &[key.counted(user.name.key())]).await,
         ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Ok(()),
-    }
-}
-
-fn of_changed(change: &Change) -> Concerns {
-    match change {
-        Change::Done(account) => Concerns::User(account.user.id),
-        Change::UnknownUser => Concerns::Nobody,
-    }
-}
-
-fn of_confirmed(id: UserId, change: &ConfirmedChange) -> Concerns {
-    match change {
-        ConfirmedChange::Done(_) => Concerns::User(id),
-        ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Concerns::Nobody,
     }
 }
 

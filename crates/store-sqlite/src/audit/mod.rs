@@ -17,7 +17,6 @@ use jiff::Timestamp;
 
 pub(crate) use self::commands::record;
 use crate::SqliteStore;
-use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::audit_events;
 
@@ -33,7 +32,7 @@ impl AuditLog for SqliteStore {
         let append = move |connection: &mut SqliteConnection| {
             events.iter().try_for_each(|event| commands::append(connection, &key, event))
         };
-        Ok(self.write_for(requester, Concerns::Nobody, append).await?)
+        Ok(self.write_for(requester, append).await?)
     }
 
     async fn list_events(
@@ -56,14 +55,12 @@ impl AuditLog for SqliteStore {
     }
 
     async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError> {
-        Ok(self.write(Concerns::Nobody, move |connection| commands::blank_deleted(connection, limit)).await?)
+        Ok(self.write(move |connection| commands::blank_deleted(connection, limit)).await?)
     }
 
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
         let key = self.inside.audit_key.clone();
-        Ok(self
-            .write(Concerns::Nobody, move |connection| commands::remove_before(connection, &key, at, limit))
-            .await?)
+        Ok(self.write(move |connection| commands::remove_before(connection, &key, at, limit)).await?)
     }
 }
 

@@ -9,13 +9,12 @@ use std::fmt::Display;
 use async_trait::async_trait;
 use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
 use domain::ports::{
-    Edition, Ending, EndingAll, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown,
+    Ending, EndingAll, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown,
 };
 use domain::{Account, Attempt, EndCause, Generation, Lineage, Nonce, Session, SessionId, UserAgent, UserId};
 use jiff::Timestamp;
 
 use crate::SqliteStore;
-use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::sessions;
 use crate::sql_types::{packed, unpacked};
@@ -23,29 +22,21 @@ use crate::sql_types::{packed, unpacked};
 #[async_trait]
 impl SessionRepo for SqliteStore {
     async fn open(&self, new: NewSession, attempt: Attempt) -> Result<Opening, PortError> {
-        // Not of the session alone: it may take the place of others.
-        let concerns = Concerns::User(new.user);
         let open = move |connection: &mut SqliteConnection| commands::open(connection, &new);
-        Ok(self.make(attempt, concerns, open).await?)
+        Ok(self.make(attempt, open).await?)
     }
 
     async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError> {
         Ok(self.read(move |reader| queries::look_up(reader, id)).await?)
     }
 
-    fn edition(&self, id: SessionId, owner: UserId) -> Option<Edition> {
-        self.inside.editions.present(id, owner)
-    }
-
     async fn rotate(&self, shown: Shown, attempt: Attempt) -> Result<Rotation, PortError> {
-        let concerns = Concerns::Session(shown.session);
         let rotate = move |connection: &mut SqliteConnection| commands::rotate(connection, &shown);
-        Ok(self.make(attempt, concerns, rotate).await?)
+        Ok(self.make(attempt, rotate).await?)
     }
 
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
-        let concerns = Concerns::Session(id);
-        Ok(self.write(concerns, move |connection| commands::mark_seen(connection, id, generation)).await?)
+        Ok(self.write(move |connection| commands::mark_seen(connection, id, generation)).await?)
     }
 
     async fn end(
@@ -57,7 +48,7 @@ impl SessionRepo for SqliteStore {
     ) -> Result<Ending, PortError> {
         let at = attempt.at;
         let end = move |connection: &mut SqliteConnection| commands::end(connection, id, owner, cause, at);
-        Ok(self.make(attempt, Concerns::Session(id), end).await?)
+        Ok(self.make(attempt, end).await?)
     }
 
     async fn end_all(
@@ -70,7 +61,7 @@ impl SessionRepo for SqliteStore {
         let at = attempt.at;
         let end =
             move |connection: &mut SqliteConnection| commands::end_all(connection, owner, but, cause, at);
-        Ok(self.make(attempt, Concerns::User(owner), end).await?)
+        Ok(self.make(attempt, end).await?)
     }
 
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError> {
@@ -86,9 +77,7 @@ impl SessionRepo for SqliteStore {
     }
 
     async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
-        Ok(self
-            .write(Concerns::Everybody, move |connection| commands::remove_over(connection, at, limit))
-            .await?)
+        Ok(self.write(move |connection| commands::remove_over(connection, at, limit)).await?)
     }
 }
 

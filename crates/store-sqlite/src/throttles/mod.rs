@@ -12,7 +12,6 @@ use domain::{
 use jiff::Timestamp;
 
 use crate::SqliteStore;
-use crate::editions::Concerns;
 use crate::error::BrokenRow;
 use crate::schema::throttles;
 use crate::sql_types::{packed, unpacked};
@@ -42,7 +41,7 @@ impl Throttle for SqliteStore {
         let key = self.inside.audit_key.clone();
         let admit =
             move |connection: &mut SqliteConnection| commands::admit(connection, &key, counter, at, rules);
-        Ok(self.write_for(requester, Concerns::Nobody, admit).await?)
+        Ok(self.write_for(requester, admit).await?)
     }
 
     async fn fail(
@@ -56,19 +55,19 @@ impl Throttle for SqliteStore {
             Ok(refusal)
         };
         Ok(match attempt {
-            Some(attempt) => self.make(attempt, Concerns::Nobody, fail).await?,
-            None => self.write(Concerns::Nobody, fail).await?,
+            Some(attempt) => self.make(attempt, fail).await?,
+            None => self.write(fail).await?,
         })
     }
 
     async fn give_back(&self, place: Place) -> Result<(), PortError> {
-        Ok(self.write(Concerns::Nobody, move |connection| commands::give_back(connection, &place)).await?)
+        Ok(self.write(move |connection| commands::give_back(connection, &place)).await?)
     }
 
     async fn unlock(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let counted = self.inside.audit_key.counted(&name);
         let unlock = move |connection: &mut SqliteConnection| commands::unlock(connection, &name, counted);
-        Ok(self.make(attempt, Concerns::Nobody, unlock).await?)
+        Ok(self.make(attempt, unlock).await?)
     }
 
     async fn tries(&self, name: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError> {
@@ -82,7 +81,7 @@ impl Throttle for SqliteStore {
 
     async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
         let remove = move |connection: &mut SqliteConnection| commands::remove_strays(connection, at, limit);
-        Ok(self.write(Concerns::Nobody, remove).await?)
+        Ok(self.write(remove).await?)
     }
 }
 

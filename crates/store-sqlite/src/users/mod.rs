@@ -14,7 +14,6 @@ use jiff::Timestamp;
 
 use crate::SqliteStore;
 use crate::audit;
-use crate::editions::Concerns;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
 use crate::throttles::commands as throttles;
@@ -32,7 +31,7 @@ impl UserRepo for SqliteStore {
             }
             Ok(insertion)
         };
-        Ok(self.make(attempt, Concerns::Nobody, insert).await?)
+        Ok(self.make(attempt, insert).await?)
     }
 
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
@@ -72,13 +71,11 @@ impl UserRepo for SqliteStore {
             };
             users.iter().map(import).collect()
         };
-        Ok(self.write(Concerns::Nobody, import).await?)
+        Ok(self.write(import).await?)
     }
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
-        Ok(self
-            .write(Concerns::Nobody, move |connection| commands::rehash(connection, id, &old, &new))
-            .await?)
+        Ok(self.write(move |connection| commands::rehash(connection, id, &old, &new)).await?)
     }
 
     async fn set_password(
@@ -95,19 +92,19 @@ impl UserRepo for SqliteStore {
             }
             Ok(change)
         };
-        Ok(self.make(attempt, Concerns::Everybody, set).await?)
+        Ok(self.make(attempt, set).await?)
     }
 
     async fn disable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
         let disable = move |connection: &mut SqliteConnection| commands::disable(connection, &name, at);
-        Ok(self.make(attempt, Concerns::Everybody, disable).await?)
+        Ok(self.make(attempt, disable).await?)
     }
 
     async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
         let enable = move |connection: &mut SqliteConnection| commands::enable(connection, &name, at);
-        Ok(self.make(attempt, Concerns::Everybody, enable).await?)
+        Ok(self.make(attempt, enable).await?)
     }
 
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
@@ -119,7 +116,7 @@ impl UserRepo for SqliteStore {
             }
             Ok(change)
         };
-        Ok(self.make(attempt, Concerns::Everybody, delete).await?)
+        Ok(self.make(attempt, delete).await?)
     }
 
     async fn rename(
@@ -138,7 +135,7 @@ impl UserRepo for SqliteStore {
             }
             Ok(renaming)
         };
-        Ok(self.make(attempt, Concerns::User(id), rename).await?)
+        Ok(self.make(attempt, rename).await?)
     }
 
     async fn change_password(
@@ -147,14 +144,13 @@ impl UserRepo for SqliteStore {
         session: NewSession,
         attempt: Attempt,
     ) -> Result<ConfirmedChange, PortError> {
-        let concerns = Concerns::User(session.user);
         let key = self.inside.audit_key.clone();
         let change = move |connection: &mut SqliteConnection| {
             let change = commands::change_password(connection, &hash, &session)?;
             forget_if_done(connection, &key, &change)?;
             Ok(change)
         };
-        Ok(self.make(attempt, concerns, change).await?)
+        Ok(self.make(attempt, change).await?)
     }
 
     async fn close_account(
@@ -169,7 +165,7 @@ impl UserRepo for SqliteStore {
             forget_if_done(connection, &key, &change)?;
             Ok(change)
         };
-        Ok(self.make(attempt, Concerns::User(id), close).await?)
+        Ok(self.make(attempt, close).await?)
     }
 }
 

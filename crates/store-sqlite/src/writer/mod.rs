@@ -3,8 +3,6 @@
 //! A write is a closure. All that wait when the writer turns to them share one transaction and one sync of the
 //! disk, each in a savepoint, so that one that fails leaves its neighbours alone. Callers are answered after the
 //! commit that holds their work, and whoever stops waiting for the answer changes nothing about it.
-//!
-//! Its connection alone can tell what other processes commit from what this one does, so it also looks out for them.
 
 #[cfg(test)]
 mod tests;
@@ -22,23 +20,16 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::connection::{self, Role};
 use crate::database_file::OpenFile;
-use crate::editions::{Concerns, Editions};
 use crate::error::{OpenProblem, StoreError};
-use crate::schema::pragma_data_version::dsl::{data_version, pragma_data_version};
 use crate::write_queue::{self, Receiver, Refused, Sender};
 
 /// How many writes of clients may wait, and as many of the background. All fit in one batch, so that a locked file keeps
 /// nobody waiting for longer than two busy timeouts: the batch under way, and their own.
 const QUEUE: usize = 256;
-
-/// How often to look what other processes did while there is nothing to write: twice within the second for which a
-/// look holds.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a batch takes, told apart up to the two busy timeouts that it may last.
 const BATCHES: [Duration; 10] = [
@@ -72,16 +63,12 @@ trait Write: Send {
     /// Does it, and tells whether to keep what was done.
     fn run(&mut self, connection: &mut SqliteConnection) -> bool;
 
-    /// Whom it may concern.
-    fn concerns(&self) -> Concerns;
-
     /// Answers, once it is known what became of the transaction.
     fn answer(self: Box<Self>, transaction: &Result<(), StoreError>);
 }
 
 struct Waiting<Work, T> {
     work: Option<Work>,
-    concerns: Concerns,
     outcome: Result<T, StoreError>,
     caller: oneshot::Sender<Result<T, StoreError>>,
     _counted: TaskTrackerToken,
@@ -94,22 +81,13 @@ impl Writer {
         role: Role,
         file: Arc<OpenFile>,
         busy_timeout: Duration,
-        editions: Arc<Editions>,
         clock: Arc<dyn Clock>,
         runtime: &Handle,
     ) -> Result<Self, OpenProblem> {
         let (queue, waiting) = write_queue::queue(QUEUE);
         let anchor = connection::anchor(file.url())?;
         let done = Arc::new(Done { writes: AtomicU64::default(), batches: Durations::new(&BATCHES), clock });
-        let desk = Desk {
-            connection: Some(connection),
-            seen: None,
-            role,
-            file,
-            busy_timeout,
-            editions,
-            done: done.clone(),
-        };
+        let desk = Desk { connection: Some(connection), role, file, busy_timeout, done: done.clone() };
         let task = runtime.spawn(write_what_waits(desk, anchor, waiting));
         Ok(Self { queue, task: Mutex::new(Some(task)), done })
     }
@@ -120,12 +98,11 @@ impl Writer {
         &self,
         counted: TaskTrackerToken,
         requester: Requester,
-        concerns: Concerns,
         work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
         let outcome = Err(not_run());
-        let waiting = Waiting { work: Some(work), concerns, outcome, caller, _counted: counted };
+        let waiting = Waiting { work: Some(work), outcome, caller, _counted: counted };
         self.queue.push(requester, Box::new(waiting)).map_err(|refused| match refused {
             Refused::Full => StoreError::unavailable("too many writes are waiting"),
             Refused::Shut => StoreError::unavailable("the store is closed"),
@@ -163,32 +140,23 @@ impl Writer {
 /// What the writer works with. It goes to the blocking side with a batch, and comes back.
 struct Desk {
     connection: Option<SqliteConnection>,
-    /// What the connection last said about the commits of others; nothing if it was not asked yet.
-    seen: Option<i64>,
     role: Role,
     file: Arc<OpenFile>,
     busy_timeout: Duration,
-    editions: Arc<Editions>,
     done: Arc<Done>,
 }
 
 async fn write_what_waits(mut desk: Desk, anchor: SqliteConnection, mut waiting: Receiver<Box<dyn Write>>) {
-    // When the time is up, nobody writes.
-    while let Some(writes) =
-        timeout(LOOK_EVERY, waiting.take_all()).await.unwrap_or_else(|_| Some(Vec::new()))
-    {
+    while let Some(writes) = waiting.take_all().await {
         let (role, file, busy_timeout) = (desk.role, desk.file.clone(), desk.busy_timeout);
-        let editions = desk.editions.clone();
         let done = desk.done.clone();
         let worked = spawn_blocking(move || {
             desk.work(writes);
             desk
         });
         desk = worked.await.unwrap_or_else(|_| {
-            // A connection that panicked is not to be trusted; the next batch opens another. Nor is it known how
-            // far it came.
-            editions.count(Concerns::Everybody);
-            Desk { connection: None, seen: None, role, file, busy_timeout, editions, done }
+            // A connection that panicked is not to be trusted; the next batch opens another.
+            Desk { connection: None, role, file, busy_timeout, done }
         });
     }
     let _ = spawn_blocking(move || {
@@ -207,37 +175,12 @@ impl Done {
 
 impl Desk {
     fn work(&mut self, mut batch: Vec<Box<dyn Write>>) {
-        let transaction = match &mut *batch {
-            [] => Ok(()),
-            batch => {
-                let begun = self.done.clock.monotonic();
-                let transaction = self.transact(batch).map_err(StoreError::into_unavailable);
-                self.done.note(batch, begun);
-                transaction
-            }
-        };
-        // Whatever became of the transaction: one that failed may have failed after it was on disk.
-        for write in &batch {
-            self.editions.count(write.concerns());
-        }
-        self.look();
+        let begun = self.done.clock.monotonic();
+        let transaction = self.transact(&mut batch).map_err(StoreError::into_unavailable);
+        self.done.note(&batch, begun);
         for write in batch {
             write.answer(&transaction);
         }
-    }
-
-    /// Looks whether others have changed the file.
-    fn look(&mut self) {
-        let editions = self.editions.clone();
-        editions.look(|| {
-            self.file.still_there()?;
-            let mut connection = self.take_connection()?;
-            let version = pragma_data_version.select(data_version).get_result(&mut connection);
-            self.connection = Some(connection);
-            let version = version?;
-            // What a connection says can be compared only with what the same one said before.
-            Ok::<_, StoreError>(self.seen.replace(version) != Some(version))
-        });
     }
 
     fn transact(&mut self, batch: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
@@ -261,7 +204,6 @@ impl Desk {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
-        self.seen = None;
         self.reconnect()
     }
 
@@ -312,10 +254,6 @@ where
                 .unwrap_or_else(|_| Err(StoreError::failed("a write panicked")));
         }
         self.outcome.is_ok()
-    }
-
-    fn concerns(&self) -> Concerns {
-        self.concerns
     }
 
     fn answer(self: Box<Self>, transaction: &Result<(), StoreError>) {

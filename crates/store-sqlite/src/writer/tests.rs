@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use diesel::prelude::*;
-use domain::ports::{Clock as _, PortError, Readiness as _, SessionRepo as _, UserRepo};
-use domain::{Attempt, Origin, SessionId, UserId};
+use domain::ports::{Clock as _, PortError, Readiness as _, UserRepo};
+use domain::{Attempt, Origin};
 use futures_util::future::join_all;
 use futures_util::{FutureExt, poll};
 
@@ -24,7 +24,7 @@ async fn writes_that_wait_together_are_committed_together() {
     assert!(poll!(&mut writes).is_pending());
     // Last in the queue, it looks at what others see while it runs.
     let mut outsider = fixture.outsider();
-    let mut last = Box::pin(fixture.store.write(Concerns::Nobody, move |connection| {
+    let mut last = Box::pin(fixture.store.write(move |connection| {
         let count = users::table.count();
         Ok((count.get_result::<i64>(connection)?, count.get_result::<i64>(&mut outsider)?))
     }));
@@ -42,7 +42,7 @@ async fn it_tells_how_many_wait_and_in_how_many_batches_they_were_done() {
     let before = fixture.store.load();
     let release = fixture.hold_the_writer().await;
 
-    let mut writes = Box::pin(join_all((0..100).map(|_| fixture.store.write(Concerns::Nobody, |_| Ok(())))));
+    let mut writes = Box::pin(join_all((0..100).map(|_| fixture.store.write(|_| Ok(())))));
     assert!(poll!(&mut writes).is_pending());
     let held = fixture.store.load();
     drop(release);
@@ -62,11 +62,11 @@ async fn a_write_that_fails_leaves_its_neighbours_alone() {
     let mut writes = Box::pin(async {
         tokio::join!(
             fixture.store.insert(person("ann"), attempt()),
-            fixture.store.write(Concerns::Nobody, |connection| {
+            fixture.store.write(|connection| {
                 insert_unfinished(connection);
                 Err::<(), _>(StoreError::failed("on purpose"))
             }),
-            fixture.store.write(Concerns::Nobody, |connection| {
+            fixture.store.write(|connection| {
                 insert_unfinished(connection);
                 panic!("on purpose") as Result<(), StoreError>
             }),
@@ -92,7 +92,7 @@ async fn when_sqlite_rolls_back_nothing_of_the_batch_is_taken_for_saved() {
         tokio::join!(
             fixture.store.insert(person("ann"), attempt()),
             // As SQLite does by itself on some failures.
-            fixture.store.write(Concerns::Nobody, |connection| Ok(connection.batch_execute("ROLLBACK")?)),
+            fixture.store.write(|connection| Ok(connection.batch_execute("ROLLBACK")?)),
             fixture.store.insert(person("bob"), attempt()),
         )
     });
@@ -125,8 +125,7 @@ async fn more_writes_than_may_wait_are_refused_at_once() {
     let fixture = Fixture::new();
     let release = fixture.hold_the_writer().await;
 
-    let mut writes =
-        Box::pin(join_all((0..QUEUE).map(|_| fixture.store.write(Concerns::Nobody, |_| Ok(())))));
+    let mut writes = Box::pin(join_all((0..QUEUE).map(|_| fixture.store.write(|_| Ok(())))));
     assert!(poll!(&mut writes).is_pending());
 
     assert!(is_unavailable(&fixture.store.insert(person("ann"), attempt()).await));
@@ -265,34 +264,16 @@ async fn a_writer_that_panics_goes_on_with_another_connection() {
         }
     }
     let fixture = Fixture::new();
-    let present = || fixture.store.edition(SessionId::from_bytes([7; 16]), UserId(1));
     let release = fixture.hold_the_writer().await;
-    let before = present();
 
     // Its caller leaves, so the answer goes off in the hands of the writer.
-    let _ = fixture.store.write(Concerns::Nobody, |_| Ok(Bomb)).now_or_never();
+    let _ = fixture.store.write(|_| Ok(Bomb)).now_or_never();
     drop(release);
     fixture.tasks.close();
     fixture.tasks.wait().await;
 
-    assert_ne!(present(), before, "nobody knows how far it came");
     assert!(is_done(&fixture.store.insert(person("ann"), attempt()).await));
     assert_eq!(fixture.names(), ["ann"]);
-}
-
-#[tokio::test]
-async fn a_writer_that_another_process_keeps_waiting_cannot_tell_an_edition() {
-    let fixture = Fixture::new();
-    let present = || fixture.store.edition(SessionId::from_bytes([7; 16]), UserId(1));
-    assert!(present().is_some());
-
-    let release = fixture.hold_the_writer().await;
-    fixture.clock.advance(Duration::from_secs(1));
-    assert_eq!(present(), None);
-
-    drop(release);
-    fixture.store.insert(person("ann"), attempt()).await.unwrap();
-    assert!(present().is_some());
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 //! Sessions: what one login opens, and what is known of it until it ends.
 
+pub(crate) mod cache;
+mod cache_invalidation;
+pub(crate) mod refresh_rotation;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
