@@ -57,6 +57,17 @@ fn no_adapter_depends_on_another_and_none_on_the_http_surface() {
 }
 
 #[test]
+fn both_stores_depend_on_diesel_async() {
+    let house = House::survey();
+
+    for store in ["store-sqlite", "store-postgres"] {
+        let package = house.metadata.workspace_packages().into_iter().find(|it| it.name.as_str() == store);
+        let named = package.unwrap().dependencies.iter().find(|it| it.name == "diesel-async").unwrap();
+        assert_eq!(named.kind, DependencyKind::Normal, "{store}");
+    }
+}
+
+#[test]
 fn the_http_surface_knows_the_domain_and_no_adapter() {
     let house = House::survey();
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use diesel::connection::SimpleConnection;
 use diesel::dsl::exists;
 use diesel::prelude::*;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection as _};
 use domain::ports::{Contents, Intake, PortError, Records, Snapshot};
 use domain::{Kind, Record, UserId};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+use crate::calling_thread::{Connection, complete, in_place};
 use crate::connection::{self, Role};
 use crate::database_file::OpenFile;
 use crate::error::StoreError;
@@ -27,11 +28,11 @@ impl Contents for SqliteStore {
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, PortError> {
         let mut connection = self.own_connection(Role::Reader);
         let seen = connection
-            .on(|connection| {
-                connection.batch_execute("BEGIN")?;
+            .on(async |connection: &mut Connection| {
+                connection.batch_execute("BEGIN").await?;
                 // The transaction sees what there is at its first look.
-                users::table.select(users::id).first::<i64>(connection).optional()?;
-                Ok(pragma_data_version.select(data_version).get_result(connection)?)
+                users::table.select(users::id).first::<i64>(connection).await.optional()?;
+                Ok(pragma_data_version.select(data_version).get_result(connection).await?)
             })
             .await?;
         Ok(Box::new(View { connection, seen }))
@@ -40,9 +41,9 @@ impl Contents for SqliteStore {
     async fn intake(&self) -> Result<Option<Box<dyn Intake>>, PortError> {
         let mut connection = self.own_connection(Role::Writer);
         let is_empty = connection
-            .on(|connection| {
-                connection.batch_execute("BEGIN IMMEDIATE")?;
-                is_empty(connection)
+            .on(async |connection: &mut Connection| {
+                connection.batch_execute("BEGIN IMMEDIATE").await?;
+                is_empty(connection).await
             })
             .await?;
         Ok(if is_empty { Some(Box::new(Filling { connection })) } else { None })
@@ -72,7 +73,7 @@ struct OwnConnection {
 
 enum State {
     ToBeOpened(Role, Duration),
-    Open(SqliteConnection),
+    Open(Connection),
     Closed,
 }
 
@@ -90,7 +91,7 @@ impl SqliteStore {
 impl OwnConnection {
     async fn on<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let state = std::mem::replace(&mut self.state, State::Closed);
         let file = self.file.clone();
@@ -98,13 +99,14 @@ impl OwnConnection {
             file.still_there()?;
             let mut connection = match state {
                 State::ToBeOpened(role, busy_timeout) => {
-                    connection::connect(file.url(), role, busy_timeout).map_err(StoreError::unavailable)?
+                    let opened = connection::connect(file.url(), role, busy_timeout);
+                    in_place(opened.map_err(StoreError::unavailable)?)
                 }
                 State::Open(connection) => connection,
                 State::Closed => return Err(StoreError::unavailable("it failed before, and was undone")),
             };
             file.still_there()?;
-            let done = work(&mut connection)?;
+            let done = complete(work(&mut connection))?;
             Ok((connection, done))
         };
         let worked = self.tasks.spawn_blocking_on(working, &self.runtime).await;
@@ -116,11 +118,11 @@ impl OwnConnection {
     }
 
     async fn count(&mut self, kind: Kind) -> Result<u64, PortError> {
-        Ok(self.on(move |connection| count(connection, kind)).await?)
+        Ok(self.on(async move |connection: &mut Connection| count(connection, kind).await).await?)
     }
 
     async fn page(&mut self, kind: Kind, after: Option<Record>) -> Result<Vec<Record>, PortError> {
-        Ok(self.on(move |connection| page(connection, kind, after)).await?)
+        Ok(self.on(async move |connection: &mut Connection| page(connection, kind, after).await).await?)
     }
 }
 
@@ -139,9 +141,9 @@ impl Records for View {
 impl Snapshot for View {
     async fn end(mut self: Box<Self>) -> Result<bool, PortError> {
         let seen = self.seen;
-        let changed = self.connection.on(move |connection| {
-            connection.batch_execute("ROLLBACK")?;
-            let version: i64 = pragma_data_version.select(data_version).get_result(connection)?;
+        let changed = self.connection.on(async move |connection: &mut Connection| {
+            connection.batch_execute("ROLLBACK").await?;
+            let version: i64 = pragma_data_version.select(data_version).get_result(connection).await?;
             Ok(version != seen)
         });
         Ok(changed.await?)
@@ -162,15 +164,21 @@ impl Records for Filling {
 #[async_trait]
 impl Intake for Filling {
     async fn write(&mut self, records: Vec<Record>) -> Result<(), PortError> {
-        Ok(self.connection.on(|connection| fill(connection, records)).await?)
+        Ok(self
+            .connection
+            .on(async move |connection: &mut Connection| fill(connection, records).await)
+            .await?)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), PortError> {
-        Ok(self.connection.on(|connection| Ok(connection.batch_execute("COMMIT")?)).await?)
+        Ok(self
+            .connection
+            .on(async move |connection: &mut Connection| Ok(connection.batch_execute("COMMIT").await?))
+            .await?)
     }
 }
 
-fn is_empty(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+async fn is_empty(connection: &mut Connection) -> Result<bool, StoreError> {
     let is_any: bool = diesel::select(
         exists(users::table.select(users::id))
             .or(exists(sessions::table.select(sessions::id)))
@@ -178,24 +186,25 @@ fn is_empty(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
             .or(exists(audit_events::table.select(audit_events::number)))
             .or(exists(audit_anchor::table.select(audit_anchor::number))),
     )
-    .get_result(connection)?;
+    .get_result(connection)
+    .await?;
     Ok(!is_any)
 }
 
-fn count(connection: &mut SqliteConnection, kind: Kind) -> Result<u64, StoreError> {
+async fn count(connection: &mut Connection, kind: Kind) -> Result<u64, StoreError> {
     let count: i64 = match kind {
-        Kind::Users => users::table.count().get_result(connection),
-        Kind::Sessions => sessions::table.count().get_result(connection),
-        Kind::KnownNetworks => known_networks::table.count().get_result(connection),
-        Kind::AuditEvents => audit_events::table.count().get_result(connection),
-        Kind::AuditAnchor => audit_anchor::table.count().get_result(connection),
-        Kind::LastNumber => Ok(user_rows::bulk_copy::last_number(connection)?.map_or(0, |_| 1)),
+        Kind::Users => users::table.count().get_result(connection).await,
+        Kind::Sessions => sessions::table.count().get_result(connection).await,
+        Kind::KnownNetworks => known_networks::table.count().get_result(connection).await,
+        Kind::AuditEvents => audit_events::table.count().get_result(connection).await,
+        Kind::AuditAnchor => audit_anchor::table.count().get_result(connection).await,
+        Kind::LastNumber => Ok(user_rows::bulk_copy::last_number(connection).await?.map_or(0, |_| 1)),
     }?;
     Ok(count.unsigned_abs())
 }
 
-fn page(
-    connection: &mut SqliteConnection,
+async fn page(
+    connection: &mut Connection,
     kind: Kind,
     after: Option<Record>,
 ) -> Result<Vec<Record>, StoreError> {
@@ -207,7 +216,7 @@ fn page(
     };
     Ok(match kind {
         Kind::Users => {
-            let page = user_rows::bulk_copy::page(connection, UserId(number(after)), PAGE)?;
+            let page = user_rows::bulk_copy::page(connection, UserId(number(after)), PAGE).await?;
             page.into_iter().map(Record::User).collect()
         }
         Kind::Sessions => {
@@ -215,7 +224,7 @@ fn page(
                 Some(Record::Session(kept)) => Some(kept.session.id),
                 _ => None,
             };
-            let page = session_rows::bulk_copy::page(connection, after, PAGE)?;
+            let page = session_rows::bulk_copy::page(connection, after, PAGE).await?;
             page.into_iter().map(Record::Session).collect()
         }
         Kind::KnownNetworks => {
@@ -223,24 +232,24 @@ fn page(
                 Some(Record::KnownNetwork(owner, known)) => Some((owner, known.network)),
                 _ => None,
             };
-            let page = session_rows::bulk_copy::page_of_networks(connection, after, PAGE)?;
+            let page = session_rows::bulk_copy::page_of_networks(connection, after, PAGE).await?;
             page.into_iter().map(|(owner, known)| Record::KnownNetwork(owner, known)).collect()
         }
         Kind::AuditEvents => {
-            let page = audit::bulk_copy::page(connection, number(after), PAGE)?;
+            let page = audit::bulk_copy::page(connection, number(after), PAGE).await?;
             page.into_iter().map(Record::AuditEvent).collect()
         }
         Kind::AuditAnchor | Kind::LastNumber if after.is_some() => Vec::new(),
         Kind::AuditAnchor => {
-            audit::bulk_copy::anchor(connection)?.map(Record::AuditAnchor).into_iter().collect()
+            audit::bulk_copy::anchor(connection).await?.map(Record::AuditAnchor).into_iter().collect()
         }
         Kind::LastNumber => {
-            user_rows::bulk_copy::last_number(connection)?.map(Record::LastNumber).into_iter().collect()
+            user_rows::bulk_copy::last_number(connection).await?.map(Record::LastNumber).into_iter().collect()
         }
     })
 }
 
-fn fill(connection: &mut SqliteConnection, records: Vec<Record>) -> Result<(), StoreError> {
+async fn fill(connection: &mut Connection, records: Vec<Record>) -> Result<(), StoreError> {
     let (mut users, mut sessions, mut networks, mut events) = (vec![], vec![], vec![], vec![]);
     let (mut anchor, mut last_number) = (None, None);
     for record in records {
@@ -253,15 +262,15 @@ fn fill(connection: &mut SqliteConnection, records: Vec<Record>) -> Result<(), S
             Record::LastNumber(it) => last_number = Some(it),
         }
     }
-    user_rows::bulk_copy::fill(connection, users)?;
-    session_rows::bulk_copy::fill(connection, sessions)?;
-    session_rows::bulk_copy::fill_networks(connection, networks)?;
-    audit::bulk_copy::fill(connection, events)?;
+    user_rows::bulk_copy::fill(connection, users).await?;
+    session_rows::bulk_copy::fill(connection, sessions).await?;
+    session_rows::bulk_copy::fill_networks(connection, networks).await?;
+    audit::bulk_copy::fill(connection, events).await?;
     if let Some(anchor) = anchor {
-        audit::bulk_copy::set_anchor(connection, anchor)?;
+        audit::bulk_copy::set_anchor(connection, anchor).await?;
     }
     if let Some(last) = last_number {
-        user_rows::bulk_copy::set_last_number(connection, last)?;
+        user_rows::bulk_copy::set_last_number(connection, last).await?;
     }
     Ok(())
 }
@@ -270,6 +279,7 @@ fn fill(connection: &mut SqliteConnection, records: Vec<Record>) -> Result<(), S
 mod tests {
     use std::error::Error;
 
+    use diesel::connection::SimpleConnection as _;
     use domain::ports::{SessionRepo as _, UserRepo as _};
 
     use super::*;

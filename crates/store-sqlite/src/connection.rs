@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 

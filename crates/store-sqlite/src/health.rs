@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
 use domain::ports::{PortError, Readiness, Requester};
 use tokio::sync::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::users;
 use crate::{Inside, SqliteStore, migrations};
@@ -43,18 +45,21 @@ impl Readiness for SqliteStore {
 }
 
 async fn look(inside: &Inside, counted: TaskTrackerToken) -> Result<(), StoreError> {
-    let marked = inside.writer.write(counted, Requester::Bulk, |connection| {
+    let marked = inside.writer.write(counted, Requester::Bulk, async |connection: &mut Connection| {
         // In the transaction that marks, so that a file which is unmarked meanwhile does not become ours again.
-        if !migrations::is_marked(connection)? {
+        if !connection.spawn_blocking(migrations::is_marked).await? {
             return Err(StoreError::unavailable("the schema was taken back; run `auth-api migrate up`"));
         }
-        Ok(migrations::mark(connection)?)
+        Ok(connection.spawn_blocking(migrations::mark).await?)
     });
     marked.await?;
     // One row, by way of the index and of the table: what a log-in reads.
     let somebody =
         users::table.order(users::username_key).select((users::username_key, users::password_hash));
-    inside.readers.read(move |reader| Ok(somebody.first::<(String, String)>(reader).optional()?)).await?;
+    let look = async move |reader: &mut Connection| {
+        Ok(somebody.first::<(String, String)>(reader).await.optional()?)
+    };
+    inside.readers.read(look).await?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub mod atomic_file;
 mod audit;
 pub mod backup;
 mod bulk_copy;
+mod calling_thread;
 mod connection;
 mod database_file;
 mod error;
@@ -36,7 +37,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::SqliteConnection;
 use domain::ports::{Clock, Requester};
 use domain::{Attempt, AuditKey, Conclusion, Distribution};
 use tokio::runtime::Handle;
@@ -44,6 +44,7 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::error::{OpenError, OpenProblem};
 
+use crate::calling_thread::Connection;
 use crate::connection::Role;
 use crate::database_file::OpenFile;
 use crate::error::StoreError;
@@ -174,7 +175,7 @@ impl SqliteStore {
     /// Has the writer do `work` that no client asked for. Once this was polled, it happens whether or not anybody waits.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.write_for(Requester::Bulk, work).await
     }
@@ -183,7 +184,7 @@ impl SqliteStore {
     async fn write_for<T: Send + 'static>(
         &self,
         requester: Requester,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.inside.writer.write(self.tasks.token(), requester, work).await
     }
@@ -192,12 +193,12 @@ impl SqliteStore {
     async fn make<T: Conclusion + Send + 'static>(
         &self,
         attempt: Attempt,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (key, requester) = (self.inside.audit_key.clone(), attempt.origin.requester());
-        let recorded = move |connection: &mut SqliteConnection| {
-            let done = work(connection)?;
-            audit::record(connection, &key, attempt, &done)?;
+        let recorded = async move |connection: &mut Connection| {
+            let done = work(connection).await?;
+            audit::record(connection, &key, attempt, &done).await?;
             Ok(done)
         };
         self.write_for(requester, recorded).await
@@ -206,7 +207,7 @@ impl SqliteStore {
     /// Has a reader answer `query`.
     async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        query: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.inside.readers.read(query).await
     }

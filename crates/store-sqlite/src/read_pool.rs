@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
-use diesel::SqliteConnection;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::PATIENCE;
+use crate::calling_thread::{Connection, complete, in_place};
 use crate::connection::{self, Role};
 use crate::database_file::OpenFile;
 use crate::error::StoreError;
@@ -52,7 +52,7 @@ type Query = Box<dyn FnOnce(&mut Reader) + Send>;
 
 struct Reader {
     /// None before the first query, and after one that panicked.
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     file: Arc<OpenFile>,
     busy_timeout: Duration,
 }
@@ -85,7 +85,7 @@ impl Readers {
     /// Has a query answered, on a thread that may wait for the disk.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
-        query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        query: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, mut answered) = oneshot::channel();
         let counted = self.tasks.token();
@@ -174,24 +174,24 @@ impl Queue {
 impl Reader {
     fn read<T>(
         &mut self,
-        query: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
+        query: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.file.still_there()?;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
         };
-        let answer = query(&mut connection);
+        let answer = complete(query(&mut connection));
         self.connection = Some(connection);
         answer
     }
 
-    fn connect(&self) -> Result<SqliteConnection, StoreError> {
+    fn connect(&self) -> Result<Connection, StoreError> {
         let connection = connection::connect(self.file.url(), Role::Reader, self.busy_timeout);
         let connection = connection.map_err(StoreError::unavailable)?;
         // Replaced since the last look, and this connection would read somebody else's file for ever.
         self.file.still_there()?;
-        Ok(connection)
+        Ok(in_place(connection))
     }
 }
 
@@ -199,7 +199,8 @@ impl Reader {
 mod tests {
     use std::error::Error;
 
-    use diesel::prelude::*;
+    use diesel::QueryDsl as _;
+    use diesel_async::RunQueryDsl as _;
     use domain::ports::UserRepo;
     use futures_util::future::join_all;
 
@@ -217,7 +218,7 @@ mod tests {
         let file = OpenFile::without_log(location.clone(), location.identity().unwrap()).unwrap();
 
         let readers = Readers::start(&Arc::new(file), Duration::ZERO, TaskTracker::new()).unwrap();
-        let refused = readers.read(|_| Ok(())).await.unwrap_err();
+        let refused = readers.read(async |_: &mut Connection| Ok(())).await.unwrap_err();
 
         let mut told = String::new();
         let mut error: Option<&dyn Error> = Some(&refused);
@@ -234,7 +235,13 @@ mod tests {
         fixture.store.insert(person("ann"), attempt()).await.unwrap();
 
         for _ in 0..2 * READERS {
-            assert!(fixture.store.read(|_| -> Result<(), _> { panic!("on purpose") }).await.is_err());
+            assert!(
+                fixture
+                    .store
+                    .read(async |_: &mut Connection| -> Result<(), _> { panic!("on purpose") })
+                    .await
+                    .is_err()
+            );
         }
 
         assert!(fixture.store.find_by_name(key("ann")).await.unwrap().is_some());
@@ -246,8 +253,9 @@ mod tests {
         let mut held = Vec::new();
         for _ in 1..READERS {
             let ((begun, begins), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
-            let reading = fixture.store.read(move |_| {
+            let reading = fixture.store.read(async move |_: &mut Connection| {
                 begun.send(()).unwrap();
+                // As a statement that waits for the disk.
                 let _ = released.blocking_recv();
                 Ok(())
             });
@@ -270,7 +278,11 @@ mod tests {
     async fn more_who_ask_at_once_than_there_are_readers_are_answered_too() {
         let fixture = Fixture::new();
 
-        let count = || fixture.store.read(|reader| Ok(users::table.count().get_result::<i64>(reader)?));
+        let count = || {
+            fixture.store.read(async |reader: &mut Connection| {
+                Ok(users::table.count().get_result::<i64>(reader).await?)
+            })
+        };
         let counts = join_all((0..8 * READERS).map(|_| count())).await;
 
         assert!(counts.iter().all(|count| matches!(count, Ok(0))));

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::task::TaskTracker;
 
+use crate::calling_thread::Connection;
 use crate::connection::{self, Role};
 use crate::schema::users;
 use crate::{OpenError, Settings, SqliteStore};
@@ -92,7 +93,7 @@ impl Fixture {
     pub(crate) async fn hold_the_writer(&self) -> mpsc::Sender<()> {
         let (release, released) = mpsc::channel();
         let (begun, begins) = tokio::sync::oneshot::channel();
-        let held = self.store.write(move |_| {
+        let held = self.store.write(async move |_: &mut Connection| {
             begun.send(()).unwrap();
             let _ = released.recv();
             Ok(())
@@ -105,9 +106,12 @@ impl Fixture {
 
     /// Has the writer do something to its own connection.
     pub(crate) async fn tamper(&self, pragma: &'static str) {
-        use diesel::connection::SimpleConnection as _;
+        use diesel_async::SimpleAsyncConnection as _;
         // A pragma is no part of a transaction: it stays, even when nothing can be committed any more.
-        let _ = self.store.write(move |connection| Ok(connection.batch_execute(pragma)?)).await;
+        let _ = self
+            .store
+            .write(async move |connection: &mut Connection| Ok(connection.batch_execute(pragma).await?))
+            .await;
     }
 }
 

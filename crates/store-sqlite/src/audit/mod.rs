@@ -7,7 +7,7 @@ mod queries;
 use std::fmt::Display;
 
 use async_trait::async_trait;
-use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
+use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{AuditLog, AuditQuery, ListedEvent, PortError, Requester};
 use domain::{
     AuditEntry, AuditedClient, Event, Inspection, Link, RenamedDigests, Seal, SealedEntry, Tampering,
@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 pub(crate) use self::commands::record;
 use crate::SqliteStore;
+use crate::calling_thread::Connection;
 use crate::error::BrokenRow;
 use crate::schema::audit_events;
 
@@ -29,8 +30,11 @@ impl AuditLog for SqliteStore {
             [one] => one.attempt.origin.requester(),
             _ => Requester::Bulk,
         };
-        let append = move |connection: &mut SqliteConnection| {
-            events.iter().try_for_each(|event| commands::append(connection, &key, event))
+        let append = async move |connection: &mut Connection| {
+            for event in &events {
+                commands::append(connection, &key, event).await?;
+            }
+            Ok(())
         };
         Ok(self.write_for(requester, append).await?)
     }
@@ -42,12 +46,18 @@ impl AuditLog for SqliteStore {
         limit: u32,
     ) -> Result<Vec<ListedEvent>, PortError> {
         let key = self.inside.audit_key.clone();
-        Ok(self.read(move |reader| queries::list(reader, &key, &query, after, limit)).await?)
+        Ok(self
+            .read(async move |reader: &mut Connection| {
+                queries::list(reader, &key, &query, after, limit).await
+            })
+            .await?)
     }
 
     async fn inspect(&self, expected: Option<Link>) -> Result<Result<Link, Tampering>, PortError> {
         let key = self.inside.audit_key.clone();
-        Ok(self.read(move |reader| queries::inspect(reader, &key, expected)).await?)
+        Ok(self
+            .read(async move |reader: &mut Connection| queries::inspect(reader, &key, expected).await)
+            .await?)
     }
 
     async fn head(&self) -> Result<Link, PortError> {
@@ -55,12 +65,18 @@ impl AuditLog for SqliteStore {
     }
 
     async fn blank_deleted(&self, limit: u32) -> Result<bool, PortError> {
-        Ok(self.write(move |connection| commands::blank_deleted(connection, limit)).await?)
+        Ok(self
+            .write(async move |connection: &mut Connection| commands::blank_deleted(connection, limit).await)
+            .await?)
     }
 
     async fn remove_before(&self, at: Timestamp, limit: u32) -> Result<Result<usize, Tampering>, PortError> {
         let key = self.inside.audit_key.clone();
-        Ok(self.write(move |connection| commands::remove_before(connection, &key, at, limit)).await?)
+        Ok(self
+            .write(async move |connection: &mut Connection| {
+                commands::remove_before(connection, &key, at, limit).await
+            })
+            .await?)
     }
 }
 

@@ -1,18 +1,20 @@
 //! What a reader is asked, and the writer before it appends.
 
 use diesel::prelude::*;
+use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use domain::ports::{AuditQuery, ListedEvent};
 use domain::{Anchor, AuditKey, Inspection, Link, Seal, SealedEntry, Subject, Tampering, Username};
 
 use super::{Row, broken, bytes};
+use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{audit_anchor, audit_events, users};
 
 /// How many events are looked at between two looks into the file.
 const PAGE: i64 = 1000;
 
-pub(super) fn list(
-    reader: &mut SqliteConnection,
+pub(super) async fn list(
+    reader: &mut Connection,
     key: &AuditKey,
     query: &AuditQuery,
     after: i64,
@@ -34,13 +36,14 @@ pub(super) fn list(
             .filter(users::username_key.eq(name.as_str()))
             .select(users::id)
             .get_result(reader)
+            .await
             .optional()?;
         let (_, digest) = key.subject(&Subject::Name(name.clone()));
         // Nobody has a number below 1.
         let by_number = audit_events::user_id.eq(owner.unwrap_or(0)).assume_not_null();
         events = events.filter(by_number.or(audit_events::name_digest.eq(digest).assume_not_null()));
     }
-    let rows: Vec<(Row, Option<(String, String)>)> = events.load(reader)?;
+    let rows: Vec<(Row, Option<(String, String)>)> = events.load(reader).await?;
     let listed = |(row, name): (Row, Option<(String, String)>)| {
         let SealedEntry { entry, link } = row.try_into()?;
         let username = name.map(|(typed, key)| Username::from_stored(typed, key));
@@ -49,14 +52,14 @@ pub(super) fn list(
     Ok(rows.into_iter().map(listed).collect::<Result<_, BrokenRow>>()?)
 }
 
-pub(super) fn inspect(
-    reader: &mut SqliteConnection,
+pub(super) async fn inspect(
+    reader: &mut Connection,
     key: &AuditKey,
     expected: Option<Link>,
 ) -> Result<Result<Link, Tampering>, StoreError> {
     // One transaction, so that what is removed or blanked meanwhile is not missed.
-    reader.transaction(|reader| {
-        let mut inspection = match Inspection::begin(key, anchor(reader)?, expected) {
+    let inspecting = async |reader: &mut Connection| {
+        let mut inspection = match Inspection::begin(key, anchor(reader).await?, expected) {
             Ok(inspection) => inspection,
             Err(tampering) => return Ok(Err(tampering)),
         };
@@ -67,7 +70,8 @@ pub(super) fn inspect(
                 .order(audit_events::number)
                 .limit(PAGE)
                 .select(Row::as_select())
-                .load(reader)?;
+                .load(reader)
+                .await?;
             let Some(last) = page.last() else { return Ok(inspection.end()) };
             after = last.number;
             for row in page {
@@ -76,25 +80,28 @@ pub(super) fn inspect(
                 }
             }
         }
-    })
+    };
+    reader.transaction(inspecting).await
 }
 
-pub(super) fn head(connection: &mut SqliteConnection) -> Result<Link, StoreError> {
+pub(super) async fn head(connection: &mut Connection) -> Result<Link, StoreError> {
     let last: Option<(i64, Vec<u8>)> = audit_events::table
         .order(audit_events::number.desc())
         .select((audit_events::number, audit_events::seal))
         .first(connection)
+        .await
         .optional()?;
     match last {
         Some((number, seal)) => Ok(link(number, &seal)?),
-        None => Ok(anchor(connection)?.map_or(Link::NONE, |anchor| anchor.link)),
+        None => Ok(anchor(connection).await?.map_or(Link::NONE, |anchor| anchor.link)),
     }
 }
 
-pub(super) fn anchor(connection: &mut SqliteConnection) -> Result<Option<Anchor>, StoreError> {
+pub(super) async fn anchor(connection: &mut Connection) -> Result<Option<Anchor>, StoreError> {
     let row: Option<(i64, Vec<u8>, Vec<u8>)> = audit_anchor::table
         .select((audit_anchor::number, audit_anchor::seal, audit_anchor::proof))
         .first(connection)
+        .await
         .optional()?;
     let Some((number, seal, proof)) = row else { return Ok(None) };
     let proof = bytes(&proof).ok_or_else(|| broken(number, "proof", &"of another length"))?;

@@ -1,17 +1,19 @@
 //! All sessions and known networks, for whoever carries them over.
 
 use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
 use domain::ports::KnownNetwork;
 use domain::{ClientNetwork, KeptSession, Session, SessionId, UserId};
 use jiff::Timestamp;
 
 use super::Row;
 use super::queries::known_network;
+use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions};
 
-pub(crate) fn page(
-    connection: &mut SqliteConnection,
+pub(crate) async fn page(
+    connection: &mut Connection,
     after: Option<SessionId>,
     limit: u32,
 ) -> Result<Vec<KeptSession>, StoreError> {
@@ -21,20 +23,22 @@ pub(crate) fn page(
         .order(sessions::id)
         .limit(limit.into())
         .select((Row::as_select(), sessions::end_cause))
-        .load(connection)?;
+        .load(connection)
+        .await?;
     let kept = |(row, end_cause)| Ok(KeptSession { session: Session::try_from(row)?, end_cause });
     Ok(rows.into_iter().map(kept).collect::<Result<_, BrokenRow>>()?)
 }
 
-pub(crate) fn fill(connection: &mut SqliteConnection, kept: Vec<KeptSession>) -> Result<(), StoreError> {
+pub(crate) async fn fill(connection: &mut Connection, kept: Vec<KeptSession>) -> Result<(), StoreError> {
     let row = |KeptSession { session, end_cause }| (Row::from(session), sessions::end_cause.eq(end_cause));
     let rows: Vec<_> = kept.into_iter().map(row).collect();
-    diesel::insert_into(sessions::table).values(rows).execute(connection)?;
+    let insert = diesel::insert_into(sessions::table).values(rows);
+    connection.spawn_blocking(|connection| diesel::RunQueryDsl::execute(insert, connection)).await?;
     Ok(())
 }
 
-pub(crate) fn page_of_networks(
-    connection: &mut SqliteConnection,
+pub(crate) async fn page_of_networks(
+    connection: &mut Connection,
     after: Option<(UserId, ClientNetwork)>,
     limit: u32,
 ) -> Result<Vec<(UserId, KnownNetwork)>, StoreError> {
@@ -48,7 +52,8 @@ pub(crate) fn page_of_networks(
         .order((user_id, network))
         .limit(limit.into())
         .select((user_id, network, last_login_at))
-        .load(connection)?;
+        .load(connection)
+        .await?;
     let known = |(owner, stored, at): (i64, String, i64)| {
         let known = known_network(UserId(owner), &stored, at)?;
         // Written otherwise, it would be sought after in another place than it has.
@@ -61,8 +66,8 @@ pub(crate) fn page_of_networks(
     Ok(rows.into_iter().map(known).collect::<Result<_, BrokenRow>>()?)
 }
 
-pub(crate) fn fill_networks(
-    connection: &mut SqliteConnection,
+pub(crate) async fn fill_networks(
+    connection: &mut Connection,
     networks: Vec<(UserId, KnownNetwork)>,
 ) -> Result<(), StoreError> {
     let row = |(owner, known): (UserId, KnownNetwork)| {
@@ -73,7 +78,8 @@ pub(crate) fn fill_networks(
         )
     };
     let rows: Vec<_> = networks.into_iter().map(row).collect();
-    diesel::insert_into(known_networks::table).values(rows).execute(connection)?;
+    let insert = diesel::insert_into(known_networks::table).values(rows);
+    connection.spawn_blocking(|connection| diesel::RunQueryDsl::execute(insert, connection)).await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
+use diesel_async::RunQueryDsl;
 use domain::ports::{Ending, EndingAll, NewSession, Opening, Reuse, Rotation, Shown};
 use domain::{
     Account, ClientNetwork, Decision, EndCause, Generation, KNOWN_NETWORK_TTL, Lineage, MOST_KNOWN_NETWORKS,
@@ -13,6 +14,7 @@ use domain::{
 use jiff::Timestamp;
 
 use super::Row;
+use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::{known_networks, sessions, users};
 use crate::sql_types::packed;
@@ -33,21 +35,21 @@ struct Changes {
     end_cause: Option<&'static str>,
 }
 
-pub(super) fn open(connection: &mut SqliteConnection, new: &NewSession) -> Result<Opening, StoreError> {
-    let opening = open_uncounted(connection, new)?;
+pub(super) async fn open(connection: &mut Connection, new: &NewSession) -> Result<Opening, StoreError> {
+    let opening = open_uncounted(connection, new).await?;
     match (&opening, &new.compared) {
         (_, None) => {}
-        (Opening::Done(_), Some(compared)) => throttles::succeed(connection, compared)?,
-        (_, Some(compared)) => throttles::fail(connection, compared)?,
+        (Opening::Done(_), Some(compared)) => throttles::succeed(connection, compared).await?,
+        (_, Some(compared)) => throttles::fail(connection, compared).await?,
     }
     Ok(opening)
 }
 
-fn open_uncounted(connection: &mut SqliteConnection, new: &NewSession) -> Result<Opening, StoreError> {
+async fn open_uncounted(connection: &mut Connection, new: &NewSession) -> Result<Opening, StoreError> {
     // Where others may write meanwhile, this row is to be locked: a change of the account that is not
     // committed yet ends only the sessions that it sees.
     let account: Option<UserRow> =
-        users::table.find(new.user.0).select(UserRow::as_select()).get_result(connection).optional()?;
+        users::table.find(new.user.0).select(UserRow::as_select()).get_result(connection).await.optional()?;
     let Some(account) = account else { return Ok(Opening::UnknownUser) };
     let account = Account::try_from(account)?;
     if account.disabled_at.is_some() {
@@ -56,23 +58,23 @@ fn open_uncounted(connection: &mut SqliteConnection, new: &NewSession) -> Result
     if account.credentials_epoch != new.credentials_epoch {
         return Ok(Opening::CredentialsChanged);
     }
-    make_room(connection, new.user, new.at)?;
-    add(connection, new)?;
+    make_room(connection, new.user, new.at).await?;
+    add(connection, new).await?;
     Ok(Opening::Done(account.user))
 }
 
 /// Adds a session that may be, and the network that it is opened from.
-pub(crate) fn add(connection: &mut SqliteConnection, new: &NewSession) -> Result<(), StoreError> {
-    diesel::insert_into(sessions::table).values(Row::from(new)).execute(connection)?;
+pub(crate) async fn add(connection: &mut Connection, new: &NewSession) -> Result<(), StoreError> {
+    diesel::insert_into(sessions::table).values(Row::from(new)).execute(connection).await?;
     if let Some(address) = new.address {
-        remember(connection, new.user, ClientNetwork::of(address), new.at)?;
+        remember(connection, new.user, ClientNetwork::of(address), new.at).await?;
     }
     Ok(())
 }
 
 /// Ends the oldest live sessions until there is room for one more. Not after it is there: with the clock set
 /// back, the new one would be the oldest.
-fn make_room(connection: &mut SqliteConnection, owner: UserId, at: Timestamp) -> Result<(), StoreError> {
+async fn make_room(connection: &mut Connection, owner: UserId, at: Timestamp) -> Result<(), StoreError> {
     let crowded_out: Vec<Vec<u8>> = sessions::table
         .filter(sessions::user_id.eq(owner.0))
         .filter(sessions::ended_at.is_null())
@@ -80,17 +82,19 @@ fn make_room(connection: &mut SqliteConnection, owner: UserId, at: Timestamp) ->
         .order((sessions::created_at.desc(), sessions::id.desc()))
         .offset(i64::from(MOST_SESSIONS) - 1)
         .select(sessions::id)
-        .load(connection)?;
+        .load(connection)
+        .await?;
     if !crowded_out.is_empty() {
         diesel::update(sessions::table.filter(sessions::id.eq_any(crowded_out)))
             .set(Changes::end(EndCause::CrowdedOut, at))
-            .execute(connection)?;
+            .execute(connection)
+            .await?;
     }
     Ok(())
 }
 
-fn remember(
-    connection: &mut SqliteConnection,
+async fn remember(
+    connection: &mut Connection,
     owner: UserId,
     network: ClientNetwork,
     at: Timestamp,
@@ -104,25 +108,29 @@ fn remember(
         .on_conflict((known_networks::user_id, known_networks::network))
         .do_update()
         .set(known_networks::last_login_at.eq(excluded(known_networks::last_login_at)))
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
     let of_owner = known_networks::user_id.eq(owner.0);
     let forgotten: Vec<String> = known_networks::table
         .filter(of_owner)
         .order((known_networks::last_login_at.desc(), known_networks::network))
         .offset(MOST_KNOWN_NETWORKS.into())
         .select(known_networks::network)
-        .load(connection)?;
+        .load(connection)
+        .await?;
     diesel::delete(known_networks::table.filter(of_owner).filter(known_networks::network.eq_any(forgotten)))
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
-pub(super) fn rotate(connection: &mut SqliteConnection, shown: &Shown) -> Result<Rotation, StoreError> {
+pub(super) async fn rotate(connection: &mut Connection, shown: &Shown) -> Result<Rotation, StoreError> {
     let Shown { session: id, generation, at, rules } = *shown;
     let row: Option<Row> = sessions::table
         .find(id.as_bytes().as_slice())
         .select(Row::as_select())
         .get_result(connection)
+        .await
         .optional()?;
     let Some(session) = row.map(Session::try_from).transpose()?.filter(|session| session.is_live(at)) else {
         return Ok(Rotation::Over);
@@ -131,17 +139,17 @@ pub(super) fn rotate(connection: &mut SqliteConnection, shown: &Shown) -> Result
     match before.present(generation, at, rules.grace) {
         Decision::Rotate(next) => {
             let session = session.rotated(next, at, &rules);
-            change(connection, id, &before, Changes::to(&session))?;
+            change(connection, id, &before, Changes::to(&session)).await?;
             Ok(Rotation::Rotated(session))
         }
         Decision::Concurrent => Ok(Rotation::Again(session, Reuse::Concurrent)),
         Decision::Recover(next) => {
             let session = Session { lineage: next, ..session };
-            change(connection, id, &before, Changes::to(&session))?;
+            change(connection, id, &before, Changes::to(&session)).await?;
             Ok(Rotation::Again(session, Reuse::Recovered))
         }
         Decision::End(misuse) => {
-            change(connection, id, &before, Changes::end(EndCause::Misused(misuse), at))?;
+            change(connection, id, &before, Changes::end(EndCause::Misused(misuse), at)).await?;
             Ok(Rotation::Ended(misuse))
         }
     }
@@ -149,8 +157,8 @@ pub(super) fn rotate(connection: &mut SqliteConnection, shown: &Shown) -> Result
 
 /// Changes the session that was decided upon, if it is still as it was. Nothing else keeps two who show one
 /// token from exchanging it twice, wherever a reader may read while a writer writes.
-fn change(
-    connection: &mut SqliteConnection,
+async fn change(
+    connection: &mut Connection,
     id: SessionId,
     decided_upon: &Lineage,
     changes: Changes,
@@ -162,24 +170,26 @@ fn change(
         .and(sessions::ended_at.is_null());
     let rows = diesel::update(sessions::table.find(id.as_bytes().as_slice()).filter(unchanged))
         .set(changes)
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
     if rows == 1 { Ok(()) } else { Err(StoreError::unavailable("the session was changed meanwhile")) }
 }
 
-pub(super) fn mark_seen(
-    connection: &mut SqliteConnection,
+pub(super) async fn mark_seen(
+    connection: &mut Connection,
     id: SessionId,
     generation: Generation,
 ) -> Result<(), StoreError> {
     let unseen = sessions::generation.eq(generation.number()).and(sessions::seen.eq(false));
     diesel::update(sessions::table.find(id.as_bytes().as_slice()).filter(unseen))
         .set(sessions::seen.eq(true))
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
-pub(super) fn end(
-    connection: &mut SqliteConnection,
+pub(super) async fn end(
+    connection: &mut Connection,
     id: SessionId,
     owner: UserId,
     cause: EndCause,
@@ -191,12 +201,13 @@ pub(super) fn end(
         .and(sessions::expires_at.gt(at.as_microsecond()));
     let rows = diesel::update(sessions::table.find(id.as_bytes().as_slice()).filter(theirs))
         .set(Changes::end(cause, at))
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
     Ok(if rows == 1 { Ending::Done } else { Ending::Unknown })
 }
 
-pub(crate) fn end_all(
-    connection: &mut SqliteConnection,
+pub(crate) async fn end_all(
+    connection: &mut Connection,
     owner: UserId,
     but: Option<SessionId>,
     cause: EndCause,
@@ -208,12 +219,13 @@ pub(crate) fn end_all(
     let but = but.map_or(Vec::new(), |id| id.as_bytes().to_vec());
     let ended = diesel::update(sessions::table.filter(theirs).filter(sessions::id.ne(but)))
         .set(Changes::end(cause, at))
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
     Ok(EndingAll(ended))
 }
 
-pub(super) fn remove_over(
-    connection: &mut SqliteConnection,
+pub(super) async fn remove_over(
+    connection: &mut Connection,
     at: Timestamp,
     limit: u32,
 ) -> Result<usize, StoreError> {
@@ -221,24 +233,28 @@ pub(super) fn remove_over(
         .filter(sessions::ended_at.is_not_null())
         .limit(limit.into())
         .select(sessions::id)
-        .load::<Vec<u8>>(connection)?;
+        .load::<Vec<u8>>(connection)
+        .await?;
     let expired = sessions::table
         .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.le(at.as_microsecond()))
         .limit(i64::from(limit).saturating_sub_unsigned(ended.len() as u64))
         .select(sessions::id)
-        .load::<Vec<u8>>(connection)?;
+        .load::<Vec<u8>>(connection)
+        .await?;
     let over = diesel::delete(sessions::table.filter(sessions::id.eq_any([ended, expired].concat())))
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
 
     let stale = at.saturating_sub(KNOWN_NETWORK_TTL).unwrap_or(Timestamp::MIN).as_microsecond();
     let forgotten: Vec<(i64, String)> = known_networks::table
         .filter(known_networks::last_login_at.le(stale))
         .limit(limit.into())
         .select((known_networks::user_id, known_networks::network))
-        .load(connection)?;
+        .load(connection)
+        .await?;
     for network in &forgotten {
-        diesel::delete(known_networks::table.find((network.0, &*network.1))).execute(connection)?;
+        diesel::delete(known_networks::table.find((network.0, &*network.1))).execute(connection).await?;
     }
     Ok(over + forgotten.len())
 }

@@ -7,7 +7,7 @@ mod queries;
 use std::fmt::Display;
 
 use async_trait::async_trait;
-use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
+use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{
     Ending, EndingAll, KnownNetwork, NewSession, Opening, PortError, Rotation, SessionRepo, Shown,
 };
@@ -15,6 +15,7 @@ use domain::{Account, Attempt, EndCause, Generation, Lineage, Nonce, Session, Se
 use jiff::Timestamp;
 
 use crate::SqliteStore;
+use crate::calling_thread::Connection;
 use crate::error::BrokenRow;
 use crate::schema::sessions;
 use crate::sql_types::{packed, unpacked};
@@ -22,21 +23,25 @@ use crate::sql_types::{packed, unpacked};
 #[async_trait]
 impl SessionRepo for SqliteStore {
     async fn open(&self, new: NewSession, attempt: Attempt) -> Result<Opening, PortError> {
-        let open = move |connection: &mut SqliteConnection| commands::open(connection, &new);
+        let open = async move |connection: &mut Connection| commands::open(connection, &new).await;
         Ok(self.make(attempt, open).await?)
     }
 
     async fn look_up(&self, id: SessionId) -> Result<Option<(Session, Account)>, PortError> {
-        Ok(self.read(move |reader| queries::look_up(reader, id)).await?)
+        Ok(self.read(async move |reader: &mut Connection| queries::look_up(reader, id).await).await?)
     }
 
     async fn rotate(&self, shown: Shown, attempt: Attempt) -> Result<Rotation, PortError> {
-        let rotate = move |connection: &mut SqliteConnection| commands::rotate(connection, &shown);
+        let rotate = async move |connection: &mut Connection| commands::rotate(connection, &shown).await;
         Ok(self.make(attempt, rotate).await?)
     }
 
     async fn mark_seen(&self, id: SessionId, generation: Generation) -> Result<(), PortError> {
-        Ok(self.write(move |connection| commands::mark_seen(connection, id, generation)).await?)
+        Ok(self
+            .write(async move |connection: &mut Connection| {
+                commands::mark_seen(connection, id, generation).await
+            })
+            .await?)
     }
 
     async fn end(
@@ -47,7 +52,8 @@ impl SessionRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<Ending, PortError> {
         let at = attempt.at;
-        let end = move |connection: &mut SqliteConnection| commands::end(connection, id, owner, cause, at);
+        let end =
+            async move |connection: &mut Connection| commands::end(connection, id, owner, cause, at).await;
         Ok(self.make(attempt, end).await?)
     }
 
@@ -59,25 +65,34 @@ impl SessionRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<EndingAll, PortError> {
         let at = attempt.at;
-        let end =
-            move |connection: &mut SqliteConnection| commands::end_all(connection, owner, but, cause, at);
+        let end = async move |connection: &mut Connection| {
+            commands::end_all(connection, owner, but, cause, at).await
+        };
         Ok(self.make(attempt, end).await?)
     }
 
     async fn live_sessions(&self, owner: UserId, at: Timestamp) -> Result<Vec<Session>, PortError> {
-        Ok(self.read(move |reader| queries::live_sessions(reader, owner, at)).await?)
+        Ok(self
+            .read(async move |reader: &mut Connection| queries::live_sessions(reader, owner, at).await)
+            .await?)
     }
 
     async fn count_live(&self, at: Timestamp) -> Result<u64, PortError> {
-        Ok(self.read(move |reader| queries::count_live(reader, at)).await?)
+        Ok(self.read(async move |reader: &mut Connection| queries::count_live(reader, at).await).await?)
     }
 
     async fn known_networks(&self, owner: UserId) -> Result<Vec<KnownNetwork>, PortError> {
-        Ok(self.read(move |reader| queries::known_networks(reader, owner)).await?)
+        Ok(self
+            .read(async move |reader: &mut Connection| queries::known_networks(reader, owner).await)
+            .await?)
     }
 
     async fn remove_over(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
-        Ok(self.write(move |connection| commands::remove_over(connection, at, limit)).await?)
+        Ok(self
+            .write(async move |connection: &mut Connection| {
+                commands::remove_over(connection, at, limit).await
+            })
+            .await?)
     }
 }
 

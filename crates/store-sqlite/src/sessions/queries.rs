@@ -1,17 +1,19 @@
 //! What a reader is asked.
 
 use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
 use domain::ports::KnownNetwork;
 use domain::{Account, ClientNetwork, Session, SessionId, UserId};
 use jiff::Timestamp;
 
 use super::Row;
+use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions, users};
 use crate::users::Row as UserRow;
 
-pub(super) fn look_up(
-    reader: &mut SqliteConnection,
+pub(super) async fn look_up(
+    reader: &mut Connection,
     id: SessionId,
 ) -> Result<Option<(Session, Account)>, StoreError> {
     let found: Option<(Row, UserRow)> = sessions::table
@@ -19,13 +21,14 @@ pub(super) fn look_up(
         .inner_join(users::table)
         .select((Row::as_select(), UserRow::as_select()))
         .get_result(reader)
+        .await
         .optional()?;
     let Some((session, account)) = found else { return Ok(None) };
     Ok(Some((session.try_into()?, account.try_into()?)))
 }
 
-pub(super) fn live_sessions(
-    reader: &mut SqliteConnection,
+pub(super) async fn live_sessions(
+    reader: &mut Connection,
     owner: UserId,
     at: Timestamp,
 ) -> Result<Vec<Session>, StoreError> {
@@ -35,28 +38,31 @@ pub(super) fn live_sessions(
         .filter(sessions::expires_at.gt(at.as_microsecond()))
         .order((sessions::created_at.desc(), sessions::id.desc()))
         .select(Row::as_select())
-        .load(reader)?;
+        .load(reader)
+        .await?;
     Ok(rows.into_iter().map(Session::try_from).collect::<Result<_, _>>()?)
 }
 
-pub(super) fn count_live(reader: &mut SqliteConnection, at: Timestamp) -> Result<u64, StoreError> {
+pub(super) async fn count_live(reader: &mut Connection, at: Timestamp) -> Result<u64, StoreError> {
     let count: i64 = sessions::table
         .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.gt(at.as_microsecond()))
         .count()
-        .get_result(reader)?;
+        .get_result(reader)
+        .await?;
     Ok(count.unsigned_abs())
 }
 
-pub(super) fn known_networks(
-    reader: &mut SqliteConnection,
+pub(super) async fn known_networks(
+    reader: &mut Connection,
     owner: UserId,
 ) -> Result<Vec<KnownNetwork>, StoreError> {
     let rows: Vec<(String, i64)> = known_networks::table
         .filter(known_networks::user_id.eq(owner.0))
         .order((known_networks::last_login_at.desc(), known_networks::network))
         .select((known_networks::network, known_networks::last_login_at))
-        .load(reader)?;
+        .load(reader)
+        .await?;
     let known = |(network, last_login_at): (String, i64)| known_network(owner, &network, last_login_at);
     Ok(rows.into_iter().map(known).collect::<Result<_, BrokenRow>>()?)
 }

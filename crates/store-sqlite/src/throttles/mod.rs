@@ -12,6 +12,7 @@ use domain::{
 use jiff::Timestamp;
 
 use crate::SqliteStore;
+use crate::calling_thread::Connection;
 use crate::error::BrokenRow;
 use crate::schema::throttles;
 use crate::sql_types::{packed, unpacked};
@@ -28,7 +29,11 @@ impl Throttle for SqliteStore {
         let LoginName::Possible(name) = name else {
             return Ok(Counter { name: counted, whence: Whence::Elsewhere, owner: None });
         };
-        Ok(self.read(move |reader| queries::counter(reader, counted, name.key(), network, at)).await?)
+        Ok(self
+            .read(async move |reader: &mut Connection| {
+                queries::counter(reader, counted, name.key(), network, at).await
+            })
+            .await?)
     }
 
     async fn admit(
@@ -39,8 +44,9 @@ impl Throttle for SqliteStore {
         rules: ThrottleRules,
     ) -> Result<Admittance, PortError> {
         let key = self.inside.audit_key.clone();
-        let admit =
-            move |connection: &mut SqliteConnection| commands::admit(connection, &key, counter, at, rules);
+        let admit = async move |connection: &mut Connection| {
+            commands::admit(connection, &key, counter, at, rules).await
+        };
         Ok(self.write_for(requester, admit).await?)
     }
 
@@ -50,8 +56,8 @@ impl Throttle for SqliteStore {
         refusal: Refusal,
         attempt: Option<Attempt>,
     ) -> Result<Refusal, PortError> {
-        let fail = move |connection: &mut SqliteConnection| {
-            commands::fail(connection, &compared)?;
+        let fail = async move |connection: &mut Connection| {
+            commands::fail(connection, &compared).await?;
             Ok(refusal)
         };
         Ok(match attempt {
@@ -61,26 +67,32 @@ impl Throttle for SqliteStore {
     }
 
     async fn give_back(&self, place: Place) -> Result<(), PortError> {
-        Ok(self.write(move |connection| commands::give_back(connection, &place)).await?)
+        Ok(self
+            .write(async move |connection: &mut Connection| commands::give_back(connection, &place).await)
+            .await?)
     }
 
     async fn unlock(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let counted = self.inside.audit_key.counted(&name);
-        let unlock = move |connection: &mut SqliteConnection| commands::unlock(connection, &name, counted);
+        let unlock =
+            async move |connection: &mut Connection| commands::unlock(connection, &name, counted).await;
         Ok(self.make(attempt, unlock).await?)
     }
 
     async fn tries(&self, name: UsernameKey) -> Result<Vec<(Whence, Tries)>, PortError> {
         let counted = self.inside.audit_key.counted(&name);
-        Ok(self.read(move |reader| queries::tries(reader, counted)).await?)
+        Ok(self.read(async move |reader: &mut Connection| queries::tries(reader, counted).await).await?)
     }
 
     async fn newest_strays_end(&self, most: u32) -> Result<Option<Timestamp>, PortError> {
-        Ok(self.read(move |reader| queries::newest_strays_end(reader, most)).await?)
+        Ok(self
+            .read(async move |reader: &mut Connection| queries::newest_strays_end(reader, most).await)
+            .await?)
     }
 
     async fn remove_strays(&self, at: Timestamp, limit: u32) -> Result<usize, PortError> {
-        let remove = move |connection: &mut SqliteConnection| commands::remove_strays(connection, at, limit);
+        let remove =
+            async move |connection: &mut Connection| commands::remove_strays(connection, at, limit).await;
         Ok(self.write(remove).await?)
     }
 }

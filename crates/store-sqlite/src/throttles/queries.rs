@@ -1,16 +1,18 @@
 //! What a reader is asked.
 
 use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
 use domain::{ClientNetwork, CountedName, Counter, Tries, UserId, UsernameKey, Whence};
 use jiff::Timestamp;
 
 use super::{Row, is_remembered};
+use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, throttles, users};
 
 /// One question whether somebody has the name or not, so that the time it takes tells nothing.
-pub(super) fn counter(
-    reader: &mut SqliteConnection,
+pub(super) async fn counter(
+    reader: &mut Connection,
     counted: CountedName,
     name: &UsernameKey,
     network: Option<ClientNetwork>,
@@ -24,14 +26,15 @@ pub(super) fn counter(
         .filter(users::username_key.eq(name.as_str()))
         .select((users::id, known_networks::last_login_at.nullable()))
         .get_result(reader)
+        .await
         .optional()?;
     let time = |microseconds| Timestamp::from_microsecond(microseconds).ok();
     let owner = owner.map(|(id, last_login_at)| (UserId(id), last_login_at.and_then(time)));
     Ok(Counter::of(counted, owner, network, at))
 }
 
-pub(super) fn tries(
-    reader: &mut SqliteConnection,
+pub(super) async fn tries(
+    reader: &mut Connection,
     counted: CountedName,
 ) -> Result<Vec<(Whence, Tries)>, StoreError> {
     let rows: Vec<Row> = throttles::table
@@ -39,12 +42,13 @@ pub(super) fn tries(
         .filter(is_remembered())
         .order(throttles::whence)
         .select(Row::as_select())
-        .load(reader)?;
+        .load(reader)
+        .await?;
     Ok(rows.into_iter().map(TryInto::try_into).collect::<Result<_, BrokenRow>>()?)
 }
 
-pub(super) fn newest_strays_end(
-    reader: &mut SqliteConnection,
+pub(super) async fn newest_strays_end(
+    reader: &mut Connection,
     most: u32,
 ) -> Result<Option<Timestamp>, StoreError> {
     let failed_at: Option<i64> = throttles::table
@@ -53,6 +57,7 @@ pub(super) fn newest_strays_end(
         .offset(most.into())
         .select(throttles::failed_at)
         .first(reader)
+        .await
         .optional()?;
     // What cannot be a time is no reason to forget others.
     Ok(failed_at.and_then(|at| Timestamp::from_microsecond(at).ok()))

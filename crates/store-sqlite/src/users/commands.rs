@@ -5,17 +5,19 @@ use diesel::dsl::{case_when, exists};
 use diesel::prelude::*;
 use diesel::result::DatabaseErrorKind;
 use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, Renaming};
 use domain::{Account, EndCause, Importation, ImportedUser, PasswordHash, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
 use super::Row;
 use super::queries::{find, find_by_name, last_number};
+use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::users;
 use crate::sessions::commands::{add, end_all};
 
-pub(super) fn insert(connection: &mut SqliteConnection, user: &NewUser) -> Result<Insertion, StoreError> {
+pub(super) async fn insert(connection: &mut Connection, user: &NewUser) -> Result<Insertion, StoreError> {
     let at = user.at.as_microsecond();
     // The unique index decides, not a look-up first: two sign-ups in the same millisecond would both find the
     // name free.
@@ -31,6 +33,7 @@ pub(super) fn insert(connection: &mut SqliteConnection, user: &NewUser) -> Resul
         .do_nothing()
         .returning(Row::as_returning())
         .get_result(connection)
+        .await
         .optional()?;
     match row {
         Some(row) => Ok(Insertion::Done(Account::try_from(row)?.user)),
@@ -39,14 +42,14 @@ pub(super) fn insert(connection: &mut SqliteConnection, user: &NewUser) -> Resul
 }
 
 /// The writer holds the only write lock there is, so what is looked up here is still so when it is decided upon.
-pub(super) fn import(
-    connection: &mut SqliteConnection,
+pub(super) async fn import(
+    connection: &mut Connection,
     user: &ImportedUser,
 ) -> Result<Importation, StoreError> {
-    if let Some(there) = find_by_name(connection, user.name.key())? {
+    if let Some(there) = find_by_name(connection, user.name.key()).await? {
         return Ok(user.compared_with(&there));
     }
-    if let Some(refused) = user.after(last_number(connection)?) {
+    if let Some(refused) = user.after(last_number(connection).await?) {
         return Ok(refused);
     }
     // A number that is said becomes the last one that was given.
@@ -61,24 +64,26 @@ pub(super) fn import(
             users::disabled_at.eq(user.disabled_at.map(Timestamp::as_microsecond)),
         ))
         .returning(users::id)
-        .get_result(connection)?;
+        .get_result(connection)
+        .await?;
     Ok(Importation::Done(UserId(id)))
 }
 
-pub(super) fn rehash(
-    connection: &mut SqliteConnection,
+pub(super) async fn rehash(
+    connection: &mut Connection,
     id: UserId,
     old: &PasswordHash,
     new: &PasswordHash,
 ) -> Result<(), StoreError> {
     diesel::update(users::table.find(id.0).filter(users::password_hash.eq(old.as_str())))
         .set(users::password_hash.eq(new.as_str()))
-        .execute(connection)?;
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
-pub(super) fn set_password(
-    connection: &mut SqliteConnection,
+pub(super) async fn set_password(
+    connection: &mut Connection,
     name: &UsernameKey,
     hash: &PasswordHash,
     at: Timestamp,
@@ -90,12 +95,13 @@ pub(super) fn set_password(
             users::updated_at.eq(at.as_microsecond()),
         ))
         .returning(Row::as_returning())
-        .get_result(connection);
-    end_sessions(connection, change(row)?, EndCause::PasswordChanged, at)
+        .get_result(connection)
+        .await;
+    end_sessions(connection, change(row)?, EndCause::PasswordChanged, at).await
 }
 
-pub(super) fn disable(
-    connection: &mut SqliteConnection,
+pub(super) async fn disable(
+    connection: &mut Connection,
     name: &UsernameKey,
     at: Timestamp,
 ) -> Result<Change, StoreError> {
@@ -108,12 +114,13 @@ pub(super) fn disable(
             users::updated_at.eq(case_when(was_enabled, since).otherwise(users::updated_at)),
         ))
         .returning(Row::as_returning())
-        .get_result(connection);
-    end_sessions(connection, change(row)?, EndCause::Disabled, at)
+        .get_result(connection)
+        .await;
+    end_sessions(connection, change(row)?, EndCause::Disabled, at).await
 }
 
-pub(super) fn enable(
-    connection: &mut SqliteConnection,
+pub(super) async fn enable(
+    connection: &mut Connection,
     name: &UsernameKey,
     at: Timestamp,
 ) -> Result<Change, StoreError> {
@@ -125,27 +132,31 @@ pub(super) fn enable(
             users::updated_at.eq(case_when(was_disabled, at).otherwise(users::updated_at)),
         ))
         .returning(Row::as_returning())
-        .get_result(connection);
+        .get_result(connection)
+        .await;
     change(row)
 }
 
 // Their sessions and networks go with them, by the foreign keys.
-pub(super) fn delete(connection: &mut SqliteConnection, name: &UsernameKey) -> Result<Change, StoreError> {
+pub(super) async fn delete(connection: &mut Connection, name: &UsernameKey) -> Result<Change, StoreError> {
     let row = diesel::delete(users::table.filter(users::username_key.eq(name.as_str())))
         .returning(Row::as_returning())
-        .get_result(connection);
+        .get_result(connection)
+        .await;
     change(row)
 }
 
-pub(super) fn rename(
-    connection: &mut SqliteConnection,
+pub(super) async fn rename(
+    connection: &mut Connection,
     id: UserId,
     credentials_epoch: i64,
     name: &Username,
     at: Timestamp,
 ) -> Result<Renaming, StoreError> {
     // The writer holds the only write lock there is, so the name stays as it is until the update.
-    let Some(Account { user: before, .. }) = find(connection, id)? else { return Ok(Renaming::NoAccount) };
+    let Some(Account { user: before, .. }) = find(connection, id).await? else {
+        return Ok(Renaming::NoAccount);
+    };
     let row: QueryResult<Row> =
         diesel::update(users::table.find(id.0).filter(is_as_checked(credentials_epoch)))
             .set((
@@ -154,21 +165,22 @@ pub(super) fn rename(
                 users::updated_at.eq(at.as_microsecond()),
             ))
             .returning(Row::as_returning())
-            .get_result(connection);
+            .get_result(connection)
+            .await;
     // The unique index decides here too. An update knows no `DO NOTHING`, so it speaks by an error, and one's own
     // key, which is in the index already, is no violation.
     if let Err(diesel::result::Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) = row {
         return Ok(Renaming::UsernameTaken);
     }
-    Ok(match confirmed(connection, id, row)? {
+    Ok(match confirmed(connection, id, row).await? {
         ConfirmedChange::Done(user) => Renaming::Done { user, old_name: before.name },
         ConfirmedChange::CredentialsChanged => Renaming::CredentialsChanged,
         ConfirmedChange::NoAccount => Renaming::NoAccount,
     })
 }
 
-pub(super) fn change_password(
-    connection: &mut SqliteConnection,
+pub(super) async fn change_password(
+    connection: &mut Connection,
     hash: &PasswordHash,
     session: &NewSession,
 ) -> Result<ConfirmedChange, StoreError> {
@@ -180,25 +192,27 @@ pub(super) fn change_password(
             users::updated_at.eq(at.as_microsecond()),
         ))
         .returning(Row::as_returning())
-        .get_result(connection);
-    let change = confirmed(connection, id, row)?;
+        .get_result(connection)
+        .await;
+    let change = confirmed(connection, id, row).await?;
     if let ConfirmedChange::Done(user) = &change {
-        end_all(connection, user.id, None, EndCause::PasswordChanged, at)?;
-        add(connection, session)?;
+        end_all(connection, user.id, None, EndCause::PasswordChanged, at).await?;
+        add(connection, session).await?;
     }
     Ok(change)
 }
 
 // Their sessions and networks go with them, by the foreign keys.
-pub(super) fn close_account(
-    connection: &mut SqliteConnection,
+pub(super) async fn close_account(
+    connection: &mut Connection,
     id: UserId,
     credentials_epoch: i64,
 ) -> Result<ConfirmedChange, StoreError> {
     let row = diesel::delete(users::table.find(id.0).filter(is_as_checked(credentials_epoch)))
         .returning(Row::as_returning())
-        .get_result(connection);
-    confirmed(connection, id, row)
+        .get_result(connection)
+        .await;
+    confirmed(connection, id, row).await
 }
 
 /// Whether an account is enabled, and its password the one that was checked.
@@ -208,8 +222,8 @@ fn is_as_checked(credentials_epoch: i64) -> _ {
 }
 
 /// What became of a change that had a condition: if it found no row, the account as it is tells why.
-fn confirmed(
-    connection: &mut SqliteConnection,
+async fn confirmed(
+    connection: &mut Connection,
     id: UserId,
     row: QueryResult<Row>,
 ) -> Result<ConfirmedChange, StoreError> {
@@ -217,19 +231,19 @@ fn confirmed(
         return Ok(ConfirmedChange::Done(Account::try_from(row)?.user));
     }
     let enabled = users::table.find(id.0).filter(users::disabled_at.is_null());
-    let is_there: bool = diesel::select(exists(enabled)).get_result(connection)?;
+    let is_there: bool = diesel::select(exists(enabled)).get_result(connection).await?;
     Ok(if is_there { ConfirmedChange::CredentialsChanged } else { ConfirmedChange::NoAccount })
 }
 
 /// Ends the sessions of the account that was changed, so that a refresh may decide upon its session alone.
-fn end_sessions(
-    connection: &mut SqliteConnection,
+async fn end_sessions(
+    connection: &mut Connection,
     change: Change,
     cause: EndCause,
     at: Timestamp,
 ) -> Result<Change, StoreError> {
     if let Change::Done(account) = &change {
-        end_all(connection, account.user.id, None, cause, at)?;
+        end_all(connection, account.user.id, None, cause, at).await?;
     }
     Ok(change)
 }

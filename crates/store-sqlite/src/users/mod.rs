@@ -5,7 +5,7 @@ mod commands;
 mod queries;
 
 use async_trait::async_trait;
-use diesel::{Insertable, Queryable, Selectable, SqliteConnection};
+use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{
     Account, Attempt, AuditKey, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use crate::SqliteStore;
 use crate::audit;
+use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::users;
 use crate::throttles::commands as throttles;
@@ -24,10 +25,10 @@ pub(crate) use self::queries::{find, find_by_name};
 impl UserRepo for SqliteStore {
     async fn insert(&self, user: NewUser, attempt: Attempt) -> Result<Insertion, PortError> {
         let counted = self.inside.audit_key.counted(user.name.key());
-        let insert = move |connection: &mut SqliteConnection| {
-            let insertion = commands::insert(connection, &user)?;
+        let insert = async move |connection: &mut Connection| {
+            let insertion = commands::insert(connection, &user).await?;
             if let Insertion::Done(_) = insertion {
-                throttles::forget(connection, counted)?;
+                throttles::forget(connection, counted).await?;
             }
             Ok(insertion)
         };
@@ -35,15 +36,17 @@ impl UserRepo for SqliteStore {
     }
 
     async fn find(&self, id: UserId) -> Result<Option<Account>, PortError> {
-        Ok(self.read(move |reader| queries::find(reader, id)).await?)
+        Ok(self.read(async move |reader: &mut Connection| queries::find(reader, id).await).await?)
     }
 
     async fn find_by_name(&self, name: UsernameKey) -> Result<Option<Account>, PortError> {
-        Ok(self.read(move |reader| queries::find_by_name(reader, &name)).await?)
+        Ok(self.read(async move |reader: &mut Connection| queries::find_by_name(reader, &name).await).await?)
     }
 
     async fn find_by_names(&self, names: Vec<UsernameKey>) -> Result<Vec<Account>, PortError> {
-        Ok(self.read(move |reader| queries::find_by_names(reader, &names)).await?)
+        Ok(self
+            .read(async move |reader: &mut Connection| queries::find_by_names(reader, &names).await)
+            .await?)
     }
 
     async fn last_number(&self) -> Result<UserId, PortError> {
@@ -51,7 +54,7 @@ impl UserRepo for SqliteStore {
     }
 
     async fn list(&self, after: UserId, limit: u32) -> Result<Vec<Account>, PortError> {
-        Ok(self.read(move |reader| queries::list(reader, after, limit)).await?)
+        Ok(self.read(async move |reader: &mut Connection| queries::list(reader, after, limit).await).await?)
     }
 
     async fn import(
@@ -60,22 +63,27 @@ impl UserRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<Vec<Importation>, PortError> {
         let key = self.inside.audit_key.clone();
-        let import = move |connection: &mut SqliteConnection| {
-            let import = |user: &ImportedUser| {
-                let done = commands::import(connection, user)?;
+        let import = async move |connection: &mut Connection| {
+            let mut outcomes = Vec::with_capacity(users.len());
+            for user in &users {
+                let done = commands::import(connection, user).await?;
                 if let Importation::Done(_) = done {
-                    throttles::forget(connection, key.counted(user.name.key()))?;
+                    throttles::forget(connection, key.counted(user.name.key())).await?;
                 }
-                audit::record(connection, &key, user.part_of(&attempt), &done)?;
-                Ok(done)
-            };
-            users.iter().map(import).collect()
+                audit::record(connection, &key, user.part_of(&attempt), &done).await?;
+                outcomes.push(done);
+            }
+            Ok(outcomes)
         };
         Ok(self.write(import).await?)
     }
 
     async fn rehash(&self, id: UserId, old: PasswordHash, new: PasswordHash) -> Result<(), PortError> {
-        Ok(self.write(move |connection| commands::rehash(connection, id, &old, &new)).await?)
+        Ok(self
+            .write(async move |connection: &mut Connection| {
+                commands::rehash(connection, id, &old, &new).await
+            })
+            .await?)
     }
 
     async fn set_password(
@@ -85,10 +93,10 @@ impl UserRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<Change, PortError> {
         let (at, counted) = (attempt.at, self.inside.audit_key.counted(&name));
-        let set = move |connection: &mut SqliteConnection| {
-            let change = commands::set_password(connection, &name, &hash, at)?;
+        let set = async move |connection: &mut Connection| {
+            let change = commands::set_password(connection, &name, &hash, at).await?;
             if let Change::Done(_) = change {
-                throttles::forget(connection, counted)?;
+                throttles::forget(connection, counted).await?;
             }
             Ok(change)
         };
@@ -97,22 +105,22 @@ impl UserRepo for SqliteStore {
 
     async fn disable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
-        let disable = move |connection: &mut SqliteConnection| commands::disable(connection, &name, at);
+        let disable = async move |connection: &mut Connection| commands::disable(connection, &name, at).await;
         Ok(self.make(attempt, disable).await?)
     }
 
     async fn enable(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let at = attempt.at;
-        let enable = move |connection: &mut SqliteConnection| commands::enable(connection, &name, at);
+        let enable = async move |connection: &mut Connection| commands::enable(connection, &name, at).await;
         Ok(self.make(attempt, enable).await?)
     }
 
     async fn delete(&self, name: UsernameKey, attempt: Attempt) -> Result<Change, PortError> {
         let counted = self.inside.audit_key.counted(&name);
-        let delete = move |connection: &mut SqliteConnection| {
-            let change = commands::delete(connection, &name)?;
+        let delete = async move |connection: &mut Connection| {
+            let change = commands::delete(connection, &name).await?;
             if let Change::Done(_) = change {
-                throttles::forget(connection, counted)?;
+                throttles::forget(connection, counted).await?;
             }
             Ok(change)
         };
@@ -127,11 +135,11 @@ impl UserRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<Renaming, PortError> {
         let (at, key) = (attempt.at, self.inside.audit_key.clone());
-        let rename = move |connection: &mut SqliteConnection| {
-            let renaming = commands::rename(connection, id, credentials_epoch, &name, at)?;
+        let rename = async move |connection: &mut Connection| {
+            let renaming = commands::rename(connection, id, credentials_epoch, &name, at).await?;
             if let Renaming::Done { user, old_name } = &renaming {
                 let [old, new] = [old_name, &user.name].map(|name| key.counted(name.key()));
-                throttles::pass_on(connection, old, new)?;
+                throttles::pass_on(connection, old, new).await?;
             }
             Ok(renaming)
         };
@@ -145,9 +153,9 @@ impl UserRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<ConfirmedChange, PortError> {
         let key = self.inside.audit_key.clone();
-        let change = move |connection: &mut SqliteConnection| {
-            let change = commands::change_password(connection, &hash, &session)?;
-            forget_if_done(connection, &key, &change)?;
+        let change = async move |connection: &mut Connection| {
+            let change = commands::change_password(connection, &hash, &session).await?;
+            forget_if_done(connection, &key, &change).await?;
             Ok(change)
         };
         Ok(self.make(attempt, change).await?)
@@ -160,22 +168,22 @@ impl UserRepo for SqliteStore {
         attempt: Attempt,
     ) -> Result<ConfirmedChange, PortError> {
         let key = self.inside.audit_key.clone();
-        let close = move |connection: &mut SqliteConnection| {
-            let change = commands::close_account(connection, id, credentials_epoch)?;
-            forget_if_done(connection, &key, &change)?;
+        let close = async move |connection: &mut Connection| {
+            let change = commands::close_account(connection, id, credentials_epoch).await?;
+            forget_if_done(connection, &key, &change).await?;
             Ok(change)
         };
         Ok(self.make(attempt, close).await?)
     }
 }
 
-fn forget_if_done(
-    connection: &mut SqliteConnection,
+async fn forget_if_done(
+    connection: &mut Connection,
     key: &AuditKey,
     change: &ConfirmedChange,
 ) -> Result<(), StoreError> {
     match change {
-        ConfirmedChange::Done(user) => throttles::forget(connection, key.counted(user.name.key())),
+        ConfirmedChange::Done(user) => throttles::forget(connection, key.counted(user.name.key())).await,
         ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Ok(()),
     }
 }

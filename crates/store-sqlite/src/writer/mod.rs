@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
-use diesel::prelude::*;
+use diesel::SqliteConnection;
+use diesel_async::SimpleAsyncConnection as _;
 use domain::ports::{Clock, Requester};
 use domain::{Distribution, Durations};
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::calling_thread::{Connection, complete, in_place};
 use crate::connection::{self, Role};
 use crate::database_file::OpenFile;
 use crate::error::{OpenProblem, StoreError};
@@ -60,11 +61,22 @@ struct Done {
 
 /// What a caller wants done, and who waits for the answer.
 trait Write: Send {
-    /// Does it, and tells whether to keep what was done.
-    fn run(&mut self, connection: &mut SqliteConnection) -> bool;
+    /// Does it.
+    fn run(&mut self, connection: &mut Connection) -> Ran;
 
     /// Answers, once it is known what became of the transaction.
     fn answer(self: Box<Self>, transaction: &Result<(), StoreError>);
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ran {
+    /// What it did is kept, if the transaction is.
+    Done,
+    /// What it did is undone.
+    Failed,
+    /// What it did is undone, and its connection is not to be trusted any more.
+    Panicked,
 }
 
 struct Waiting<Work, T> {
@@ -87,7 +99,8 @@ impl Writer {
         let (queue, waiting) = write_queue::queue(QUEUE);
         let anchor = connection::anchor(file.url())?;
         let done = Arc::new(Done { writes: AtomicU64::default(), batches: Durations::new(&BATCHES), clock });
-        let desk = Desk { connection: Some(connection), role, file, busy_timeout, done: done.clone() };
+        let connection = Some(in_place(connection));
+        let desk = Desk { connection, role, file, busy_timeout, done: done.clone() };
         let task = runtime.spawn(write_what_waits(desk, anchor, waiting));
         Ok(Self { queue, task: Mutex::new(Some(task)), done })
     }
@@ -98,7 +111,7 @@ impl Writer {
         &self,
         counted: TaskTrackerToken,
         requester: Requester,
-        work: impl FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send + 'static,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (caller, answer) = oneshot::channel();
         let outcome = Err(not_run());
@@ -139,7 +152,7 @@ impl Writer {
 
 /// What the writer works with. It goes to the blocking side with a batch, and comes back.
 struct Desk {
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
     role: Role,
     file: Arc<OpenFile>,
     busy_timeout: Duration,
@@ -185,34 +198,36 @@ impl Desk {
 
     fn transact(&mut self, batch: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
         let mut connection = self.take_connection()?;
-        if let Err(error) = connection.batch_execute("BEGIN IMMEDIATE") {
+        if let Err(error) = execute(&mut connection, "BEGIN IMMEDIATE") {
             self.connection = Some(connection);
-            return Err(error.into());
+            return Err(error);
         }
-        let done = run_all(&mut connection, batch)
+        let mut has_panicked = false;
+        let done = run_all(&mut connection, batch, &mut has_panicked)
             .and_then(|()| self.file.still_there())
-            .and_then(|()| Ok(connection.batch_execute("COMMIT")?));
+            .and_then(|()| execute(&mut connection, "COMMIT"));
         // SQLite may have rolled back by itself, and says then that there is nothing to roll back. Whatever
         // else keeps a transaction open ends with the connection.
-        if done.is_ok() || is_rolled_back(connection.batch_execute("ROLLBACK")) {
+        let is_over = done.is_ok() || is_rolled_back(execute(&mut connection, "ROLLBACK"));
+        if is_over && !has_panicked {
             self.connection = Some(connection);
         }
         done
     }
 
-    fn take_connection(&mut self) -> Result<SqliteConnection, StoreError> {
+    fn take_connection(&mut self) -> Result<Connection, StoreError> {
         if let Some(connection) = self.connection.take() {
             return Ok(connection);
         }
         self.reconnect()
     }
 
-    fn reconnect(&self) -> Result<SqliteConnection, StoreError> {
+    fn reconnect(&self) -> Result<Connection, StoreError> {
         self.file.still_there()?;
         let connection = connection::connect(self.file.url(), self.role, self.busy_timeout)
             .map_err(StoreError::unavailable)?;
         self.file.still_there()?;
-        Ok(connection)
+        Ok(in_place(connection))
     }
 
     fn close(self) {
@@ -221,39 +236,51 @@ impl Desk {
             && self.role == Role::Writer
         {
             // What cannot be folded in now stays in the log, as safe as it was.
-            let _ = connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)");
+            let _ = execute(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)");
         }
     }
 }
 
-fn run_all(connection: &mut SqliteConnection, batch: &mut [Box<dyn Write>]) -> Result<(), StoreError> {
+fn run_all(
+    connection: &mut Connection,
+    batch: &mut [Box<dyn Write>],
+    has_panicked: &mut bool,
+) -> Result<(), StoreError> {
     for write in batch {
-        connection.batch_execute("SAVEPOINT work")?;
-        if !write.run(connection) {
+        execute(connection, "SAVEPOINT work")?;
+        let ran = write.run(connection);
+        *has_panicked |= ran == Ran::Panicked;
+        if ran != Ran::Done {
             // On some failures, a full disk for one, SQLite rolls back the whole transaction. Then there is no
             // savepoint, this fails, and nothing of the batch is taken for saved.
-            connection.batch_execute("ROLLBACK TO work")?;
+            execute(connection, "ROLLBACK TO work")?;
         }
-        connection.batch_execute("RELEASE work")?;
+        execute(connection, "RELEASE work")?;
     }
     Ok(())
 }
 
-fn is_rolled_back(rollback: diesel::QueryResult<()>) -> bool {
+fn execute(connection: &mut Connection, statement: &str) -> Result<(), StoreError> {
+    complete(connection.batch_execute(statement))
+}
+
+fn is_rolled_back(rollback: Result<(), StoreError>) -> bool {
     rollback.err().is_none_or(|error| error.to_string().contains("no transaction is active"))
 }
 
 impl<Work, T> Write for Waiting<Work, T>
 where
-    Work: FnOnce(&mut SqliteConnection) -> Result<T, StoreError> + Send,
+    Work: AsyncFnOnce(&mut Connection) -> Result<T, StoreError> + Send,
     T: Send,
 {
-    fn run(&mut self, connection: &mut SqliteConnection) -> bool {
-        if let Some(work) = self.work.take() {
-            self.outcome = catch_unwind(AssertUnwindSafe(|| work(connection)))
-                .unwrap_or_else(|_| Err(StoreError::failed("a write panicked")));
-        }
-        self.outcome.is_ok()
+    fn run(&mut self, connection: &mut Connection) -> Ran {
+        let Some(work) = self.work.take() else { return Ran::Failed };
+        let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| complete(work(connection)))) else {
+            self.outcome = Err(StoreError::failed("a write panicked"));
+            return Ran::Panicked;
+        };
+        self.outcome = outcome;
+        if self.outcome.is_ok() { Ran::Done } else { Ran::Failed }
     }
 
     fn answer(self: Box<Self>, transaction: &Result<(), StoreError>) {

@@ -3,6 +3,7 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use domain::ports::{Clock as _, PortError, Readiness as _, UserRepo};
 use domain::{Attempt, Origin};
@@ -10,6 +11,7 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt, poll};
 
 use super::*;
+use crate::calling_thread::Connection;
 use crate::schema::users;
 use crate::testing::{Fixture, attempt, is_done, is_unavailable, person};
 
@@ -24,9 +26,10 @@ async fn writes_that_wait_together_are_committed_together() {
     assert!(poll!(&mut writes).is_pending());
     // Last in the queue, it looks at what others see while it runs.
     let mut outsider = fixture.outsider();
-    let mut last = Box::pin(fixture.store.write(move |connection| {
-        let count = users::table.count();
-        Ok((count.get_result::<i64>(connection)?, count.get_result::<i64>(&mut outsider)?))
+    let mut last = Box::pin(fixture.store.write(async move |connection: &mut Connection| {
+        let count = || users::table.count();
+        let inside = diesel_async::RunQueryDsl::get_result::<i64>(count(), connection).await?;
+        Ok((inside, count().get_result::<i64>(&mut outsider)?))
     }));
     assert!(poll!(&mut last).is_pending());
     drop(release);
@@ -42,7 +45,8 @@ async fn it_tells_how_many_wait_and_in_how_many_batches_they_were_done() {
     let before = fixture.store.load();
     let release = fixture.hold_the_writer().await;
 
-    let mut writes = Box::pin(join_all((0..100).map(|_| fixture.store.write(|_| Ok(())))));
+    let mut writes =
+        Box::pin(join_all((0..100).map(|_| fixture.store.write(async |_: &mut Connection| Ok(())))));
     assert!(poll!(&mut writes).is_pending());
     let held = fixture.store.load();
     drop(release);
@@ -62,12 +66,12 @@ async fn a_write_that_fails_leaves_its_neighbours_alone() {
     let mut writes = Box::pin(async {
         tokio::join!(
             fixture.store.insert(person("ann"), attempt()),
-            fixture.store.write(|connection| {
-                insert_unfinished(connection);
+            fixture.store.write(async |connection: &mut Connection| {
+                connection.spawn_blocking(insert_unfinished).await?;
                 Err::<(), _>(StoreError::failed("on purpose"))
             }),
-            fixture.store.write(|connection| {
-                insert_unfinished(connection);
+            fixture.store.write(async |connection: &mut Connection| {
+                connection.spawn_blocking(insert_unfinished).await?;
                 panic!("on purpose") as Result<(), StoreError>
             }),
             fixture.store.insert(person("bob"), attempt()),
@@ -84,6 +88,33 @@ async fn a_write_that_fails_leaves_its_neighbours_alone() {
 }
 
 #[tokio::test]
+async fn write_that_panics_closes_its_connection() {
+    let fixture = Fixture::new();
+    let make_temporary_table = async |connection: &mut Connection| {
+        Ok(connection.batch_execute("CREATE TEMP TABLE of_this_connection (x)").await?)
+    };
+    fixture.store.write(make_temporary_table).await.unwrap();
+    assert!(fixture.store.write(make_temporary_table).await.is_err());
+
+    let panics = async |_: &mut Connection| -> Result<(), StoreError> { panic!("on purpose") };
+    assert!(fixture.store.write(panics).await.is_err());
+
+    fixture.store.write(make_temporary_table).await.unwrap();
+}
+
+#[tokio::test]
+async fn write_that_waits_for_another_task_is_an_error() {
+    let fixture = Fixture::new();
+
+    let waiting = fixture
+        .store
+        .write(async |_: &mut Connection| std::future::pending::<Result<(), StoreError>>().await);
+
+    assert!(matches!(PortError::from(waiting.await.unwrap_err()), PortError::Failed(_)));
+    assert!(is_done(&fixture.store.insert(person("ann"), attempt()).await));
+}
+
+#[tokio::test]
 async fn when_sqlite_rolls_back_nothing_of_the_batch_is_taken_for_saved() {
     let fixture = Fixture::new();
     let release = fixture.hold_the_writer().await;
@@ -92,7 +123,9 @@ async fn when_sqlite_rolls_back_nothing_of_the_batch_is_taken_for_saved() {
         tokio::join!(
             fixture.store.insert(person("ann"), attempt()),
             // As SQLite does by itself on some failures.
-            fixture.store.write(|connection| Ok(connection.batch_execute("ROLLBACK")?)),
+            fixture
+                .store
+                .write(async |connection: &mut Connection| Ok(connection.batch_execute("ROLLBACK").await?)),
             fixture.store.insert(person("bob"), attempt()),
         )
     });
@@ -125,7 +158,8 @@ async fn more_writes_than_may_wait_are_refused_at_once() {
     let fixture = Fixture::new();
     let release = fixture.hold_the_writer().await;
 
-    let mut writes = Box::pin(join_all((0..QUEUE).map(|_| fixture.store.write(|_| Ok(())))));
+    let mut writes =
+        Box::pin(join_all((0..QUEUE).map(|_| fixture.store.write(async |_: &mut Connection| Ok(())))));
     assert!(poll!(&mut writes).is_pending());
 
     assert!(is_unavailable(&fixture.store.insert(person("ann"), attempt()).await));
@@ -267,7 +301,7 @@ async fn a_writer_that_panics_goes_on_with_another_connection() {
     let release = fixture.hold_the_writer().await;
 
     // Its caller leaves, so the answer goes off in the hands of the writer.
-    let _ = fixture.store.write(|_| Ok(Bomb)).now_or_never();
+    let _ = fixture.store.write(async |_: &mut Connection| Ok(Bomb)).now_or_never();
     drop(release);
     fixture.tasks.close();
     fixture.tasks.wait().await;
@@ -324,11 +358,10 @@ async fn a_write_that_waits_counts_as_a_task() {
     assert_eq!(fixture.names(), ["ann"]);
 }
 
-fn insert_unfinished(connection: &mut SqliteConnection) {
-    connection
-        .batch_execute(
-            "INSERT INTO users (username, username_key, password_hash, created_at, updated_at)
-             VALUES ('eve', 'eve', '', 0, 0)",
-        )
-        .unwrap();
+fn insert_unfinished(connection: &mut SqliteConnection) -> QueryResult<()> {
+    diesel::connection::SimpleConnection::batch_execute(
+        connection,
+        "INSERT INTO users (username, username_key, password_hash, created_at, updated_at)
+         VALUES ('eve', 'eve', '', 0, 0)",
+    )
 }
