@@ -6,11 +6,13 @@
 //!
 //! Start reading at [`Auth`], then at [`ports`].
 
+mod admin;
 mod audit;
 mod auth;
 mod contents;
 mod durations;
 mod import;
+mod maintenance;
 mod network;
 mod parts;
 mod password;
@@ -26,19 +28,20 @@ mod token;
 mod user;
 mod username;
 
+pub use admin::{Admin, AdminError, AdminPorts, CreateAccountError, SetPasswordError};
 pub use audit::{
     Action, Anchor, Attempt, AuditEntry, AuditKey, AuditedClient, Conclusion, Event, Inspection, InvalidHead,
     Link, Origin, Outcome, Renamed, RenamedDigests, Seal, SealedEntry, Subject, Tampering,
 };
 pub use auth::{
-    AdministerError, AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ClientKey,
-    ConfirmError, Farewell, Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed,
-    Refusal, RenameError, Rules, SetPasswordError, ShownToken, SignUpError, Throttled, UnknownClient,
-    WhoamiError,
+    AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ClientKey, ConfirmError, Farewell,
+    Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal, RenameError,
+    Rules, ShownToken, SignUpError, Throttled, UnknownClient, WhoamiError,
 };
 pub use contents::{CarryOverError, Checksum, KeptSession, Kind, Progress, Record, carry_over};
 pub use durations::{Distribution, Durations};
 pub use import::{Admission, Candidate, Conflict, Importation, ImportedUser, Numbers, Unimportable};
+pub use maintenance::Maintenance;
 pub use network::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,

@@ -13,9 +13,9 @@ use crate::ports::{
     Ports,
 };
 use crate::{
-    AccessToken, Account, Action, Attempt, Auth, Generation, Lineage, Nonce, Origin, Outcome, Password,
-    PasswordHash, PasswordPolicy, Rules, Session, SessionId, SessionRules, Subject, ThrottleRules, User,
-    UserId, Username,
+    AccessToken, Account, Action, Admin, AdminPorts, Attempt, Auth, Generation, Lineage, Nonce, Origin,
+    Outcome, Password, PasswordHash, PasswordPolicy, Rules, Session, SessionId, SessionRules, Subject,
+    ThrottleRules, User, UserId, Username,
 };
 
 pub(crate) const SESSION_RULES: SessionRules = SessionRules {
@@ -64,6 +64,13 @@ impl Finisher for Spawning {
 
 pub(crate) fn auth(ports: Ports) -> Auth {
     Auth::new(ports, rules())
+}
+
+/// The use cases of an operator.
+pub(crate) fn admin(ports: Ports) -> Admin {
+    let Ports { users, sessions, throttle, audit_log, audit_stream, finisher, clock, entropy, .. } = ports;
+    let ports = AdminPorts { users, sessions, throttle, audit_log, audit_stream, finisher, clock, entropy };
+    Admin::new(ports, rules().passwords)
 }
 
 /// Use cases that count wrong passwords.

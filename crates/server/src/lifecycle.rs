@@ -28,7 +28,7 @@ use crate::signals::{self, Ending};
 use crate::system::SystemClock;
 use crate::tls::{InForce, TlsError};
 use crate::traces::{Emitter, Traces};
-use crate::wiring::{Application, Purpose, StartError, Unfinished};
+use crate::wiring::{Application, StartError, Unfinished};
 use crate::{error_reports, sight, signing_keys};
 
 /// What the store gets to finish even when requests have used up all of the grace.
@@ -81,7 +81,7 @@ pub(crate) fn serve(loaded: Loaded, file: Option<&Path>) -> Result<(), ServeErro
     config.listen_on(socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address));
     let config = &config;
     let tls = config.http.tls.as_ref().map(|tls| InForce::read(tls, SystemClock::new().now())).transpose()?;
-    let application = Application::start(config, Purpose::Serve)?;
+    let application = Application::start(config)?;
     let live = api::Live::new(config.live(), application.clock.clone());
     let asked_to_stop = watch_signals(&application).map_err(ServeError::Signals)?;
     follow_keys(config, &application).map_err(ServeError::Signals)?;

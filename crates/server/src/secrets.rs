@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
+use domain::AuditKey;
 use domain::ports::Entropy;
 use store_sqlite::private_files;
 use thiserror::Error;
@@ -88,6 +89,48 @@ impl Secrets {
         let refresh = take(&config.session.refresh_key, &REFRESH)?;
         let audit = config.audit.key.clone().unwrap_or_else(|| refresh.clone());
         Ok(Self { signing, refresh, audit })
+    }
+}
+
+/// The key that events are sealed with: the one that was given, or else the key of refresh tokens.
+pub(crate) struct AuditSecret {
+    secret: Secret,
+}
+
+impl AuditSecret {
+    /// In development it is made now if there is none yet.
+    pub(crate) fn take(config: &Config, entropy: &dyn Entropy) -> Result<Self, SecretError> {
+        Self::refuse_shared(config)?;
+        let given = config.audit.key.as_ref().or(config.session.refresh_key.as_ref());
+        let secret = match (given, config.environment) {
+            (Some(secret), _) => secret.clone(),
+            (None, Environment::Production) => return Err(SecretError::Missing { key: REFRESH.key }),
+            (None, Environment::Development) => {
+                REFRESH.made(Path::new(REFRESH.file), entropy).inspect(|_| REFRESH.warn_if_open())?
+            }
+        };
+        Ok(Self { secret })
+    }
+
+    /// The one that there is, if there is one. None is made.
+    pub(crate) fn find(config: &Config) -> Result<Option<Self>, SecretError> {
+        Self::refuse_shared(config)?;
+        let given = config.audit.key.as_ref().or(config.session.refresh_key.as_ref());
+        let secret = match (given, config.environment) {
+            (Some(secret), _) => Some(secret.clone()),
+            (None, Environment::Production) => None,
+            (None, Environment::Development) => REFRESH.kept(Path::new(REFRESH.file))?,
+        };
+        Ok(secret.map(|secret| Self { secret }))
+    }
+
+    pub(crate) fn key(&self) -> AuditKey {
+        AuditKey::new(self.secret.expose())
+    }
+
+    fn refuse_shared(config: &Config) -> Result<(), SecretError> {
+        let is_shared = |fault: &SecretError| matches!(fault, SecretError::Shared { .. });
+        faults(config).into_iter().find(is_shared).map_or(Ok(()), Err)
     }
 }
 

@@ -10,7 +10,7 @@ use domain::ports::{
     AuditLog, Clock, Contents, Entropy, Finisher, PortError, Ports, Readiness, SessionRepo, Throttle,
     UserRepo,
 };
-use domain::{AuditKey, Auth, Rules, ThrottleRules};
+use domain::{Admin, AdminPorts, AuditKey, Auth, Maintenance, Rules, ThrottleRules};
 use hasher_bcrypt::BcryptHasher;
 use store_postgres::PostgresStore;
 use store_sqlite::SqliteStore;
@@ -20,10 +20,11 @@ use tokio::runtime::{self, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
+use zeroize::Zeroizing;
 
 use crate::audit_lines::{self, AuditLines};
 use crate::config::{self, Config, Location, Secret};
-use crate::secrets::{SecretError, Secrets};
+use crate::secrets::{AuditSecret, SecretError, Secrets};
 use crate::sight::{CountedAttempts, LastCount};
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy, SystemTimer};
@@ -36,25 +37,16 @@ const STORE_THREADS: usize = 2;
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// How often attempts that were only counted are kept. A crash loses as much of them.
-const KEEP_COUNTS_EVERY: Duration = Duration::from_secs(10);
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
 
 /// How often to look whether the deletion of a large account left audit events to blank.
 const BLANK_EVERY: Duration = Duration::from_secs(10);
 
 /// How often what is over is removed.
-const SWEEP_EVERY: Duration = Duration::from_hours(1);
+const PURGE_EVERY: Duration = Duration::from_hours(1);
 
 /// How often live sessions are counted, which takes a look at all of them.
 const COUNT_EVERY: Duration = Duration::from_mins(1);
-
-/// What the adapters are put up for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// A server, whose clients wait.
-    Serve,
-    /// One command of an operator, beside a server that may be busy with the same database.
-    Command(Access),
-}
 
 /// What is going to be asked of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,27 +55,16 @@ pub(crate) enum Access {
     ReadOnly,
 }
 
-impl Purpose {
-    fn access(self) -> Access {
-        match self {
-            Self::Serve => Access::ReadWrite,
-            Self::Command(access) => access,
-        }
-    }
+/// How much the hashing threads of a server give way to its requests, as nice(2) counts it.
+const NICENESS_OF_SERVER: i32 = 10;
 
-    /// How much the hashing threads give way, as nice(2) counts it. Requests go before hashing, and the
-    /// hashing of a server before that of a command, which may have a million passwords.
-    fn niceness(self) -> i32 {
-        match self {
-            Self::Serve => 10,
-            Self::Command(_) => 19,
-        }
-    }
-}
+/// How much those of a command do, which may have a million passwords, also to a server beside it.
+const NICENESS_OF_COMMAND: i32 = 19;
 
-/// The use cases on their adapters.
+/// A server: the use cases of requests on their adapters.
 pub(crate) struct Application {
     pub(crate) auth: Auth,
+    maintenance: Maintenance,
     /// For whoever puts other keys into it.
     pub(crate) tokens: Arc<JwtIssuer>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -96,7 +77,7 @@ pub(crate) struct Application {
     pub(crate) attempts: Arc<CountedAttempts>,
     pub(crate) live_sessions: Arc<LastCount>,
     tasks: TaskTracker,
-    /// What a server does without being asked.
+    /// The background tasks.
     housekeeping: Vec<JoinHandle<()>>,
 }
 
@@ -175,7 +156,7 @@ pub(crate) struct Unfinished;
 
 impl Application {
     /// Puts everything up: the store first, since it is what most often cannot.
-    pub(crate) fn start(config: &Config, purpose: Purpose) -> Result<Self, StartError> {
+    pub(crate) fn start(config: &Config) -> Result<Self, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let secrets = Secrets::take(config, &*entropy)?;
@@ -184,13 +165,9 @@ impl Application {
         let runtime = runtime()?;
         let tasks = TaskTracker::new();
         let audit_key = AuditKey::new(secrets.audit.expose());
-        let store = open(&config.database, purpose, audit_key.clone(), &runtime, &tasks, &clock)?;
-
-        let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
-        let (niceness, site_prefix) = (purpose.niceness(), config.limits.site_prefix());
-        let hashing =
-            hasher_bcrypt::Settings { cost, engine, workers, queue, deadline, niceness, site_prefix };
-        let hasher = Arc::new(BcryptHasher::start(hashing, clock.clone(), entropy.clone())?);
+        let key = SealingKey::known(audit_key.clone());
+        let store = open(&config.database, Access::ReadWrite, key, &runtime, &tasks, &clock)?;
+        let hasher = hasher(config, NICENESS_OF_SERVER, &clock, &entropy)?;
         let attempts = Arc::new(CountedAttempts::new(AuditLines::new(audit_key)));
 
         let profile = Profile {
@@ -233,20 +210,17 @@ impl Application {
             username_changes: config.limits.enabled.then_some(config.limits.username_changes),
         };
         let auth = Auth::new(ports, rules);
+        let maintenance = auth.maintenance();
         let live_sessions = Arc::<LastCount>::default();
-        let housekeeping = match purpose {
-            Purpose::Serve => {
-                vec![
-                    runtime.spawn(sweep(auth.clone())),
-                    runtime.spawn(keep_counts(auth.clone())),
-                    runtime.spawn(blank_deleted(auth.clone())),
-                    runtime.spawn(count_sessions(auth.clone(), live_sessions.clone())),
-                ]
-            }
-            Purpose::Command(_) => Vec::new(),
-        };
+        let housekeeping = vec![
+            runtime.spawn(purge(maintenance.clone())),
+            runtime.spawn(flush_audit_aggregates(maintenance.clone())),
+            runtime.spawn(blank_deleted(maintenance.clone())),
+            runtime.spawn(count_sessions(maintenance.clone(), live_sessions.clone())),
+        ];
         Ok(Self {
             auth,
+            maintenance,
             tokens,
             clock,
             entropy,
@@ -266,20 +240,117 @@ impl Application {
         // A batch that has begun is the store's, which finishes it.
         self.housekeeping.iter().for_each(JoinHandle::abort);
         self.tasks.close();
-        let served = !self.housekeeping.is_empty();
         let last_things = async {
             self.tasks.wait().await;
-            keep_counts_once(&self.auth).await;
-            if served {
-                tell_head(&self.auth).await;
-            }
+            flush_once(&self.maintenance).await;
+            tell_head(&self.maintenance).await;
         };
         let waited = self.runtime.block_on(async { tokio::time::timeout(patience, last_things).await });
-        drop((self.auth, self.hasher));
+        drop((self.auth, self.maintenance, self.hasher));
         self.runtime.block_on(self.store.close());
         self.runtime.shutdown_timeout(LAST_THREADS);
         waited.map_err(|_| Unfinished)
     }
+}
+
+/// What a command of an operator runs on: the database, and the audit key where it is used.
+pub(crate) struct Console {
+    pub(crate) admin: Admin,
+    pub(crate) runtime: Runtime,
+    store: Arc<dyn Store>,
+    tasks: TaskTracker,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// What a command does with the audit key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyUse {
+    /// It records events, verifies them or looks for a name in them.
+    Required,
+    /// It lists what the database holds. On PostgreSQL, events of the last second are listed only with the key.
+    Optional,
+}
+
+impl Console {
+    pub(crate) fn open(config: &Config, access: Access, key_use: KeyUse) -> Result<Self, StartError> {
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) =
+            (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
+        let secret = match key_use {
+            KeyUse::Required => Some(AuditSecret::take(config, &*entropy)?),
+            KeyUse::Optional => AuditSecret::find(config)?,
+        };
+        let key = match &secret {
+            Some(secret) => SealingKey::known(secret.key()),
+            None => SealingKey::unknown(&*entropy),
+        };
+        let (runtime, tasks) = (runtime()?, TaskTracker::new());
+        let audit_stream = Arc::new(CountedAttempts::new(AuditLines::new(key.key.clone())));
+        let store = open(&config.database, access, key, &runtime, &tasks, &clock)?;
+        let ports = AdminPorts {
+            users: store.clone(),
+            sessions: store.clone(),
+            throttle: store.clone(),
+            audit_log: store.clone(),
+            audit_stream,
+            finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+        };
+        let admin = Admin::new(ports, config.passwords);
+        Ok(Self { admin, runtime, store, tasks, clock, entropy })
+    }
+
+    /// Starts the hashing threads, for a command that sets passwords.
+    pub(crate) fn hasher(&self, config: &Config) -> Result<Arc<BcryptHasher>, StartError> {
+        hasher(config, NICENESS_OF_COMMAND, &self.clock, &self.entropy)
+    }
+
+    /// Writes what was counted and closes the store.
+    pub(crate) fn close(self, patience: Duration) -> Result<(), Unfinished> {
+        self.tasks.close();
+        let last_things = async {
+            self.tasks.wait().await;
+            if let Err(error) = self.admin.flush_audit_aggregates().await {
+                warn!(cause = cause(&error), "cannot write counted audit events");
+            }
+        };
+        let waited = self.runtime.block_on(async { tokio::time::timeout(patience, last_things).await });
+        drop(self.admin);
+        self.runtime.block_on(self.store.close());
+        self.runtime.shutdown_timeout(LAST_THREADS);
+        waited.map_err(|_| Unfinished)
+    }
+}
+
+/// The key that a store seals events with.
+struct SealingKey {
+    key: AuditKey,
+    is_known: bool,
+}
+
+impl SealingKey {
+    fn known(key: AuditKey) -> Self {
+        Self { key, is_known: true }
+    }
+
+    /// A key of nobody, for look-ups that need none. Nothing is sealed with it.
+    fn unknown(entropy: &dyn Entropy) -> Self {
+        let random = Zeroizing::new([entropy.draw(), entropy.draw()]);
+        Self { key: AuditKey::new(random.as_flattened()), is_known: false }
+    }
+}
+
+fn hasher(
+    config: &Config,
+    niceness: i32,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Arc<BcryptHasher>, StartError> {
+    let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
+    let site_prefix = config.limits.site_prefix();
+    let hashing = hasher_bcrypt::Settings { cost, engine, workers, queue, deadline, niceness, site_prefix };
+    Ok(Arc::new(BcryptHasher::start(hashing, clock.clone(), entropy.clone())?))
 }
 
 /// Databases, and no use cases on them.
@@ -293,8 +364,7 @@ pub(crate) struct Databases {
 impl Databases {
     /// What any of them needs.
     pub(crate) fn prepare(config: &Config) -> Result<Self, StartError> {
-        let secrets = Secrets::take(config, &SystemEntropy)?;
-        let audit_key = AuditKey::new(secrets.audit.expose());
+        let audit_key = AuditSecret::take(config, &SystemEntropy)?.key();
         let clock = Arc::new(SystemClock::new());
         Ok(Self { runtime: runtime()?, tasks: TaskTracker::new(), audit_key, clock })
     }
@@ -304,8 +374,8 @@ impl Databases {
         database: &config::Database,
         access: Access,
     ) -> Result<Arc<dyn Store>, StartError> {
-        let purpose = Purpose::Command(access);
-        open(database, purpose, self.audit_key.clone(), &self.runtime, &self.tasks, &self.clock)
+        let key = SealingKey::known(self.audit_key.clone());
+        open(database, access, key, &self.runtime, &self.tasks, &self.clock)
     }
 
     /// Lets go of these, once nobody asks for anything any more.
@@ -333,8 +403,8 @@ fn runtime() -> Result<Runtime, StartError> {
 /// Opens the database, on whatever it is.
 fn open(
     database: &config::Database,
-    purpose: Purpose,
-    audit_key: AuditKey,
+    access: Access,
+    SealingKey { key, is_known }: SealingKey,
     runtime: &Runtime,
     tasks: &TaskTracker,
     clock: &Arc<dyn Clock>,
@@ -343,36 +413,36 @@ fn open(
     let migrate = database.migrate_on_start;
     Ok(match &database.location {
         Location::Sqlite(path) => {
-            let access = match purpose.access() {
+            let access = match access {
                 Access::ReadWrite => store_sqlite::Access::ReadWrite,
                 Access::ReadOnly => store_sqlite::Access::ReadOnly,
             };
             let settings = store_sqlite::Settings { access, migrate, ..store_sqlite::Settings::new(path) };
-            Arc::new(SqliteStore::open(&settings, audit_key, runtime, tasks, clock)?)
+            Arc::new(SqliteStore::open(&settings, key, runtime, tasks, clock)?)
         }
         Location::Postgres(url) => {
-            let access = match purpose.access() {
+            let access = match access {
                 Access::ReadWrite => store_postgres::Access::ReadWrite,
                 Access::ReadOnly => store_postgres::Access::ReadOnly,
             };
-            let settings =
-                store_postgres::Settings { url: url.clone(), access, pool_size: database.pool_size, migrate };
-            Arc::new(PostgresStore::open(&settings, audit_key, runtime, tasks, clock)?)
+            let (url, pool_size) = (url.clone(), database.pool_size);
+            let settings = store_postgres::Settings { url, access, pool_size, migrate, seal: is_known };
+            Arc::new(PostgresStore::open(&settings, key, runtime, tasks, clock)?)
         }
     })
 }
 
 /// Removes what is over and tells how far the audit log has come, at the start and then every hour. What fails is
 /// tried again the next time.
-async fn sweep(auth: Auth) {
+async fn purge(maintenance: Maintenance) {
     loop {
-        tell_head(&auth).await;
-        match auth.sweep().await {
+        tell_head(&maintenance).await;
+        match maintenance.purge().await {
             Ok(0) => {}
             Ok(count) => info!(count, "removed what is over"),
             Err(error) => warn!(cause = cause(&error), "cannot remove what is over"),
         }
-        match auth.sweep_audit_log().await {
+        match maintenance.purge_audit_log().await {
             Ok(Ok(0)) => {}
             Ok(Ok(count)) => info!(count, "removed what the audit log has kept for long enough"),
             Ok(Err(tampering)) => {
@@ -380,13 +450,13 @@ async fn sweep(auth: Auth) {
             }
             Err(error) => warn!(cause = cause(&error), "cannot remove old events from the audit log"),
         }
-        tokio::time::sleep(SWEEP_EVERY).await;
+        tokio::time::sleep(PURGE_EVERY).await;
     }
 }
 
-async fn count_sessions(auth: Auth, counted: Arc<LastCount>) {
+async fn count_sessions(maintenance: Maintenance, counted: Arc<LastCount>) {
     loop {
-        let count = auth.count_live_sessions().await;
+        let count = maintenance.count_live_sessions().await;
         if let Err(error) = &count {
             warn!(cause = cause(error), "cannot count the live sessions");
         }
@@ -395,31 +465,31 @@ async fn count_sessions(auth: Auth, counted: Arc<LastCount>) {
     }
 }
 
-async fn keep_counts(auth: Auth) {
+async fn flush_audit_aggregates(maintenance: Maintenance) {
     loop {
-        tokio::time::sleep(KEEP_COUNTS_EVERY).await;
-        keep_counts_once(&auth).await;
+        tokio::time::sleep(FLUSH_EVERY).await;
+        flush_once(&maintenance).await;
     }
 }
 
 /// Blanks what deletions of large accounts have left, batch by batch. What a crash interrupts goes on at the next start.
-async fn blank_deleted(auth: Auth) {
+async fn blank_deleted(maintenance: Maintenance) {
     loop {
-        if let Err(error) = auth.blank_deleted().await {
+        if let Err(error) = maintenance.blank_deleted().await {
             warn!(cause = cause(&error), "cannot blank the audit events of a deleted account");
         }
         tokio::time::sleep(BLANK_EVERY).await;
     }
 }
 
-async fn keep_counts_once(auth: &Auth) {
-    if let Err(error) = auth.keep_counted_attempts().await {
-        warn!(cause = cause(&error), "cannot keep attempts that were counted");
+async fn flush_once(maintenance: &Maintenance) {
+    if let Err(error) = maintenance.flush_audit_aggregates().await {
+        warn!(cause = cause(&error), "cannot write counted audit events");
     }
 }
 
-async fn tell_head(auth: &Auth) {
-    match auth.audit_head().await {
+async fn tell_head(maintenance: &Maintenance) {
+    match maintenance.audit_head().await {
         Ok(head) => audit_lines::tell_head(head),
         Err(error) => warn!(cause = cause(&error), "cannot read the audit log"),
     }

@@ -71,6 +71,9 @@ pub struct Settings {
     pub pool_size: NonZero<usize>,
     /// Whether to apply pending migrations; if not, they stop the start.
     pub migrate: bool,
+    /// Whether the audit key is the one that events are sealed with. Without it, what is not sealed yet stays so and is not
+    /// listed.
+    pub seal: bool,
 }
 
 /// What is going to be asked of a database.
@@ -112,6 +115,7 @@ struct Inside {
     pool: Pool,
     last_check: LastCheck,
     access: Access,
+    seal: bool,
     audit_key: AuditKey,
     clock: Arc<dyn Clock>,
 }
@@ -249,7 +253,8 @@ impl Inside {
         drop(migrations::open_current(servers.connect_patiently().await?, migrate, settings.access).await?);
         let pool = Pool::new(servers, settings.pool_size, runtime);
         let access = settings.access;
-        Ok(Arc::new(Self { pool, last_check: LastCheck::default(), access, audit_key, clock }))
+        let seal = settings.seal;
+        Ok(Arc::new(Self { pool, last_check: LastCheck::default(), access, seal, audit_key, clock }))
     }
 
     /// Gives up on work that takes longer than a caller waits. What it did with a connection is undone with it.

@@ -179,3 +179,44 @@ fn interrupted_creation_finishes_what_it_began_and_goes_on() {
 fn users(deployment: &Deployment) -> usize {
     deployment.run(&["users", "list", "--json"]).json().as_array().unwrap().len()
 }
+
+#[test]
+fn commands_that_list_need_no_secret() {
+    let deployment = super::deployment();
+    create(&deployment, "ann");
+    let refresh_key = std::fs::read_to_string(deployment.folder().join("data/refresh-key")).unwrap();
+    std::fs::remove_file(deployment.folder().join("data/refresh-key")).unwrap();
+    let production = deployment
+        .clone()
+        .set("AUTH_ENV", "production")
+        .unset("AUTH_LIMITS__ENABLED")
+        .unset("AUTH_TOKEN__SECRET")
+        .unset("AUTH_SESSION__REFRESH_KEY");
+
+    for arguments in [
+        &["users", "list", "--json"][..],
+        &["sessions", "list", "ann", "--json"],
+        &["audit", "list", "--json"],
+    ] {
+        let listed = production.run(arguments);
+        assert_eq!(listed.code, 0, "{arguments:?}: {listed:?}");
+    }
+    assert_eq!(names(&production), ["ann"]);
+    for arguments in [
+        &["audit", "verify"][..],
+        &["audit", "list", "--user", "ann"],
+        &["users", "disable", "ann"],
+        &["sessions", "revoke", "ann"],
+    ] {
+        let refused = production.run(arguments);
+        assert_eq!(refused.code, 2, "{arguments:?}: {refused:?}");
+        assert!(refused.stderr.contains("AUTH_SESSION__REFRESH_KEY is not set"), "{refused:?}");
+    }
+
+    // Changes need the key that seals their events, and no more.
+    let sealed = production.clone().set("AUTH_AUDIT__KEY", refresh_key.trim_end());
+    assert_eq!(sealed.run(&["users", "disable", "ann"]).code, 0);
+    assert_eq!(sealed.run_with(&["users", "create", "bob"], PASSWORD).code, 0);
+    assert_eq!(sealed.run(&["audit", "verify"]).code, 0);
+    assert!(!deployment.folder().join("data/refresh-key").exists(), "no secret was made");
+}

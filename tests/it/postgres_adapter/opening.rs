@@ -310,7 +310,8 @@ async fn a_store_that_is_only_to_be_looked_at_changes_nothing() {
     let database = Database::migrated();
     let runtime = runtime();
     let url = Url::parse(&database.url()).unwrap();
-    let settings = Settings { url, access: Access::ReadOnly, pool_size: POOL_SIZE, migrate: true };
+    let settings =
+        Settings { url, access: Access::ReadOnly, pool_size: POOL_SIZE, migrate: true, seal: true };
     let (tasks, clock) = (TaskTracker::new(), Arc::new(StillClock::default()));
     let store = PostgresStore::open(&settings, audit_key(), runtime.handle().clone(), tasks, clock).unwrap();
 
@@ -345,7 +346,7 @@ fn refusal(url: &str, migrate: bool) -> OpenError {
 fn open(url: &str, migrate: bool) -> Result<(Runtime, PostgresStore), OpenError> {
     let runtime = runtime();
     let url = Url::parse(url).unwrap();
-    let settings = Settings { url, access: Access::ReadWrite, pool_size: POOL_SIZE, migrate };
+    let settings = Settings { url, access: Access::ReadWrite, pool_size: POOL_SIZE, migrate, seal: true };
     let (tasks, clock) = (TaskTracker::new(), Arc::new(StillClock::default()));
     let opened = PostgresStore::open(&settings, audit_key(), runtime.handle().clone(), tasks, clock);
     match opened {

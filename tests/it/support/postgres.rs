@@ -171,7 +171,8 @@ fn open_with(
     clock: Arc<StillClock>,
 ) -> Result<PostgresStore, store_postgres::OpenError> {
     let url = Url::parse(url).unwrap();
-    let settings = Settings { url, access: Access::ReadWrite, pool_size: POOL_SIZE, migrate: false };
+    let settings =
+        Settings { url, access: Access::ReadWrite, pool_size: POOL_SIZE, migrate: false, seal: true };
     PostgresStore::open(&settings, key, runtime.handle().clone(), tasks, clock)
 }
 

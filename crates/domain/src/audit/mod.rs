@@ -1,6 +1,8 @@
 //! What the audit log is told of: who tried what, from where, and how it ended.
 
+mod aggregator;
 mod conclusion;
+pub(crate) mod recorder;
 mod seal;
 
 use std::net::IpAddr;

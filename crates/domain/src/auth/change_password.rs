@@ -2,9 +2,10 @@
 
 use thiserror::Error;
 
-use super::attempt::UnderWay;
 use super::confirm::{ConfirmError, done, is_done};
+use super::sign_up::hash_admitted;
 use super::{Auth, Holder, LoggedIn};
+use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{HasherError, PortError};
 use crate::{Action, Origin, Outcome, Password, PasswordProblem, Subject};
 
@@ -39,7 +40,7 @@ impl Auth {
         };
         let requester = origin.requester();
         let (account, admitted, attempt) = self.confirm(requester, holder.user.id, current, attempt).await?;
-        let hash = match self.hash_admitted::<ChangePasswordError>(requester, new).await {
+        let hash = match hash_admitted::<ChangePasswordError>(&*self.ports.hasher, requester, new).await {
             Ok(hash) => hash,
             Err(error) => return Err(error.told_of(attempt)),
         };
@@ -55,7 +56,7 @@ impl Auth {
             admitted.settle_if(&changed, is_done);
             changed
         };
-        let user = done(self.finish(attempt.make(change)).await??)?;
+        let user = done(self.finish(attempt.commit_with(change)).await??)?;
         Ok(LoggedIn { user, tokens })
     }
 }
@@ -74,7 +75,7 @@ impl From<PortError> for ChangePasswordError {
 
 impl ChangePasswordError {
     /// Ends an attempt by it.
-    fn told_of(self, attempt: UnderWay) -> Self {
+    fn told_of(self, attempt: PendingAuditEvent) -> Self {
         match self {
             Self::NewPassword(_) => {
                 attempt.fail(Outcome::Refused("password_refused"));

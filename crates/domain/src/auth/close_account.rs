@@ -21,7 +21,7 @@ impl Auth {
             admitted.settle_if(&closed, is_done);
             closed
         };
-        let closed = self.finish(attempt.make(close)).await??;
+        let closed = self.finish(attempt.commit_with(close)).await??;
         done(closed).map(drop)
     }
 }

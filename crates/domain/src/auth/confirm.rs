@@ -3,8 +3,8 @@
 use thiserror::Error;
 
 use super::admission::{Admitted, NotAdmitted, Throttled};
-use super::attempt::UnderWay;
 use super::{Auth, Refusal, THROTTLED};
+use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{ConfirmedChange, HasherError, PortError, Requester, Verification};
 use crate::{Account, LoginName, Outcome, Password, User, UserId};
 
@@ -37,8 +37,8 @@ impl Auth {
         requester: Requester,
         id: UserId,
         password: Password,
-        attempt: UnderWay,
-    ) -> Result<(Account, Admitted, UnderWay), ConfirmError> {
+        attempt: PendingAuditEvent,
+    ) -> Result<(Account, Admitted, PendingAuditEvent), ConfirmError> {
         let (account, admitted) = match self.account_to_confirm(requester, id).await {
             Ok(admitted) => admitted,
             Err(error) => return Err(error.told_of(attempt)),
@@ -73,7 +73,7 @@ impl Auth {
 
 impl ConfirmError {
     /// Ends an attempt by it, that was not kept before.
-    pub(super) fn told_of(self, attempt: UnderWay) -> Self {
+    pub(super) fn told_of(self, attempt: PendingAuditEvent) -> Self {
         match &self {
             Self::PasswordWrong(refusal) => attempt.fail(Outcome::Refused(refusal.as_str())),
             Self::Throttled(_) => attempt.fail(THROTTLED),

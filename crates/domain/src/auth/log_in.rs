@@ -3,9 +3,9 @@
 use thiserror::Error;
 
 use super::admission::{Admitted, NotAdmitted, Throttled};
-use super::attempt::UnderWay;
 use super::open_session::{OpenSessionError, Refusal};
 use super::{Auth, THROTTLED};
+use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{HasherError, PortError, Ports, Requester, Verification};
 use crate::{Account, Action, LoginName, Origin, Outcome, Password, Tokens, User};
 
@@ -119,7 +119,7 @@ impl Auth {
 
 impl LogInError {
     /// Ends an attempt by it, that was not kept before.
-    fn told_of(self, attempt: UnderWay) -> Self {
+    fn told_of(self, attempt: PendingAuditEvent) -> Self {
         match &self {
             Self::InvalidCredentials(refusal) => attempt.fail(Outcome::Refused(refusal.as_str())),
             Self::Throttled(_) => attempt.fail(THROTTLED),
@@ -336,9 +336,9 @@ mod tests {
 
         assert_eq!(events.taken().len(), 5);
         // What could not be kept is kept the next time, once.
-        assert!(auth.keep_counted_attempts().await.is_err());
-        assert!(auth.keep_counted_attempts().await.is_ok());
-        assert!(auth.keep_counted_attempts().await.is_ok());
+        assert!(auth.maintenance().flush_audit_aggregates().await.is_err());
+        assert!(auth.maintenance().flush_audit_aggregates().await.is_ok());
+        assert!(auth.maintenance().flush_audit_aggregates().await.is_ok());
     }
 
     #[tokio::test]

@@ -63,7 +63,7 @@ impl Auth {
         let attempt = self.attempt(action, Subject::User(owner), origin);
         let sessions = self.ports.sessions.clone();
         let end = async move |attempt| sessions.end(session, owner, cause, attempt).await;
-        self.finish(attempt.make(end)).await?
+        self.finish(attempt.commit_with(end)).await?
     }
 }
 

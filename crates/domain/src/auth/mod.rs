@@ -1,15 +1,11 @@
 //! The use cases, one file each.
 
-mod administer;
 mod admission;
-mod attempt;
-mod audit_log;
 mod change_password;
 mod change_quota;
 mod client;
 mod close_account;
 mod confirm;
-mod import;
 mod introspect;
 mod line;
 mod log_in;
@@ -20,20 +16,14 @@ mod refresh;
 mod rename;
 mod revoke;
 mod sessions;
-mod sign_up;
-mod sweep;
-mod tally;
+pub(crate) mod sign_up;
 mod whoami;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use futures_channel::oneshot;
-
-pub use self::administer::{AdministerError, SetPasswordError};
 pub use self::admission::Throttled;
 use self::admission::Throttling;
-use self::attempt::{Record, UnderWay};
 pub use self::change_password::ChangePasswordError;
 use self::change_quota::ChangeQuota;
 pub use self::client::{Client, ClientCredentials, ClientKey, UnknownClient};
@@ -47,6 +37,8 @@ pub use self::rename::RenameError;
 pub use self::sign_up::SignUpError;
 use self::whoami::Marks;
 pub use self::whoami::{Holder, ShownToken, WhoamiError};
+use crate::audit::recorder::{AuditRecorder, PendingAuditEvent};
+use crate::maintenance::Maintenance;
 use crate::ports::{HasherError, PortError, Ports};
 use crate::session::cache::SessionCache;
 use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject, ThrottleRules};
@@ -58,7 +50,7 @@ pub struct Auth {
     rules: Rules,
     marks: Marks,
     session_cache: SessionCache,
-    record: Record,
+    recorder: AuditRecorder,
     throttling: Option<Throttling>,
     username_changes: ChangeQuota,
 }
@@ -87,10 +79,11 @@ impl Auth {
     pub fn new(mut ports: Ports, rules: Rules) -> Self {
         let session_cache = SessionCache::in_front_of(&mut ports);
         let marks = Marks::new(ports.clock.clone());
-        let record = Record::new(&ports);
+        let Ports { audit_log, audit_stream, finisher, clock, entropy, .. } = ports.clone();
+        let recorder = AuditRecorder::new(audit_log, audit_stream, finisher, clock, entropy);
         let throttling = rules.throttle.map(|rules| Throttling::new(rules, &ports));
         let username_changes = ChangeQuota::new(rules.username_changes, ports.clock.clone());
-        Self { ports, rules, marks, session_cache, record, throttling, username_changes }
+        Self { ports, rules, marks, session_cache, recorder, throttling, username_changes }
     }
 
     /// The choices in force.
@@ -103,22 +96,31 @@ impl Auth {
         self.ports.readiness.check().await
     }
 
-    fn attempt(&self, action: Action, subject: impl Into<Subject>, origin: Origin) -> UnderWay {
-        self.record.begin(action, subject.into(), origin)
+    fn attempt(&self, action: Action, subject: impl Into<Subject>, origin: Origin) -> PendingAuditEvent {
+        self.recorder.begin(action, subject.into(), origin)
     }
 
-    /// Does `work` to its end, though whoever waits for it goes away. What changes something is done in here
-    /// together with its record, or there would be changes that nobody finds in the audit log.
     async fn finish<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, PortError> {
-        let (answer, answered) = oneshot::channel();
-        self.ports.finisher.finish(Box::pin(async move {
-            // Nobody may be waiting any more.
-            let _ = answer.send(work.await);
-        }));
-        answered.await.map_err(|canceled| PortError::Failed(Box::new(canceled)))
+        self.recorder.finish(work).await
+    }
+
+    /// What a server has to do in the background, on the same ports.
+    pub fn maintenance(&self) -> Maintenance {
+        let Ports { sessions, throttle, audit_log, clock, .. } = self.ports.clone();
+        let throttle_clock = self.throttling.as_ref().map(Throttling::clock);
+        let recorder = self.recorder.clone();
+        Maintenance {
+            sessions,
+            throttle,
+            audit_log,
+            clock,
+            throttle_clock,
+            recorder,
+            audit_keep: self.rules.audit_keep,
+        }
     }
 }
 
@@ -126,7 +128,7 @@ impl Auth {
 const THROTTLED: Outcome = Outcome::Refused("throttled");
 
 impl HasherError {
-    fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Overloaded { .. } => Outcome::Refused("overloaded"),
             Self::Port(_) => Outcome::Failed,

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::admission::Admitted;
-use super::attempt::UnderWay;
 use super::{Auth, LoggedIn};
+use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{NewSession, Opening, PortError, Ports};
 use crate::{
     Account, Generation, Grant, Nonce, Origin, Outcome, RefreshClaim, RefreshToken, SessionId, Tokens, User,
@@ -50,7 +50,7 @@ impl Auth {
         origin: &Origin,
         account: &Account,
         admitted: Admitted,
-        attempt: UnderWay,
+        attempt: PendingAuditEvent,
     ) -> Result<LoggedIn, OpenSessionError> {
         let new = NewSession { compared: admitted.compared(), ..self.new_session(origin, account) };
         // Made ahead: once the session is open, nothing that could fail is left to do.
@@ -67,7 +67,7 @@ impl Auth {
             admitted.settle(&opened);
             opened
         };
-        let user = match self.finish(attempt.make(open)).await?? {
+        let user = match self.finish(attempt.commit_with(open)).await?? {
             Opening::Done(user) => user,
             Opening::UnknownUser => return Err(Refusal::UnknownUser.into()),
             Opening::Disabled => return Err(Refusal::Disabled.into()),

@@ -4,7 +4,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::Auth;
-use super::attempt::UnderWay;
+use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{PortError, Reuse, Rotation, Shown};
 use crate::{Action, Origin, Outcome, RefreshClaim, Session, Subject, Tokens, User, UserId};
 
@@ -101,7 +101,7 @@ impl Auth {
         let shown = Shown { session: id, generation, at, rules: self.rules.sessions };
         let sessions = self.ports.sessions.clone();
         let rotate = async move |attempt| sessions.rotate(shown, attempt).await;
-        let (now, reuse) = match self.finish(attempt.make(rotate)).await?? {
+        let (now, reuse) = match self.finish(attempt.commit_with(rotate)).await?? {
             Rotation::Rotated(now) => (now, None),
             Rotation::Again(now, reuse) => (now, Some(reuse)),
             Rotation::Ended(_) | Rotation::Over => return Err(RefreshError::InvalidToken),
@@ -121,7 +121,7 @@ pub(super) struct Stranger {
 
 impl Stranger {
     /// Ends an attempt by it.
-    pub(super) fn turn_away(self, mut attempt: UnderWay) {
+    pub(super) fn turn_away(self, mut attempt: PendingAuditEvent) {
         if let Some(owner) = self.owner {
             attempt.is_about(owner);
         }

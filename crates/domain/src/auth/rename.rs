@@ -59,7 +59,7 @@ impl Auth {
         let renaming = self.finish(async move {
             // A place that is still held when the name changes counts as a failure under the new name.
             admitted.give_back().await;
-            attempt.make(|attempt| users.rename(id, epoch, name, attempt)).await
+            attempt.commit_with(|attempt| users.rename(id, epoch, name, attempt)).await
         });
         match renaming.await?? {
             Renaming::Done { user, .. } => Ok(user),

@@ -1,18 +1,13 @@
 //! Looking at one's sessions, and ending them.
 
-use super::{AdministerError, Auth, Holder};
+use super::{Auth, Holder};
 use crate::ports::{Ending, EndingAll, PortError};
-use crate::{Action, EndCause, Origin, Session, SessionId, Subject, UserId, Username};
+use crate::{Action, EndCause, Origin, Session, SessionId, Subject, UserId};
 
 impl Auth {
     /// The holder's live sessions, the newest first.
     pub async fn list_sessions(&self, holder: &Holder) -> Result<Vec<Session>, PortError> {
         self.ports.sessions.live_sessions(holder.user.id, self.ports.clock.now()).await
-    }
-
-    /// How many sessions are live, of everybody.
-    pub async fn count_live_sessions(&self) -> Result<u64, PortError> {
-        self.ports.sessions.count_live(self.ports.clock.now()).await
     }
 
     /// Ends one of the holder's sessions, which may be the one they speak in. Somebody else's is none of theirs.
@@ -30,22 +25,6 @@ impl Auth {
         self.end_all(origin, holder.user.id, Some(holder.session), EndCause::Revoked).await
     }
 
-    /// The live sessions of an account, the newest first.
-    pub async fn list_sessions_of(&self, name: &Username) -> Result<Vec<Session>, AdministerError> {
-        let account = self.find_account(name).await?;
-        Ok(self.ports.sessions.live_sessions(account.user.id, self.ports.clock.now()).await?)
-    }
-
-    /// Ends all sessions of an account, and tells how many.
-    pub async fn revoke_sessions_of(
-        &self,
-        origin: Origin,
-        name: &Username,
-    ) -> Result<usize, AdministerError> {
-        let account = self.find_account(name).await?;
-        Ok(self.end_all(origin, account.user.id, None, EndCause::RevokedByOperator).await?)
-    }
-
     async fn end_all(
         &self,
         origin: Origin,
@@ -56,7 +35,7 @@ impl Auth {
         let attempt = self.attempt(Action::EndSessions, Subject::User(owner), origin);
         let sessions = self.ports.sessions.clone();
         let end = async move |attempt| sessions.end_all(owner, but, cause, attempt).await;
-        let EndingAll(count) = self.finish(attempt.make(end)).await??;
+        let EndingAll(count) = self.finish(attempt.commit_with(end)).await??;
         Ok(count)
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use domain::ports::{AuditQuery, ListedEvent};
-use domain::{Auth, InvalidHead, Link, UserAgent, Username};
+use domain::{Admin, InvalidHead, Link, UserAgent, Username};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::users::{PATIENCE, parse};
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::wiring::{Access, Application, Purpose};
+use crate::wiring::{Access, Console, KeyUse};
 
 /// How many events are looked up at once.
 const PAGE: u32 = 1000;
@@ -44,11 +44,15 @@ pub(super) enum Command {
 impl Command {
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
         let task = self.prepare()?;
-        let application = Application::start(config, Purpose::Command(Access::ReadOnly))?;
-        let result = application.runtime.block_on(task.perform(&application.auth));
-        let stopped = application.stop(PATIENCE);
+        let key_use = match &task {
+            Task::List { query: AuditQuery { name: None, .. }, .. } => KeyUse::Optional,
+            Task::List { .. } | Task::Verify(_) => KeyUse::Required,
+        };
+        let console = Console::open(config, Access::ReadOnly, key_use)?;
+        let result = console.runtime.block_on(task.perform(&console.admin));
+        let closed = console.close(PATIENCE);
         result?;
-        stopped.map_err(|error| Failure::from_error(Exit::Failed, &error))
+        closed.map_err(|error| Failure::from_error(Exit::Failed, &error))
     }
 
     fn prepare(self) -> Result<Task, Failure> {
@@ -69,16 +73,16 @@ enum Task {
 }
 
 impl Task {
-    async fn perform(self, auth: &Auth) -> Result<(), Failure> {
+    async fn perform(self, admin: &Admin) -> Result<(), Failure> {
         match self {
             Self::List { json: true, query } => {
                 let mut array = output::JsonArray::begin()?;
-                for_each(auth, query, |event| array.push(&view(event))).await?;
+                for_each(admin, query, |event| array.push(&view(event))).await?;
                 array.end()
             }
             Self::List { json: false, query } => {
                 let mut rows = Vec::new();
-                for_each(auth, query, |event| {
+                for_each(admin, query, |event| {
                     rows.push(row(event));
                     Ok(())
                 })
@@ -86,7 +90,7 @@ impl Task {
                 output::table(["NO", "TIME", "EVENT", "OUTCOME", "TIMES", "USER", "CLIENT", "REQUEST"], rows)
             }
             Self::Verify(expected) => {
-                let inspected = auth.inspect_audit_log(expected).await;
+                let inspected = admin.inspect_audit_log(expected).await;
                 match inspected.map_err(|error| Failure::from_error(Exit::Failed, &error))? {
                     Ok(head) => output::line(head),
                     Err(tampering) => Err(Failure::from_error(Exit::Refused, &tampering)),
@@ -97,13 +101,13 @@ impl Task {
 }
 
 async fn for_each(
-    auth: &Auth,
+    admin: &Admin,
     query: AuditQuery,
     mut show: impl FnMut(&ListedEvent) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut after = 0;
     loop {
-        let page = auth.list_events(query.clone(), after, PAGE).await;
+        let page = admin.list_events(query.clone(), after, PAGE).await;
         let page = page.map_err(|error| Failure::from_error(Exit::Failed, &error))?;
         page.iter().try_for_each(&mut show)?;
         match page.last() {

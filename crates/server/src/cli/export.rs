@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use domain::{Account, Auth, Origin};
+use domain::{Account, Admin};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -33,20 +33,20 @@ struct Line<'account> {
 }
 
 impl Arguments {
-    pub(super) async fn perform(self, auth: &Auth) -> Result<(), Failure> {
+    pub(super) async fn perform(self, admin: &Admin) -> Result<(), Failure> {
         if let Some(path) = &self.output {
             super::database::named("--output", path)?;
         }
         let Some(path) = self.output else {
             // Lines of both on one screen would tear each other apart.
-            let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { bar(auth).await? };
-            let written = write_all(auth, &bar, |lines| output::line(lines.trim_end())).await;
+            let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { bar(admin).await? };
+            let written = write_all(admin, &bar, |lines| output::line(lines.trim_end())).await;
             return written.map(drop).map_err(broken_off);
         };
         let failed = |error: io::Error| not_written(&path, &error);
         let draft = Draft::begin(&path).map_err(failed)?;
         let count = tokio::select! {
-            written = write_to(&draft, &path, auth) => written?,
+            written = write_to(&draft, &path, admin) => written?,
             () = signals::interrupted() => return Err(Failure::new(Exit::Failed, "interrupted; nothing was exported")),
         };
         draft.keep().map_err(failed)?;
@@ -54,24 +54,24 @@ impl Arguments {
     }
 }
 
-async fn write_to(draft: &Draft, path: &Path, auth: &Auth) -> Result<u64, Failure> {
+async fn write_to(draft: &Draft, path: &Path, admin: &Admin) -> Result<u64, Failure> {
     let failed = |error: io::Error| not_written(path, &error);
     let mut file = BufWriter::new(&draft.file);
     let write = |lines: &str| file.write_all(lines.as_bytes()).map_err(failed);
-    let count = write_all(auth, &bar(auth).await?, write).await?;
+    let count = write_all(admin, &bar(admin).await?, write).await?;
     file.flush().map_err(failed)?;
     Ok(count)
 }
 
 /// Writes a page at a time, and tells how many users there were.
 async fn write_all(
-    auth: &Auth,
+    admin: &Admin,
     bar: &ProgressBar,
     mut write: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
-    auth.begin_export(Origin::CommandLine).await.map_err(|error| not_reached(&error))?;
+    admin.begin_export().await.map_err(|error| not_reached(&error))?;
     let mut count = 0;
-    for_each_page(auth, u64::MAX, |page| {
+    for_each_page(admin, u64::MAX, |page| {
         let lines: String = page.iter().map(line).collect::<Result<_, _>>()?;
         if let Some(last) = page.last() {
             bar.set_position(last.user.id.0.unsigned_abs());
@@ -85,8 +85,8 @@ async fn write_all(
     Ok(count)
 }
 
-async fn bar(auth: &Auth) -> Result<ProgressBar, Failure> {
-    let last = auth.last_number().await.map_err(|error| not_reached(&error))?;
+async fn bar(admin: &Admin) -> Result<ProgressBar, Failure> {
+    let last = admin.last_number().await.map_err(|error| not_reached(&error))?;
     Ok(output::progress(last.0.unsigned_abs(), "exporting"))
 }
 

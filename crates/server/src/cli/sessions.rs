@@ -1,13 +1,13 @@
 //! `auth-api sessions`: what an operator sees and ends of somebody's sessions.
 
 use clap::Subcommand;
-use domain::{Auth, Origin, Session, UserAgent, Username};
+use domain::{Admin, Session, UserAgent, Username};
 use serde_json::{Value, json};
 
 use super::users::{PATIENCE, existing, not_done};
 use super::{Exit, Failure, output};
 use crate::config::Config;
-use crate::wiring::{Access, Application, Purpose};
+use crate::wiring::{Access, Console, KeyUse};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -32,17 +32,18 @@ impl Command {
             Self::List { name, .. } => (existing(name)?, Access::ReadOnly),
             Self::Revoke { name } => (existing(name)?, Access::ReadWrite),
         };
-        let application = Application::start(config, Purpose::Command(access))?;
-        let result = application.runtime.block_on(self.perform(&application.auth, &name));
-        let stopped = application.stop(PATIENCE);
+        let key_use = if access == Access::ReadOnly { KeyUse::Optional } else { KeyUse::Required };
+        let console = Console::open(config, access, key_use)?;
+        let result = console.runtime.block_on(self.perform(&console.admin, &name));
+        let closed = console.close(PATIENCE);
         result?;
-        stopped.map_err(|error| Failure::from_error(Exit::Failed, &error))
+        closed.map_err(|error| Failure::from_error(Exit::Failed, &error))
     }
 
-    async fn perform(self, auth: &Auth, name: &Username) -> Result<(), Failure> {
+    async fn perform(self, admin: &Admin, name: &Username) -> Result<(), Failure> {
         match self {
             Self::List { json, .. } => {
-                let sessions = auth.list_sessions_of(name).await.map_err(|error| not_done(name, &error))?;
+                let sessions = admin.list_sessions(name).await.map_err(|error| not_done(name, &error))?;
                 if json {
                     let mut array = output::JsonArray::begin()?;
                     sessions.iter().try_for_each(|session| array.push(&view(session)))?;
@@ -54,7 +55,7 @@ impl Command {
                 )
             }
             Self::Revoke { .. } => {
-                let ended = auth.revoke_sessions_of(Origin::CommandLine, name).await;
+                let ended = admin.revoke_sessions(name).await;
                 let ended = ended.map_err(|error| not_done(name, &error))?;
                 output::line(format_args!("ended {ended} sessions of {}", name.as_typed()))
             }

@@ -1,14 +1,16 @@
 //! `auth-api users`: what an operator does with accounts, by the same use cases as the API.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
 use domain::ports::{HasherError, PortError};
 use domain::{
-    Account, AdministerError, Auth, InvalidUsername, LoginName, MAX_ADDRESS_LENGTH, MAX_USERNAME_LENGTH,
-    MIN_USERNAME_LENGTH, Origin, Password, SetPasswordError, SignUpError, Tries, UserId, Username, Whence,
+    Account, Admin, AdminError, CreateAccountError, InvalidUsername, LoginName, MAX_ADDRESS_LENGTH,
+    MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, Password, SetPasswordError, Tries, UserId, Username, Whence,
 };
+use hasher_bcrypt::BcryptHasher;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -19,7 +21,7 @@ use super::{Exit, Failure, output, password};
 use crate::config::Config;
 use crate::logging::Audience;
 use crate::signals;
-use crate::wiring::{Access, Application, Purpose};
+use crate::wiring::{Access, Console, KeyUse};
 
 /// How many accounts are asked for at once.
 const PAGE: u32 = 500;
@@ -123,13 +125,14 @@ impl Command {
     }
 
     pub(super) fn run(self, config: &Config) -> Result<(), Failure> {
-        let purpose = Purpose::Command(self.access());
+        let access = self.access();
+        let key_use = if matches!(self, Self::List { .. }) { KeyUse::Optional } else { KeyUse::Required };
         let task = self.prepare()?;
-        let application = Application::start(config, purpose)?;
-        let result = application.runtime.block_on(task.perform(&application.auth, config.hashing.at_once()));
-        let stopped = application.stop(PATIENCE);
+        let console = Console::open(config, access, key_use)?;
+        let result = console.runtime.block_on(task.perform(&console, config));
+        let closed = console.close(PATIENCE);
         result?;
-        stopped.map_err(|error| Failure::from_error(Exit::Failed, &error))
+        closed.map_err(|error| Failure::from_error(Exit::Failed, &error))
     }
 
     /// Asks the caller for everything there is to ask, before anything is opened.
@@ -177,50 +180,21 @@ enum Task {
 }
 
 impl Task {
-    async fn perform(self, auth: &Auth, at_once: usize) -> Result<(), Failure> {
-        let origin = Origin::CommandLine;
+    async fn perform(self, console: &Console, config: &Config) -> Result<(), Failure> {
+        let admin = &console.admin;
         match self {
             Self::Create(name, password) => {
                 let shown = name.as_typed().to_owned();
-                let user = auth.sign_up(origin, name, password).await;
+                let user = admin.create_account(&*console.hasher(config)?, name, password).await;
                 let user = user.map_err(|error| not_created(&shown, error))?;
                 output::line(format_args!("created {} with number {}", user.name.as_typed(), user.id))
             }
             Self::CreateMany { name, count, password } => {
-                create_many(auth, &name, count, &password, at_once).await
-            }
-            Self::List { json: true, limit } => {
-                let mut array = output::JsonArray::begin()?;
-                for_each_page(auth, limit, |page| {
-                    page.iter().try_for_each(|account| array.push(&view(account)))
-                })
-                .await?;
-                array.end()
-            }
-            Self::List { json: false, limit } => {
-                let mut rows = Vec::new();
-                for_each_page(auth, limit, |page| {
-                    rows.extend(page.iter().map(row));
-                    Ok(())
-                })
-                .await?;
-                output::table(["ID", "NAME", "CREATED", "DISABLED"], rows)
-            }
-            Self::Show { name, json } => {
-                let account = auth.find_account(&name).await.map_err(|error| not_done(&name, &error))?;
-                let tries = auth.tries(&name).await.map_err(|error| not_reached(&error))?;
-                if json { output::line(view_with(&account, &tries)) } else { show(&account, &tries) }
-            }
-            Self::Disable(name) => {
-                let account = auth.disable(origin, &name).await.map_err(|error| not_done(&name, &error))?;
-                output::line(format_args!("{} is disabled", account.user.name.as_typed()))
-            }
-            Self::Enable(name) => {
-                let account = auth.enable(origin, &name).await.map_err(|error| not_done(&name, &error))?;
-                output::line(format_args!("{} is enabled", account.user.name.as_typed()))
+                let hasher = console.hasher(config)?;
+                create_many(admin, &hasher, &name, count, &password, config.hashing.at_once()).await
             }
             Self::SetPassword(name, password) => {
-                let account = auth.set_password(origin, &name, password).await;
+                let account = admin.set_password(&*console.hasher(config)?, &name, password).await;
                 let account = account.map_err(|error| match error {
                     SetPasswordError::Password(problem) => password::refused(problem),
                     SetPasswordError::Hasher(error) => not_hashed(&error),
@@ -228,16 +202,46 @@ impl Task {
                 })?;
                 output::line(format_args!("{} has another password", account.user.name.as_typed()))
             }
+            Self::Import(import) => import.perform(admin, &*console.hasher(config)?).await,
+            Self::List { json: true, limit } => {
+                let mut array = output::JsonArray::begin()?;
+                for_each_page(admin, limit, |page| {
+                    page.iter().try_for_each(|account| array.push(&view(account)))
+                })
+                .await?;
+                array.end()
+            }
+            Self::List { json: false, limit } => {
+                let mut rows = Vec::new();
+                for_each_page(admin, limit, |page| {
+                    rows.extend(page.iter().map(row));
+                    Ok(())
+                })
+                .await?;
+                output::table(["ID", "NAME", "CREATED", "DISABLED"], rows)
+            }
+            Self::Show { name, json } => {
+                let account = admin.find_account(&name).await.map_err(|error| not_done(&name, &error))?;
+                let tries = admin.tries(&name).await.map_err(|error| not_reached(&error))?;
+                if json { output::line(view_with(&account, &tries)) } else { show(&account, &tries) }
+            }
+            Self::Disable(name) => {
+                let account = admin.disable(&name).await.map_err(|error| not_done(&name, &error))?;
+                output::line(format_args!("{} is disabled", account.user.name.as_typed()))
+            }
+            Self::Enable(name) => {
+                let account = admin.enable(&name).await.map_err(|error| not_done(&name, &error))?;
+                output::line(format_args!("{} is enabled", account.user.name.as_typed()))
+            }
             Self::Unlock(name) => {
-                let account = auth.unlock(origin, &name).await.map_err(|error| not_done(&name, &error))?;
+                let account = admin.unlock(&name).await.map_err(|error| not_done(&name, &error))?;
                 output::line(format_args!("{} is unlocked", account.user.name.as_typed()))
             }
             Self::Delete(name) => {
-                let account = auth.delete(origin, &name).await.map_err(|error| not_done(&name, &error))?;
+                let account = admin.delete(&name).await.map_err(|error| not_done(&name, &error))?;
                 output::line(format_args!("{} is deleted", account.user.name.as_typed()))
             }
-            Self::Export(export) => export.perform(auth).await,
-            Self::Import(import) => import.perform(auth).await,
+            Self::Export(export) => export.perform(admin).await,
         }
     }
 }
@@ -245,7 +249,8 @@ impl Task {
 /// Makes as many at once as can be hashed, until all are there or a signal comes. Those
 /// begun are finished either way.
 async fn create_many(
-    auth: &Auth,
+    admin: &Admin,
+    hasher: &Arc<BcryptHasher>,
     name: &str,
     count: u64,
     password: &Password,
@@ -263,10 +268,10 @@ async fn create_many(
         while next <= count && under_way.len() < at_once && first_failure.is_none() && !interrupted {
             match parse(&numbered(name, next)) {
                 Ok(name) => {
-                    let (auth, password) = (auth.clone(), password.clone());
+                    let (admin, hasher, password) = (admin.clone(), hasher.clone(), password.clone());
                     under_way.spawn(async move {
                         let shown = name.as_typed().to_owned();
-                        let made = auth.sign_up(Origin::CommandLine, name, password).await;
+                        let made = admin.create_account(&*hasher, name, password).await;
                         made.map_err(|error| (shown, error))
                     });
                 }
@@ -284,7 +289,7 @@ async fn create_many(
         match finished {
             None => break,
             Some(Ok(Ok(_))) => made += 1,
-            Some(Ok(Err((_, SignUpError::UsernameTaken)))) => existing += 1,
+            Some(Ok(Err((_, CreateAccountError::UsernameTaken)))) => existing += 1,
             Some(Ok(Err((shown, error)))) => _ = first_failure.get_or_insert(not_created(&shown, error)),
             Some(Err(error)) => _ = first_failure.get_or_insert(Failure::from_error(Exit::Failed, &error)),
         }
@@ -302,14 +307,14 @@ async fn create_many(
 }
 
 pub(super) async fn for_each_page(
-    auth: &Auth,
+    admin: &Admin,
     limit: u64,
     mut take: impl FnMut(&[Account]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let (mut after, mut left) = (UserId(0), limit);
     while left > 0 {
         let asked = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
-        let page = auth.list_accounts(after, asked).await.map_err(|error| not_reached(&error))?;
+        let page = admin.list_accounts(after, asked).await.map_err(|error| not_reached(&error))?;
         take(&page)?;
         let Some(last) = page.last().filter(|_| page.len() == asked as usize) else { break };
         after = last.user.id;
@@ -408,24 +413,23 @@ fn confirm_deletion(name: &Username) -> Result<(), Failure> {
     }
 }
 
-fn not_created(name: &str, error: SignUpError) -> Failure {
+fn not_created(name: &str, error: CreateAccountError) -> Failure {
     match error {
-        error @ SignUpError::Closed => Failure::from_error(Exit::Refused, &error),
-        SignUpError::UsernameTaken => {
+        CreateAccountError::UsernameTaken => {
             Failure::new(Exit::Refused, format_args!("the name {name} is taken, in this spelling or another"))
         }
-        SignUpError::Password(problem) => password::refused(problem),
-        SignUpError::Hasher(error) => not_hashed(&error),
-        SignUpError::Port(error) => not_reached(&error),
+        CreateAccountError::Password(problem) => password::refused(problem),
+        CreateAccountError::Hasher(error) => not_hashed(&error),
+        CreateAccountError::Port(error) => not_reached(&error),
     }
 }
 
-pub(super) fn not_done(name: &Username, error: &AdministerError) -> Failure {
+pub(super) fn not_done(name: &Username, error: &AdminError) -> Failure {
     match error {
-        AdministerError::UnknownUser => {
+        AdminError::UnknownUser => {
             Failure::new(Exit::Refused, format_args!("there is no user {}", name.as_typed()))
         }
-        AdministerError::Port(error) => not_reached(error),
+        AdminError::Port(error) => not_reached(error),
     }
 }
 

@@ -11,9 +11,9 @@ use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::attempt::UnderWay;
 use super::line::{InLine, Lines};
 use super::{Auth, Refusal};
+use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{
     Admittance, Compared, Finisher, HasherError, Place, PortError, Ports, Requester, Throttle, Timer,
 };
@@ -166,7 +166,7 @@ impl Auth {
     /// Ends an attempt by a refusal, and counts that.
     pub(super) async fn refuse(
         &self,
-        attempt: UnderWay,
+        attempt: PendingAuditEvent,
         admitted: Admitted,
         refusal: Refusal,
     ) -> Result<(), PortError> {
@@ -195,9 +195,13 @@ impl Throttling {
         }
     }
 
-    /// The time that counters go by.
-    pub(super) fn now(&self) -> Timestamp {
+    fn now(&self) -> Timestamp {
         self.now.now()
+    }
+
+    /// The clock that counters go by.
+    pub(super) fn clock(&self) -> Steady {
+        self.now.clone()
     }
 }
 

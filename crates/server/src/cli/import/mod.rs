@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use clap::Args;
-use domain::{Admission, Auth, Conflict, Importation, ImportedUser, Numbers, Origin, Unimportable};
+use domain::ports::Hasher;
+use domain::{Admin, Admission, Conflict, Importation, ImportedUser, Numbers, Unimportable};
 use indicatif::ProgressBar;
 
 use self::source::Source;
@@ -55,7 +56,8 @@ pub(super) struct Import {
 
 /// One way through the source.
 struct Pass<'import> {
-    auth: &'import Auth,
+    admin: &'import Admin,
+    hasher: &'import dyn Hasher,
     source: &'import mut Source,
     admission: Admission,
     bar: ProgressBar,
@@ -105,9 +107,10 @@ impl Arguments {
 }
 
 impl Import {
-    pub(super) async fn perform(mut self, auth: &Auth) -> Result<(), Failure> {
+    pub(super) async fn perform(mut self, admin: &Admin, hasher: &dyn Hasher) -> Result<(), Failure> {
         let mut interrupt = std::pin::pin!(signals::interrupted());
-        let Findings { users, refused, lacks_numbers, places } = self.check(auth, interrupt.as_mut()).await?;
+        let Findings { users, refused, lacks_numbers, places } =
+            self.check(admin, hasher, interrupt.as_mut()).await?;
         if refused > 0 && !self.skips_refused {
             if refused > NAMED {
                 output::line(format_args!("and {} more", refused - NAMED))?;
@@ -119,7 +122,7 @@ impl Import {
             return Err(failure);
         }
         let mut counts = Counts { refused, ..Counts::default() };
-        let written = self.write(auth, &places, &mut counts, interrupt).await;
+        let written = self.write(admin, hasher, &places, &mut counts, interrupt).await;
         let Counts { imported, there, refused, truncated } = counts;
         output::line(format_args!(
             "imported {imported} users; {there} were there already; {refused} were refused"
@@ -137,14 +140,15 @@ impl Import {
     /// Looks who could be imported as things are, and says of those who could not why.
     async fn check(
         &mut self,
-        auth: &Auth,
+        admin: &Admin,
+        hasher: &dyn Hasher,
         mut interrupt: Pin<&mut impl Future>,
     ) -> Result<Findings, Failure> {
-        let mut pass = Pass::begin(auth, &mut self.source, self.numbers, "checking")?;
+        let mut pass = Pass::begin(admin, hasher, &mut self.source, self.numbers, "checking")?;
         pass.left = (!self.skips_refused).then_some(NAMED);
         let mut findings = Findings::default();
         while let Some(mut batch) = pass.next(&HashSet::new())? {
-            let preview = auth.preview_import(&batch.users).await.map_err(|error| not_reached(&error))?;
+            let preview = admin.preview_import(&batch.users).await.map_err(|error| not_reached(&error))?;
             for (place, outcome) in batch.places.iter().zip(preview) {
                 if let Some(Importation::Refused(conflict)) = outcome {
                     findings.lacks_numbers |= conflict == Conflict::NumberGiven;
@@ -168,16 +172,18 @@ impl Import {
     /// Imports all but those who stand at `refused`.
     async fn write(
         &mut self,
-        auth: &Auth,
+        admin: &Admin,
+        hasher: &dyn Hasher,
         refused: &HashSet<i64>,
         counts: &mut Counts,
         mut interrupt: Pin<&mut impl Future>,
     ) -> Result<(), Failure> {
-        let mut pass = Pass::begin(auth, &mut self.source, self.numbers, "importing")?;
+        let mut pass = Pass::begin(admin, hasher, &mut self.source, self.numbers, "importing")?;
         let mut lacks_numbers = false;
         while let Some(mut batch) = pass.next(refused)? {
-            let truncated: Vec<bool> = batch.users.iter().map(|user| auth.may_be_truncated(user)).collect();
-            let imported = auth.import(Origin::CommandLine, batch.users).await;
+            let truncated: Vec<bool> =
+                batch.users.iter().map(|user| hasher.may_be_truncated(&user.password_hash)).collect();
+            let imported = admin.import(batch.users).await;
             let imported = imported.map_err(|error| goes_on(not_reached(&error)))?;
             for ((place, outcome), truncated) in batch.places.iter().zip(imported).zip(truncated) {
                 counts.truncated += u64::from(truncated && !matches!(outcome, Importation::Refused(_)));
@@ -207,14 +213,15 @@ impl Import {
 
 impl<'import> Pass<'import> {
     fn begin(
-        auth: &'import Auth,
+        admin: &'import Admin,
+        hasher: &'import dyn Hasher,
         source: &'import mut Source,
         numbers: Numbers,
         what: &'static str,
     ) -> Result<Self, Failure> {
         source.rewind()?;
         let bar = output::progress(source.length()?, what);
-        Ok(Self { auth, source, admission: auth.begin_admission(numbers), bar, left: None })
+        Ok(Self { admin, hasher, source, admission: admin.begin_admission(numbers), bar, left: None })
     }
 
     /// Reads on, past those who stand at `skipped`; nothing at the end.
@@ -227,7 +234,7 @@ impl<'import> Pass<'import> {
                 continue;
             }
             let admitted = candidate.and_then(|candidate| {
-                let admitted = self.auth.admit(&mut self.admission, place, candidate);
+                let admitted = self.admin.admit(&mut self.admission, self.hasher, place, candidate);
                 admitted.map_err(|why| match why {
                     Unimportable::SameName { first } => {
                         format!("{unit} {first} has the same name, in this spelling or another")

@@ -20,7 +20,7 @@ const KEPT_OF_A_KIND: u32 = FREE_FAILURES;
 const MANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 #[derive(Clone, Default)]
-pub(super) struct Tally(Arc<Mutex<Counts>>);
+pub(crate) struct AuditAggregator(Arc<Mutex<Counts>>);
 
 #[derive(Default)]
 struct Counts {
@@ -56,10 +56,10 @@ impl Kind {
     }
 }
 
-impl Tally {
+impl AuditAggregator {
     /// Whether as many events like this as may be, or of all kinds together, were kept by themselves since the last time of
     /// keeping. If not, this one is taken for kept.
-    pub(super) fn is_repeat(&self, event: &Event) -> bool {
+    pub(crate) fn is_repeat(&self, event: &Event) -> bool {
         let counts = &mut *self.0.lock();
         let name = match &event.attempt.subject {
             Subject::Name(name) => Some(name.clone()),
@@ -77,7 +77,7 @@ impl Tally {
         false
     }
 
-    pub(super) fn count(&self, mut event: Event) {
+    pub(crate) fn count(&self, mut event: Event) {
         let kinds = &mut self.0.lock().counted;
         let mut kind = Kind::of(&event);
         // Accounts use up half of the kinds at most: the network of an attacker with many accounts is still told.
@@ -100,7 +100,7 @@ impl Tally {
     }
 
     /// What was counted since the last time, the oldest first.
-    pub(super) fn take(&self) -> Vec<Event> {
+    pub(crate) fn take(&self) -> Vec<Event> {
         let counts = std::mem::take(&mut *self.0.lock());
         let mut events: Vec<_> = counts.counted.into_values().collect();
         events.sort_by_key(|event| event.attempt.at);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn attempts_of_one_kind_network_and_account_are_one_event() {
-        let tally = Tally::default();
+        let tally = AuditAggregator::default();
         let of = |user, outcome, address: &str| {
             event(outcome, Subject::User(UserId(user)), address.parse::<IpAddr>().unwrap())
         };
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn repeated_refusal_is_one_of_its_account_network_and_name() {
-        let tally = Tally::default();
+        let tally = AuditAggregator::default();
         let refused = Outcome::Refused("wrong_password");
         let name = |text| Subject::Name(crate::testing::username(text).key().clone());
         let kinds = || {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn refusals_of_all_kinds_kept_by_themselves_are_bounded() {
-        let tally = Tally::default();
+        let tally = AuditAggregator::default();
 
         let kept = (1..=1000_i64)
             .map(|number| event(Outcome::Refused("told"), Subject::User(UserId(number)), [192, 0, 2, 1]))
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn accounts_beyond_the_kinds_are_counted_with_their_network() {
-        let tally = Tally::default();
+        let tally = AuditAggregator::default();
         let of = |number| event(Outcome::Failed, Subject::User(UserId(number)), [192, 0, 2, 1]);
 
         (1..=1000).for_each(|number| tally.count(of(number)));
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_million_networks_are_few_events_and_none_is_lost() {
-        let tally = Tally::default();
+        let tally = AuditAggregator::default();
 
         for number in 1..=1_000_000 {
             tally.count(event(Outcome::Abandoned, Subject::Unknown, Ipv4Addr::from(number)));

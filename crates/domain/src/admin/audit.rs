@@ -1,10 +1,10 @@
-//! Looking at the audit log, and keeping it.
+//! Looking at the audit log, and verifying it.
 
-use super::Auth;
+use super::Admin;
 use crate::ports::{AuditQuery, ListedEvent, PortError};
 use crate::{Link, Tampering};
 
-impl Auth {
+impl Admin {
     /// Up to `limit` of the events that `query` is about with numbers above `after`, by number.
     pub async fn list_events(
         &self,
@@ -22,16 +22,5 @@ impl Auth {
         expected: Option<Link>,
     ) -> Result<Result<Link, Tampering>, PortError> {
         self.ports.audit_log.inspect(expected).await
-    }
-
-    /// The head of the log, which whoever keeps it elsewhere can prove the log by.
-    pub async fn audit_head(&self) -> Result<Link, PortError> {
-        self.ports.audit_log.head().await
-    }
-
-    /// Keeps what was only counted until now: attempts that anybody can make as often as they like. To be called
-    /// every few seconds, and before the process ends.
-    pub async fn keep_counted_attempts(&self) -> Result<(), PortError> {
-        self.record.keep_counts().await
     }
 }

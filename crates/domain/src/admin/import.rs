@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::Auth;
+use super::Admin;
 use crate::import::Admission;
-use crate::ports::PortError;
+use crate::ports::{Hasher, PortError};
 use crate::{
-    Account, Action, Candidate, Importation, ImportedUser, Numbers, Origin, Subject, Unimportable, UserId,
+    Account, Action, Candidate, Importation, ImportedUser, Numbers, Subject, Unimportable, UserId,
     UsernameKey,
 };
 
-impl Auth {
+impl Admin {
     /// Begins to check users who are to be imported.
     pub fn begin_admission(&self, numbers: Numbers) -> Admission {
         Admission::new(numbers, self.ports.clock.now())
@@ -20,15 +20,11 @@ impl Auth {
     pub fn admit(
         &self,
         admission: &mut Admission,
+        hasher: &dyn Hasher,
         place: i64,
         candidate: Candidate,
     ) -> Result<ImportedUser, Unimportable> {
-        admission.admit(place, candidate, |hash| self.ports.hasher.inspect(hash))
-    }
-
-    /// Whether the password of a user from elsewhere may be one that no login matches.
-    pub fn may_be_truncated(&self, user: &ImportedUser) -> bool {
-        self.ports.hasher.may_be_truncated(&user.password_hash)
+        admission.admit(place, candidate, |hash| hasher.inspect(hash))
     }
 
     /// What importing each of these would come to as things are, where that is known: nobody knows a number that was
@@ -51,22 +47,22 @@ impl Auth {
 
     /// Imports these, and tells of each what it came to. A number of them large enough to be quick, and small enough
     /// for others to get their turns, is some hundred.
-    pub async fn import(
-        &self,
-        origin: Origin,
-        users: Vec<ImportedUser>,
-    ) -> Result<Vec<Importation>, PortError> {
-        let attempt = self.attempt(Action::Import, Subject::Unknown, origin);
+    pub async fn import(&self, users: Vec<ImportedUser>) -> Result<Vec<Importation>, PortError> {
+        let attempt = self.begin(Action::Import, Subject::Unknown);
         let subjects = users.iter().map(|user| Subject::from(&user.name)).collect();
         let repo = self.ports.users.clone();
-        self.finish(attempt.make_each(subjects, |attempt| async move { repo.import(users, attempt).await }))
+        self.recorder
+            .finish(
+                attempt
+                    .commit_each_with(subjects, |attempt| async move { repo.import(users, attempt).await }),
+            )
             .await?
     }
 
     /// Puts on record that all accounts are going to be taken out, hashes included, which is to be done before the
     /// first one is.
-    pub async fn begin_export(&self, origin: Origin) -> Result<(), PortError> {
-        self.attempt(Action::Export, Subject::Unknown, origin).grant().await
+    pub async fn begin_export(&self) -> Result<(), PortError> {
+        self.begin(Action::Export, Subject::Unknown).record_success().await
     }
 
     /// The highest number that was given to anybody.
@@ -81,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::ports::{MockAuditLog, MockHasher, MockUserRepo, Ports, UnusableHash};
-    use crate::testing::{ann, audit_stream, auth, broken, noon, ports, username};
+    use crate::testing::{admin, ann, audit_stream, broken, noon, ports, username};
     use crate::{Conflict, Outcome, PasswordHash};
 
     fn coming(name: &str, id: Option<i64>) -> ImportedUser {
@@ -101,7 +97,7 @@ mod tests {
         hasher
             .expect_inspect()
             .returning(|hash| if hash.as_str() == "kept" { Ok(()) } else { Err(UnusableHash::Format) });
-        let auth = auth(Ports { hasher: Arc::new(hasher), ..ports() });
+        let admin = admin(ports());
         let candidate = |name: &str, hash: &str| Candidate {
             id: None,
             username: name.to_owned(),
@@ -111,10 +107,13 @@ mod tests {
             disabled_at: None,
         };
 
-        let mut admission = auth.begin_admission(Numbers::New);
+        let mut admission = admin.begin_admission(Numbers::New);
 
-        assert_eq!(auth.admit(&mut admission, 1, candidate("Ann", "kept")), Ok(coming("Ann", None)));
-        let foreign = auth.admit(&mut admission, 2, candidate("bob", "foreign"));
+        assert_eq!(
+            admin.admit(&mut admission, &hasher, 1, candidate("Ann", "kept")),
+            Ok(coming("Ann", None))
+        );
+        let foreign = admin.admit(&mut admission, &hasher, 2, candidate("bob", "foreign"));
         assert_eq!(foreign, Err(Unimportable::Hash(UnusableHash::Format)));
     }
 
@@ -123,12 +122,12 @@ mod tests {
         let mut users = MockUserRepo::new();
         users.expect_find_by_names().withf(|names| names.len() == 4).returning(|_| Ok(vec![ann()]));
         users.expect_last_number().returning(|| Ok(UserId(7)));
-        let auth = auth(Ports { users: Arc::new(users), ..ports() });
+        let admin = admin(Ports { users: Arc::new(users), ..ports() });
         let later =
             ImportedUser { created_at: noon() + std::time::Duration::from_secs(1), ..coming("ANN", None) };
 
         let preview = [coming("ann", Some(7)), later, coming("bob", Some(7)), coming("cleo", Some(8))];
-        let preview = auth.preview_import(&preview).await.unwrap();
+        let preview = admin.preview_import(&preview).await.unwrap();
 
         assert_eq!(
             preview,
@@ -153,10 +152,10 @@ mod tests {
             .withf(|users, attempt| users.len() == 3 && attempt.action == Action::Import)
             .returning(move |_, _| Ok(outcomes()));
         let (audit_stream, events) = audit_stream();
-        let auth = auth(Ports { users: Arc::new(users), audit_stream, ..ports() });
+        let admin = admin(Ports { users: Arc::new(users), audit_stream, ..ports() });
 
         let users = ["ann", "bob", "cleo"].map(|name| coming(name, None)).to_vec();
-        let imported = auth.import(Origin::CommandLine, users).await.unwrap();
+        let imported = admin.import(users).await.unwrap();
 
         assert_eq!(imported, outcomes());
         assert_eq!(
@@ -173,10 +172,10 @@ mod tests {
         let mut users = MockUserRepo::new();
         users.expect_import().returning(|_, _| Err(broken()));
         let (audit_stream, events) = audit_stream();
-        let auth = auth(Ports { users: Arc::new(users), audit_stream, ..ports() });
+        let admin = admin(Ports { users: Arc::new(users), audit_stream, ..ports() });
 
         let users = vec![coming("ann", None), coming("bob", None)];
-        let failed = auth.import(Origin::CommandLine, users).await;
+        let failed = admin.import(users).await;
 
         assert!(failed.is_err());
         assert_eq!(events.taken(), [(Action::Import, Outcome::Failed, Subject::Unknown)]);
@@ -192,9 +191,9 @@ mod tests {
                 if is_kept { Ok(()) } else { Err(broken()) }
             });
             let (audit_stream, events) = audit_stream();
-            let auth = auth(Ports { audit_log: Arc::new(audit_log), audit_stream, ..ports() });
+            let admin = admin(Ports { audit_log: Arc::new(audit_log), audit_stream, ..ports() });
 
-            assert_eq!(auth.begin_export(Origin::CommandLine).await.is_ok(), is_kept);
+            assert_eq!(admin.begin_export().await.is_ok(), is_kept);
 
             let outcome = if is_kept { Outcome::Success } else { Outcome::Failed };
             assert_eq!(events.taken(), [(Action::Export, outcome, Subject::Unknown)]);

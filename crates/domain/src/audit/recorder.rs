@@ -1,17 +1,20 @@
-//! One attempt, from its beginning to the audit log.
+//! Records what was attempted: each attempt becomes one event of the audit log, however it ends.
 
 use std::sync::Arc;
 
-use super::tally::Tally;
-use crate::ports::{AuditLog, AuditStream, Clock, Entropy, PortError, Ports};
+use super::aggregator::AuditAggregator;
+use futures_channel::oneshot;
+
+use crate::ports::{AuditLog, AuditStream, Clock, Entropy, Finisher, PortError};
 use crate::{Action, Attempt, Conclusion, Event, Origin, Outcome, Subject, UserId};
 
-/// Where attempts go when they end.
+/// Writes audit events. Clones share it.
 #[derive(Clone)]
-pub(super) struct Record {
+pub(crate) struct AuditRecorder {
     log: Arc<dyn AuditLog>,
     stream: Arc<dyn AuditStream>,
-    tally: Tally,
+    aggregator: AuditAggregator,
+    finisher: Arc<dyn Finisher>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 }
@@ -21,39 +24,53 @@ pub(super) struct Record {
 ///
 /// What changed something is kept, event by event, before it is answered. A refusal that took work is kept likewise, but
 /// repeats of it are counted, and so is what took no work: no client can fill the disk by what it repeats.
-pub(super) struct UnderWay {
+pub(crate) struct PendingAuditEvent {
     action: Action,
     subject: Subject,
     origin: Origin,
     is_open: bool,
-    record: Record,
+    record: AuditRecorder,
 }
 
-impl Record {
-    pub(super) fn new(ports: &Ports) -> Self {
-        Self {
-            log: ports.audit_log.clone(),
-            stream: ports.audit_stream.clone(),
-            tally: Tally::default(),
-            clock: ports.clock.clone(),
-            entropy: ports.entropy.clone(),
-        }
+impl AuditRecorder {
+    pub(crate) fn new(
+        log: Arc<dyn AuditLog>,
+        stream: Arc<dyn AuditStream>,
+        finisher: Arc<dyn Finisher>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        Self { log, stream, aggregator: AuditAggregator::default(), finisher, clock, entropy }
     }
 
-    pub(super) fn begin(&self, action: Action, subject: Subject, origin: Origin) -> UnderWay {
-        UnderWay { action, subject, origin, is_open: true, record: self.clone() }
+    pub(crate) fn begin(&self, action: Action, subject: Subject, origin: Origin) -> PendingAuditEvent {
+        PendingAuditEvent { action, subject, origin, is_open: true, record: self.clone() }
     }
 
-    /// Keeps what was counted. What cannot be kept is counted on.
-    pub(super) async fn keep_counts(&self) -> Result<(), PortError> {
-        let events = self.tally.take();
+    /// Does `work` to its end, although its caller may go away. A change is made in here together with its event, or there
+    /// would be changes that nobody finds in the audit log.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, PortError> {
+        let (answer, answered) = oneshot::channel();
+        self.finisher.finish(Box::pin(async move {
+            // The caller may be gone.
+            let _ = answer.send(work.await);
+        }));
+        answered.await.map_err(|canceled| PortError::Failed(Box::new(canceled)))
+    }
+
+    /// Writes the counted events. What cannot be written is counted on.
+    pub(crate) async fn flush(&self) -> Result<(), PortError> {
+        let events = self.aggregator.take();
         if events.is_empty() {
             return Ok(());
         }
         let kept = self.log.append(events.clone()).await;
         if kept.is_err() {
             for event in events {
-                self.tally.count(event);
+                self.aggregator.count(event);
             }
         }
         kept
@@ -61,32 +78,32 @@ impl Record {
 
     fn count(&self, event: Event) {
         self.stream.publish(event.clone());
-        self.tally.count(event);
+        self.aggregator.count(event);
     }
 
     /// Keeps a refusal that took work: the first of its kind at once, and repeats together with what is counted.
     async fn refuse(&self, event: Event) -> Result<(), PortError> {
-        if self.tally.is_repeat(&event) {
+        if self.aggregator.is_repeat(&event) {
             self.count(event);
             return Ok(());
         }
         self.stream.publish(event.clone());
         let kept = self.log.append(vec![event.clone()]).await;
         if kept.is_err() {
-            self.tally.count(event);
+            self.aggregator.count(event);
         }
         kept
     }
 }
 
-impl UnderWay {
+impl PendingAuditEvent {
     /// It turned out whose account it is about.
-    pub(super) fn is_about(&mut self, user: UserId) {
+    pub(crate) fn is_about(&mut self, user: UserId) {
         self.subject = Subject::User(user);
     }
 
     /// Has a store make the change, which keeps by the same commit what came of it.
-    pub(super) async fn make<T, Change>(
+    pub(crate) async fn commit_with<T, Change>(
         mut self,
         change: impl FnOnce(Attempt) -> Change,
     ) -> Result<T, PortError>
@@ -115,7 +132,7 @@ impl UnderWay {
     }
 
     /// Has a store make several changes at once, the first of them about the first of `subjects`, and so on.
-    pub(super) async fn make_each<T, Change>(
+    pub(crate) async fn commit_each_with<T, Change>(
         mut self,
         subjects: Vec<Subject>,
         change: impl FnOnce(Attempt) -> Change,
@@ -141,7 +158,7 @@ impl UnderWay {
     }
 
     /// It is going to succeed, and nothing is changed by it. When that cannot be kept, it does not.
-    pub(super) async fn grant(mut self) -> Result<(), PortError> {
+    pub(crate) async fn record_success(mut self) -> Result<(), PortError> {
         let attempt = self.decided();
         let event = attempt.clone().ended(Outcome::Success);
         let kept = self.record.log.append(vec![event.clone()]).await;
@@ -155,7 +172,7 @@ impl UnderWay {
 
     /// It was refused after work was done for it. When that cannot be kept, whoever made the attempt is not to
     /// learn how it ended.
-    pub(super) async fn refuse(mut self, reason: &'static str) -> Result<(), PortError> {
+    pub(crate) async fn refuse(mut self, reason: &'static str) -> Result<(), PortError> {
         let event = self.decided().ended(Outcome::Refused(reason));
         self.is_open = false;
         self.record.refuse(event).await
@@ -163,7 +180,7 @@ impl UnderWay {
 
     /// It was refused after work was done for it, and a store counts that. The store keeps the refusal by the same commit,
     /// unless it is a repeat.
-    pub(super) async fn refuse_with<T, Change>(
+    pub(crate) async fn refuse_with<T, Change>(
         mut self,
         reason: &'static str,
         count: impl FnOnce(Option<Attempt>) -> Change,
@@ -173,7 +190,7 @@ impl UnderWay {
     {
         let attempt = self.decided();
         let event = attempt.clone().ended(Outcome::Refused(reason));
-        let is_repeat = self.record.tally.is_repeat(&event);
+        let is_repeat = self.record.aggregator.is_repeat(&event);
         let counted = count((!is_repeat).then(|| attempt.clone())).await;
         self.is_open = false;
         match &counted {
@@ -185,12 +202,12 @@ impl UnderWay {
     }
 
     /// It ended before much was done for it.
-    pub(super) fn fail(mut self, outcome: Outcome) {
+    pub(crate) fn fail(mut self, outcome: Outcome) {
         self.end(outcome);
     }
 
     /// It changed nothing and was refused nothing: there is nothing to record.
-    pub(super) fn end_unrecorded(mut self) {
+    pub(crate) fn end_unrecorded(mut self) {
         self.is_open = false;
     }
 
@@ -210,7 +227,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for PendingAuditEvent {
     fn drop(&mut self) {
         if self.is_open {
             self.end(Outcome::Abandoned);

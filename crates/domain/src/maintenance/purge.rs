@@ -1,13 +1,13 @@
-//! Removing what nobody needs any more.
+//! Removing what is over, in batches.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Auth;
-use super::admission::Throttling;
+use super::Maintenance;
 use crate::Tampering;
-use crate::ports::PortError;
+use crate::ports::{AuditLog, PortError};
+use crate::steady::Steady;
 
 /// What is removed in one transaction: little enough that nobody who writes meanwhile has to wait for it.
 const BATCH: u32 = 500;
@@ -19,26 +19,25 @@ const MOST_STRAYS: u32 = 150_000;
 /// For how long one is.
 const STRAY_TTL: Duration = Duration::from_hours(90 * 24);
 
-impl Auth {
+impl Maintenance {
     /// Removes the sessions that are over, the networks that are forgotten and what nobody's names were tried with, a
     /// batch at a time, and tells how many of all there were.
-    pub async fn sweep(&self) -> Result<usize, PortError> {
+    pub async fn purge(&self) -> Result<usize, PortError> {
         let mut all = 0;
         loop {
-            let removed = self.ports.sessions.remove_over(self.ports.clock.now(), BATCH).await?;
+            let removed = self.sessions.remove_over(self.clock.now(), BATCH).await?;
             all += removed;
             if removed < BATCH as usize {
                 break;
             }
         }
-        let throttle = &self.ports.throttle;
         // By the clock that their times are of.
-        let now = self.throttling.as_ref().map_or_else(|| self.ports.clock.now(), Throttling::now);
+        let now = self.throttle_clock.as_ref().map_or_else(|| self.clock.now(), Steady::now);
         let old = now.saturating_sub(STRAY_TTL).unwrap_or(Timestamp::MIN);
         // Once: it takes a look at all of them.
-        let too_many = throttle.newest_strays_end(MOST_STRAYS).await?.unwrap_or(Timestamp::MIN);
+        let too_many = self.throttle.newest_strays_end(MOST_STRAYS).await?.unwrap_or(Timestamp::MIN);
         loop {
-            let removed = throttle.remove_strays(old.max(too_many), BATCH).await?;
+            let removed = self.throttle.remove_strays(old.max(too_many), BATCH).await?;
             all += removed;
             if removed < BATCH as usize {
                 return Ok(all);
@@ -48,18 +47,17 @@ impl Auth {
 
     /// Blanks what could point to a person in the events of accounts that were deleted, a batch at a time.
     pub async fn blank_deleted(&self) -> Result<(), PortError> {
-        while self.ports.audit_log.blank_deleted(BATCH).await? {}
-        Ok(())
+        blank_deleted(&*self.audit_log).await
     }
 
     /// Removes the attempts that are old, a batch at a time, and tells how many there were; or what is wrong with
     /// them, because of which they stay.
-    pub async fn sweep_audit_log(&self) -> Result<Result<usize, Tampering>, PortError> {
-        let now = self.ports.clock.now();
-        let old = now.saturating_sub(self.rules.audit_keep).unwrap_or(Timestamp::MIN);
+    pub async fn purge_audit_log(&self) -> Result<Result<usize, Tampering>, PortError> {
+        let now = self.clock.now();
+        let old = now.saturating_sub(self.audit_keep).unwrap_or(Timestamp::MIN);
         let mut all = 0;
         loop {
-            let removed = match self.ports.audit_log.remove_before(old, BATCH).await? {
+            let removed = match self.audit_log.remove_before(old, BATCH).await? {
                 Ok(removed) => removed,
                 Err(tampering) => return Ok(Err(tampering)),
             };
@@ -69,6 +67,12 @@ impl Auth {
             }
         }
     }
+}
+
+/// Blanks what could point to a person in the events of accounts that were deleted.
+pub(crate) async fn blank_deleted(audit_log: &dyn AuditLog) -> Result<(), PortError> {
+    while audit_log.blank_deleted(BATCH).await? {}
+    Ok(())
 }
 
 #[cfg(test)]
@@ -97,9 +101,9 @@ mod tests {
         audit_log.expect_blank_deleted().withf(|limit| *limit == 500).times(4).returning(move |_| {
             Ok(left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok())
         });
-        let auth = auth(Ports { audit_log: Arc::new(audit_log), ..ports() });
+        let maintenance = auth(Ports { audit_log: Arc::new(audit_log), ..ports() }).maintenance();
 
-        auth.blank_deleted().await.unwrap();
+        maintenance.blank_deleted().await.unwrap();
     }
 
     #[tokio::test]
@@ -126,11 +130,11 @@ mod tests {
             .withf(|at, _| *at == noon() - AUDIT_KEEP)
             .returning(move |_, limit| old(limit).map(Ok));
         let (sessions, throttle, audit_log) = (Arc::new(sessions), Arc::new(throttle), Arc::new(audit_log));
-        let auth = auth(Ports { sessions, throttle, audit_log, ..ports() });
+        let maintenance = auth(Ports { sessions, throttle, audit_log, ..ports() }).maintenance();
 
-        assert_eq!(auth.sweep().await.unwrap(), 2500);
-        assert_eq!(auth.sweep().await.unwrap(), 0);
-        assert_eq!(auth.sweep_audit_log().await.unwrap(), Ok(700));
-        assert_eq!(auth.sweep_audit_log().await.unwrap(), Ok(0));
+        assert_eq!(maintenance.purge().await.unwrap(), 2500);
+        assert_eq!(maintenance.purge().await.unwrap(), 0);
+        assert_eq!(maintenance.purge_audit_log().await.unwrap(), Ok(700));
+        assert_eq!(maintenance.purge_audit_log().await.unwrap(), Ok(0));
     }
 }
