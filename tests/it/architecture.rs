@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 
 /// The crates that are no adapters. Whatever else there is, or comes, is one.
-const OTHERS: [&str; 6] = ["domain", "api", "server", "tests", "bench", "test-postgres"];
+const OTHERS: [&str; 7] = ["domain", "api", "settings", "server", "tests", "bench", "test-postgres"];
 
 /// Libraries that an adapter may use as it uses those of others. They know no crate of this workspace.
 const LIBRARIES: [&str; 2] = ["bcrypt-lanes", "pem-blocks"];
@@ -65,6 +65,19 @@ fn both_stores_depend_on_diesel_async() {
         let named = package.unwrap().dependencies.iter().find(|it| it.name == "diesel-async").unwrap();
         assert_eq!(named.kind, DependencyKind::Normal, "{store}");
     }
+}
+
+#[test]
+fn only_the_server_depends_on_the_settings() {
+    let house = House::survey();
+
+    let dependants: Vec<_> = house
+        .crates()
+        .into_iter()
+        .filter(|name| *name != "tests" && house.reached_from(name).contains("settings"))
+        .collect();
+
+    assert_eq!(dependants, ["server"]);
 }
 
 #[test]

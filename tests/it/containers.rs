@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use server::config::keys::KEYS;
+use settings::keys::KEYS;
 
 use crate::support::workspace;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use server::config::keys::{DefaultValue, KEYS, Shape};
+use settings::keys::{DefaultValue, KEYS, Shape};
 
 use crate::support::server::{Deployment, Finished};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use server::config::keys::{DefaultValue, KEYS};
+use settings::keys::{DefaultValue, KEYS};
 
 use crate::support::server::{Deployment, Finished};
 

@@ -21,8 +21,8 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use crate::config::{Dsn, Environment};
 use crate::outbox::{Limits, Outbox, Recipient};
+use settings::{Dsn, Environment};
 
 /// A database that is away makes an error of every request. Whoever reads reports needs a few of them.
 const LIMITS: Limits = Limits { waiting: 128, together: 128, delay: Duration::from_millis(500) };

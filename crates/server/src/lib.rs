@@ -1,22 +1,19 @@
-//! The binary `auth-api`, as a library: configuration, command line, wiring, start and stop.
+//! The binary `auth-api`, as a library: command line, wiring, start and stop.
 //!
 //! Promises that a server which starts is one that is safe to run as it is configured, that it stops without
 //! losing what it began, and that nothing it prints holds a secret. Refuses to know what a request looks like
 //! and what a use case does.
 //!
-//! Start reading at `cli`, which everything begins with; then `config`, `wiring` and `lifecycle`.
+//! Start reading at `cli`, which everything begins with; then the crate `settings`, `wiring` and `lifecycle`.
 
 mod audit_lines;
 mod buffered_writer;
 mod causes;
 mod cli;
-mod clients;
-pub mod config;
 mod connection_limits;
 mod error_reports;
 mod hardening;
 mod lifecycle;
-mod line_end;
 mod logging;
 mod outbox;
 mod reload;
@@ -30,4 +27,3 @@ mod traces;
 mod wiring;
 
 pub use cli::run;
-pub use clients::{ConfiguredClients, InvalidClients};

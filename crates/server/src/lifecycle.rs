@@ -21,7 +21,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Loaded};
 use crate::connection_limits::{self, ReservedFds};
 use crate::reload::Reload;
 use crate::signals::{self, Ending};
@@ -30,6 +29,7 @@ use crate::tls::{InForce, TlsError};
 use crate::traces::{Emitter, Traces};
 use crate::wiring::{Application, StartError, Unfinished};
 use crate::{error_reports, sight, signing_keys};
+use settings::{Config, Loaded};
 
 /// What the store gets to finish even when requests have used up all of the grace.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);

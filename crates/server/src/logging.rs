@@ -23,8 +23,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::audit_lines;
 use crate::buffered_writer::BufferedWriter;
-use crate::config::{Log, LogFormat};
 use crate::error_reports::ErrorReports;
+use settings::{Log, LogFormat};
 
 /// Room for most lines, so that they need not move while they are written.
 const USUAL_LENGTH: usize = 512;

@@ -14,8 +14,8 @@ use thiserror::Error;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use crate::config::{self, Algorithm, Config, Environment, Secret, Warning, WeakSecret};
-use crate::line_end;
+use settings::line_end;
+use settings::{Algorithm, Config, Environment, Secret, Warning, WeakSecret};
 
 /// All of them.
 pub(crate) struct Secrets {
@@ -41,7 +41,7 @@ const REFRESH: Place = Place { key: "AUTH_SESSION__REFRESH_KEY", file: "data/ref
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// Production has to be given one.
-    #[error("{key} {}", config::no_secret(key))]
+    #[error("{key} {}", settings::no_secret(key))]
     Missing {
         /// The setting.
         key: &'static str,

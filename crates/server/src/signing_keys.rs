@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::causes;
-use crate::config::{Algorithm, Config, Environment, Secret, Token};
+use settings::{Algorithm, Config, Environment, Secret, Token};
 
 /// How often the folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);

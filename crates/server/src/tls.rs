@@ -26,7 +26,7 @@ use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
 use zeroize::Zeroizing;
 
 use crate::causes;
-use crate::config::{Tls, Warning};
+use settings::{Tls, Warning};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);

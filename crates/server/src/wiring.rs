@@ -23,11 +23,11 @@ use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::audit_lines::{self, AuditLines};
-use crate::config::{self, Config, Location, Secret};
 use crate::secrets::{AuditSecret, SecretError, Secrets};
 use crate::sight::{CountedAttempts, LastCount};
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy, SystemTimer};
+use settings::{Config, Location, Secret};
 
 /// The store waits for its disk, or for its server, on threads of its own; two are enough to keep one writer and some
 /// readers busy, and idle ones cost memory.
@@ -347,7 +347,7 @@ fn hasher(
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
 ) -> Result<Arc<BcryptHasher>, StartError> {
-    let config::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
+    let settings::Hashing { cost, engine, workers, queue, deadline } = config.hashing;
     let site_prefix = config.limits.site_prefix();
     let hashing = hasher_bcrypt::Settings { cost, engine, workers, queue, deadline, niceness, site_prefix };
     Ok(Arc::new(BcryptHasher::start(hashing, clock.clone(), entropy.clone())?))
@@ -371,7 +371,7 @@ impl Databases {
 
     pub(crate) fn open(
         &self,
-        database: &config::Database,
+        database: &settings::Database,
         access: Access,
     ) -> Result<Arc<dyn Store>, StartError> {
         let key = SealingKey::known(self.audit_key.clone());
@@ -402,7 +402,7 @@ fn runtime() -> Result<Runtime, StartError> {
 
 /// Opens the database, on whatever it is.
 fn open(
-    database: &config::Database,
+    database: &settings::Database,
     access: Access,
     SealingKey { key, is_known }: SealingKey,
     runtime: &Runtime,
@@ -514,7 +514,7 @@ mod tests {
     use token_jwt::{KeyRing, TokenType};
 
     use super::*;
-    use crate::clients::ConfiguredClients;
+    use settings::ConfiguredClients;
 
     const HOUR: Duration = Duration::from_hours(1);
 

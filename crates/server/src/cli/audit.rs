@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::users::{PATIENCE, parse};
 use super::{Exit, Failure, output};
-use crate::config::Config;
 use crate::wiring::{Access, Console, KeyUse};
+use settings::Config;
 
 /// How many events are looked up at once.
 const PAGE: u32 = 1000;

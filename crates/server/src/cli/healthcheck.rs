@@ -13,8 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
 use super::{Exit, Failure, output};
-use crate::config::Http;
 use crate::tls;
+use settings::Http;
 
 /// Longer than a server that works takes, shorter than containers usually wait for a check.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -11,9 +11,9 @@ use token_jwt::{
 };
 
 use super::{Exit, Failure, output};
-use crate::config::{self, Config};
 use crate::signing_keys::Source;
 use crate::system::SystemClock;
+use settings::Config;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -28,7 +28,7 @@ pub(super) enum Command {
     /// Publish another key, which signs once every backend has had the time to fetch it
     Rotate {
         /// How long it is published before it signs, from 5m to 30d: longer than any backend keeps the published keys
-        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = config::lead_time, conflicts_with = "now")]
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = settings::lead_time, conflicts_with = "now")]
         lead_time: Duration,
         /// Have it take over now: backends that keep the published keys may refuse new tokens for some minutes
         #[arg(long)]

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Exit, Failure, output};
-use crate::config::{Config, Environment, Location};
+use settings::{Config, Environment, Location};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

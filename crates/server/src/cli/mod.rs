@@ -22,7 +22,6 @@ use clap::{Parser, Subcommand};
 use tracing::{info, warn};
 
 use crate::causes;
-use crate::config::{Config, Loaded, Problem};
 use crate::hardening;
 use crate::lifecycle::{self, ServeError};
 use crate::logging::{self, Audience};
@@ -31,6 +30,7 @@ use crate::signals;
 use crate::signing_keys::KeysError;
 use crate::tls::TlsError;
 use crate::wiring::StartError;
+use settings::{Config, Loaded, Problem};
 
 const EXIT_CODES: &str = "\
 Exit codes:

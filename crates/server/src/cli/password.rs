@@ -7,8 +7,8 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure};
-use crate::config::EdgeFault;
-use crate::line_end;
+use settings::EdgeFault;
+use settings::line_end;
 
 /// More bytes than the longest password has; a pipe to something endless must not fill the memory.
 const LONGEST_INPUT: usize = 16 * 1024;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::users::{PATIENCE, existing, not_done};
 use super::{Exit, Failure, output};
-use crate::config::Config;
 use crate::wiring::{Access, Console, KeyUse};
+use settings::Config;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

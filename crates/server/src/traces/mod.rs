@@ -18,8 +18,8 @@ use self::otlp::{
     ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
     StatusCode,
 };
-use crate::config::{Environment, TRACES};
 use crate::outbox::{Limits, Outbox, Recipient};
+use settings::{Environment, TRACES};
 
 /// A server that answers tens of thousands of requests a second loses spans, as samplers would have it anyway.
 const LIMITS: Limits = Limits { waiting: 4096, together: 512, delay: Duration::from_secs(1) };

@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use crate::config::Secret;
+use super::keys::{DefaultValue, Key, Setting};
+use super::{Secret, readers};
 
 /// The most backends; each of them is looked at for every request of any.
 const MOST: usize = 100;
@@ -147,6 +148,17 @@ fn is_giveaway(bytes: &[u8; 32]) -> bool {
 fn from_hex(text: &str) -> Option<[u8; 32]> {
     HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
+
+pub(crate) static INTROSPECTION_CLIENTS: Setting<ConfiguredClients> = Setting {
+    key: Key::secret(
+        "AUTH_INTROSPECTION__CLIENTS",
+        DefaultValue::Text(""),
+        // No secret, and shown to nobody all the same: somebody may have made up what it is the digest of.
+        "backends that may ask about tokens and revoke them: id:digest pairs with commas between them",
+    )
+    .trimmed(),
+    read: readers::clients,
+};
 
 #[cfg(test)]
 mod tests {

@@ -48,7 +48,7 @@ const QUOTES: [(char, char); 6] =
 
 impl EdgeFault {
     /// The first fault of a text, if it has one.
-    pub(crate) fn of(text: &str) -> Option<Self> {
+    pub fn of(text: &str) -> Option<Self> {
         let mut characters = text.chars();
         let first = characters.next()?;
         let last = characters.next_back();

@@ -43,12 +43,12 @@ impl Dsn {
     }
 
     /// The URL that takes reports.
-    pub(crate) fn envelopes(&self) -> String {
+    pub fn envelopes(&self) -> String {
         format!("{}/api/{}/envelope/", self.base, self.project)
     }
 
     /// What they are sent with, in the header `X-Sentry-Auth`.
-    pub(crate) fn authorization(&self) -> String {
+    pub fn authorization(&self) -> String {
         let client = concat!("auth-api/", env!("CARGO_PKG_VERSION"));
         format!("Sentry sentry_version=7, sentry_client={client}, sentry_key={}", *self.key)
     }

@@ -1,7 +1,7 @@
 //! The line end that editors and `echo` put after a text which is all that a file or a pipe holds.
 
 /// Takes one line end away and nothing else, since the text may end with others of its own.
-pub(crate) fn cut(text: &mut String) {
+pub fn cut(text: &mut String) {
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

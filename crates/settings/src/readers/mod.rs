@@ -19,7 +19,7 @@ use token_jwt::{KeyPair, KeyPairAlgorithm, TokenType};
 use zeroize::Zeroizing;
 
 use super::{Algorithm, Dsn, EdgeFault, EngineName, Environment, Location, LogFormat, Secret, edges::End};
-use crate::clients::ConfiguredClients;
+use crate::introspection_clients::ConfiguredClients;
 
 /// What is wrong with a value, as the end of a sentence that begins with the setting's name.
 pub(super) type Wrong = String;
@@ -174,7 +174,7 @@ pub(super) fn session_ttl(text: &str) -> Result<Duration, Wrong> {
 }
 
 /// How long a key is published before it signs. Backends may keep what is published for five minutes at least.
-pub(crate) fn lead_time(text: &str) -> Result<Duration, Wrong> {
+pub fn lead_time(text: &str) -> Result<Duration, Wrong> {
     duration(text, 5 * 60 * SECOND, 30 * DAY)
         .or_else(|()| wrong("must be a time such as 1h, from 5m to 30d; --now has the key sign at once"))
 }
@@ -341,7 +341,7 @@ pub(super) fn dsn(text: &str) -> Result<Dsn, Wrong> {
 
 /// Where a collector takes traces, below its endpoint
 /// (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-request>).
-pub(crate) const TRACES: &str = "/v1/traces";
+pub const TRACES: &str = "/v1/traces";
 
 /// An address that the paths of signals are appended to. A login in it would be shown with it.
 pub(super) fn otlp_endpoint(text: &str) -> Result<String, Wrong> {
