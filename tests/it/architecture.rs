@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use cargo_metadata::{DependencyKind, Metadata, Package, PackageId};
 
 /// The crates that are no adapters. Whatever else there is, or comes, is one.
-const OTHERS: [&str; 7] = ["domain", "api", "settings", "server", "tests", "bench", "test-postgres"];
+const OTHERS: [&str; 8] =
+    ["domain", "api", "settings", "telemetry", "server", "tests", "bench", "test-postgres"];
 
 /// Libraries that an adapter may use as it uses those of others. They know no crate of this workspace.
 const LIBRARIES: [&str; 2] = ["bcrypt-lanes", "pem-blocks"];
@@ -68,16 +69,31 @@ fn both_stores_depend_on_diesel_async() {
 }
 
 #[test]
-fn only_the_server_depends_on_the_settings() {
+fn log_level_holds_for_every_crate_that_logs() {
+    let house = House::survey();
+    let crates = house.metadata.workspace_root.join("crates");
+
+    for package in house.metadata.workspace_packages() {
+        let logs = package.dependencies.iter().any(|it| it.name == "tracing");
+        if logs && package.manifest_path.starts_with(&crates) {
+            let target = package.name.replace('-', "_");
+            assert!(telemetry::logging::OURS.contains(&target.as_str()), "{target}");
+        }
+    }
+}
+
+#[test]
+fn only_the_server_and_telemetry_depend_on_the_settings() {
     let house = House::survey();
 
-    let dependants: Vec<_> = house
+    let mut dependants: Vec<_> = house
         .crates()
         .into_iter()
         .filter(|name| *name != "tests" && house.reached_from(name).contains("settings"))
         .collect();
 
-    assert_eq!(dependants, ["server"]);
+    dependants.sort_unstable();
+    assert_eq!(dependants, ["server", "telemetry"]);
 }
 
 #[test]

@@ -6,24 +6,18 @@
 //!
 //! Start reading at `cli`, which everything begins with; then the crate `settings`, `wiring` and `lifecycle`.
 
-mod audit_lines;
-mod buffered_writer;
 mod causes;
 mod cli;
 mod connection_limits;
-mod error_reports;
 mod hardening;
 mod lifecycle;
-mod logging;
-mod outbox;
+mod metrics;
 mod reload;
 pub mod secrets;
-mod sight;
 mod signals;
 mod signing_keys;
 mod system;
 mod tls;
-mod traces;
 mod wiring;
 
 pub use cli::run;

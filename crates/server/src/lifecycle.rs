@@ -26,10 +26,11 @@ use crate::reload::Reload;
 use crate::signals::{self, Ending};
 use crate::system::SystemClock;
 use crate::tls::{InForce, TlsError};
-use crate::traces::{Emitter, Traces};
 use crate::wiring::{Application, StartError, Unfinished};
-use crate::{error_reports, sight, signing_keys};
+use crate::{metrics, signing_keys};
 use settings::{Config, Loaded};
+use telemetry::error_reports;
+use telemetry::traces::{Emitter, Traces};
 
 /// What the store gets to finish even when requests have used up all of the grace.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
@@ -256,8 +257,8 @@ fn sight(
     traffic: Arc<Traffic>,
     limits: api::Limits,
     certificate: Option<Arc<InForce>>,
-) -> sight::Server {
-    sight::Server {
+) -> metrics::Server {
+    metrics::Server {
         auth: application.auth.clone(),
         traffic,
         limits,
@@ -266,7 +267,7 @@ fn sight(
         hasher: application.hasher.clone(),
         store: application.store.clone(),
         certificate,
-        since: sight::Start::now(&*application.clock),
+        since: metrics::Start::now(&*application.clock),
         clock: application.clock.clone(),
     }
 }

@@ -15,10 +15,10 @@ use tokio::signal::unix::Signal;
 use tracing::{Level, error, info, warn};
 
 use crate::causes;
-use crate::logging;
 use crate::tls::{self, TlsError};
 use settings::keys::Key;
 use settings::{Config, Loaded, Problem};
+use telemetry::logging;
 
 /// What is in force, and where it can be changed.
 pub(crate) struct Reload {

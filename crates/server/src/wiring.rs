@@ -22,12 +22,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-use crate::audit_lines::{self, AuditLines};
+use crate::metrics::LastCount;
 use crate::secrets::{AuditSecret, SecretError, Secrets};
-use crate::sight::{CountedAttempts, LastCount};
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy, SystemTimer};
 use settings::{Config, Location, Secret};
+use telemetry::audit_lines::{self, AuditLines};
+use telemetry::metrics::CountedAttempts;
 
 /// The store waits for its disk, or for its server, on threads of its own; two are enough to keep one writer and some
 /// readers busy, and idle ones cost memory.

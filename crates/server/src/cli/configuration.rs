@@ -8,11 +8,11 @@ use domain::ports::Clock;
 use serde_json::json;
 
 use super::{Exit, Failure, begin, load, output};
-use crate::logging::Audience;
 use crate::system::SystemClock;
 use crate::{causes, secrets, signing_keys, tls};
 use settings::keys::{DefaultValue, KEYS};
 use settings::{Config, Effective, Inspected, Loaded};
+use telemetry::logging::Audience;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

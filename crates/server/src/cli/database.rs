@@ -13,9 +13,9 @@ use store_sqlite::backup::{self, BackupError, BackupProblem, Counts};
 use tracing::warn;
 
 use super::{Exit, Failure, migrate, output};
-use crate::logging::Audience;
 use crate::wiring::{Access, Databases, StartError, Store};
 use settings::{Config, Database, Environment, Location, Problem};
+use telemetry::logging::Audience;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

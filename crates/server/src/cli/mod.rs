@@ -24,13 +24,13 @@ use tracing::{info, warn};
 use crate::causes;
 use crate::hardening;
 use crate::lifecycle::{self, ServeError};
-use crate::logging::{self, Audience};
 use crate::secrets::SecretError;
 use crate::signals;
 use crate::signing_keys::KeysError;
 use crate::tls::TlsError;
 use crate::wiring::StartError;
 use settings::{Config, Loaded, Problem};
+use telemetry::logging::{self, Audience};
 
 const EXIT_CODES: &str = "\
 Exit codes:

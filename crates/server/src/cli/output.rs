@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{Exit, Failure};
-use crate::logging::is_plain;
+use telemetry::logging::is_plain;
 
 /// Answers with one line, or several that make up one text.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {

@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use super::export;
 use super::import::{self, Import};
 use super::{Exit, Failure, output, password};
-use crate::logging::Audience;
 use crate::signals;
 use crate::wiring::{Access, Console, KeyUse};
 use settings::Config;
+use telemetry::logging::Audience;
 
 /// How many accounts are asked for at once.
 const PAGE: u32 = 500;

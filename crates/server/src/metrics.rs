@@ -4,10 +4,6 @@
 //! surface what it answered, and here alone that becomes Prometheus' names. To show more, have whoever knows it show
 //! it, and add it in [`Server::metrics`].
 
-mod attempts;
-mod exposition;
-mod process;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +16,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::json;
 
-pub(crate) use self::attempts::CountedAttempts;
-use self::exposition::{Exposition, seconds};
-use self::process::Process;
-use crate::logging;
 use crate::tls::InForce;
 use crate::wiring::{Store, StoreLoad};
+use telemetry::logging;
+use telemetry::metrics::{CountedAttempts, Exposition, Process, seconds};
 
 /// Our version, without which the figures of two releases cannot be told apart.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

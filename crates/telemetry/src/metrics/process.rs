@@ -7,16 +7,22 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// What a look at the process showed; what could not be seen is missing.
 #[derive(Debug, Default)]
-pub(super) struct Process {
-    pub(super) resident_bytes: Option<u64>,
-    pub(super) threads: Option<u64>,
-    pub(super) open_files: Option<u64>,
-    pub(super) most_open_files: Option<u64>,
-    pub(super) processor_time: Option<Duration>,
+pub struct Process {
+    /// The memory it uses, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Its threads.
+    pub threads: Option<u64>,
+    /// Its open files.
+    pub open_files: Option<u64>,
+    /// How many files it may open.
+    pub most_open_files: Option<u64>,
+    /// The processor time it has used.
+    pub processor_time: Option<Duration>,
 }
 
 impl Process {
-    pub(super) fn look() -> Self {
+    /// Looks now.
+    pub fn look() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
         let spent = clock_gettime(ClockId::ProcessCPUTime);

@@ -29,9 +29,18 @@ use settings::{Log, LogFormat};
 /// Room for most lines, so that they need not move while they are written.
 const USUAL_LENGTH: usize = 512;
 
-/// Our crates. Others speak up from a warning on, whatever the level.
-const OURS: [&str; 7] =
-    ["api", "domain", "hasher_bcrypt", "server", "store_postgres", "store_sqlite", "token_jwt"];
+/// Our crates that log. Others are heard from a warning on, whatever the level.
+pub const OURS: [&str; 9] = [
+    "api",
+    "domain",
+    "hasher_bcrypt",
+    "server",
+    "settings",
+    "store_postgres",
+    "store_sqlite",
+    "telemetry",
+    "token_jwt",
+];
 
 /// The target that `tracing-log` gives what crates say that know `log` only, before theirs is put in its place.
 const TAKEN_OVER: &str = "log";
@@ -40,7 +49,7 @@ type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
 
 /// Who reads the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audience {
+pub enum Audience {
     /// Whoever watches a server.
     Operator,
     /// Somebody who typed one command, and sees its answer: warnings, and what the audit log is told.
@@ -57,7 +66,7 @@ static OUTPUT: LazyLock<BufferedWriter<Stderr>> = LazyLock::new(|| BufferedWrite
 /// Begins the log of this process. Later calls change nothing.
 ///
 /// Before the process ends, [`finish`] is to be called.
-pub(crate) fn start(log: Log, audience: Audience) {
+pub fn start(log: Log, audience: Audience) {
     let (filter, handle) = reload::Layer::new(filter(log.level, audience));
     let started = match log.format {
         LogFormat::Json => subscriber(filter, json(), &*OUTPUT).try_init(),
@@ -75,7 +84,7 @@ pub(crate) fn start(log: Log, audience: Audience) {
 }
 
 /// Has the log of this process show what is of another level, from now on.
-pub(crate) fn change_level(level: Level) {
+pub fn change_level(level: Level) {
     if let Some((audience, handle)) = FILTER.get() {
         // Fails only when the log is gone, which it never is.
         _ = handle.reload(filter(level, *audience));
@@ -83,12 +92,12 @@ pub(crate) fn change_level(level: Level) {
 }
 
 /// Writes the lines that still wait. Returns false if their reader stalled.
-pub(crate) fn finish() -> bool {
+pub fn finish() -> bool {
     OUTPUT.finish()
 }
 
 /// How many lines were dropped because their reader stalled.
-pub(crate) fn dropped_lines() -> u64 {
+pub fn dropped_lines() -> u64 {
     OUTPUT.dropped()
 }
 
@@ -189,7 +198,7 @@ fn first_not_plain(text: &str) -> Option<(usize, char)> {
 
 /// Whether a character can do nothing but appear: controls move the cursor, U+2028 and U+2029 end lines, and
 /// the bidirectional ones show a line in another order than it has.
-pub(crate) fn is_plain(character: char) -> bool {
+pub fn is_plain(character: char) -> bool {
     !character.is_control()
         && !matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -11,34 +11,35 @@ use domain::Distribution;
 
 /// What a scraper is shown.
 #[derive(Default)]
-pub(super) struct Exposition(String);
+pub struct Exposition(String);
 
 /// Samples of one name.
-pub(super) struct Family<'text> {
+pub struct Family<'text> {
     name: &'static str,
     text: &'text mut String,
 }
 
 /// What tells samples of one name apart. The names are ours, and so are the values.
-pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
+pub type Labels<'a> = &'a [(&'static str, &'a str)];
 
 impl Exposition {
     /// What goes up only. The name ends in `_total`.
-    pub(super) fn counter(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn counter(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family(name, "counter", help)
     }
 
     /// What goes up and down.
-    pub(super) fn gauge(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn gauge(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family(name, "gauge", help)
     }
 
     /// How often something was how much.
-    pub(super) fn histogram(&mut self, name: &'static str, help: &str) -> Family<'_> {
+    pub fn histogram(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family(name, "histogram", help)
     }
 
-    pub(super) fn into_text(self) -> String {
+    /// The whole text.
+    pub fn into_text(self) -> String {
         self.0
     }
 
@@ -49,12 +50,14 @@ impl Exposition {
 }
 
 impl Family<'_> {
-    pub(super) fn sample(&mut self, labels: Labels<'_>, value: impl Display) -> &mut Self {
+    /// Adds one sample.
+    pub fn sample(&mut self, labels: Labels<'_>, value: impl Display) -> &mut Self {
         self.line("", labels, None, value);
         self
     }
 
-    pub(super) fn distribution(&mut self, labels: Labels<'_>, of: &Distribution) -> &mut Self {
+    /// Adds the samples of a histogram.
+    pub fn distribution(&mut self, labels: Labels<'_>, of: &Distribution) -> &mut Self {
         for (bound, count) in &of.up_to {
             self.line("_bucket", labels, Some(&seconds(*bound).to_string()), count);
         }
@@ -91,7 +94,7 @@ impl Display for Escaped<'_> {
 }
 
 /// Seconds are the unit of every time in Prometheus.
-pub(super) fn seconds(time: Duration) -> f64 {
+pub fn seconds(time: Duration) -> f64 {
     time.as_secs_f64()
 }
 

@@ -26,14 +26,15 @@ const LIMITS: Limits = Limits { waiting: 4096, together: 512, delay: Duration::f
 
 /// What every export says of us.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Emitter {
-    pub(crate) environment: Environment,
+pub struct Emitter {
+    /// Whose machine it is.
+    pub environment: Environment,
     /// By which clients know us, `http` or `https`.
-    pub(crate) scheme: &'static str,
+    pub scheme: &'static str,
 }
 
 /// Makes a span of each request that ends.
-pub(crate) struct Traces {
+pub struct Traces {
     outbox: Outbox<Ended>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -53,7 +54,7 @@ struct Ended {
 
 impl Traces {
     /// Starts to export to the collector at `endpoint`, the URL that the paths of its signals are appended to.
-    pub(crate) fn start(
+    pub fn start(
         endpoint: &str,
         emitter: Emitter,
         clock: Arc<dyn Clock>,
@@ -69,7 +70,7 @@ impl Traces {
     }
 
     /// Exports what is left.
-    pub(crate) fn finish(&self, patience: Duration) {
+    pub fn finish(&self, patience: Duration) {
         self.outbox.finish(patience);
     }
 }

@@ -39,7 +39,7 @@ const FIELDS: [&str; 7] = ["message", "request_id", "trace_id", "route", "code",
 static REPORTS: OnceLock<Reports> = OnceLock::new();
 
 /// Has errors reported.
-pub(crate) struct ErrorReports;
+pub struct ErrorReports;
 
 struct Reports {
     outbox: Outbox<Report>,
@@ -66,7 +66,7 @@ struct Quota {
 }
 
 /// Starts to report errors of this process to whom `dsn` names. Before the process ends, [`finish`] is to be called.
-pub(crate) fn start(
+pub fn start(
     dsn: &Dsn,
     environment: Environment,
     clock: Arc<dyn Clock>,
@@ -89,7 +89,7 @@ pub(crate) fn start(
 }
 
 /// Reports what is left.
-pub(crate) fn finish(patience: Duration) {
+pub fn finish(patience: Duration) {
     if let Some(reports) = REPORTS.get() {
         reports.outbox.finish(patience);
     }

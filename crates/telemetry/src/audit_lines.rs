@@ -7,16 +7,16 @@ use domain::{AuditKey, Event, Link, Origin};
 use tracing::info;
 
 /// The target of its lines. They are written whatever the log's level is.
-pub(crate) const TARGET: &str = "audit";
+pub const TARGET: &str = "audit";
 
 /// Writes events to the log of the process.
-pub(crate) struct AuditLines {
+pub struct AuditLines {
     key: AuditKey,
 }
 
 impl AuditLines {
     /// Lines whose digests are those of the audit log that is sealed with `key`.
-    pub(crate) fn new(key: AuditKey) -> Self {
+    pub fn new(key: AuditKey) -> Self {
         Self { key }
     }
 }
@@ -47,7 +47,7 @@ impl AuditStream for AuditLines {
 }
 
 /// Writes down the head of the audit log, out of reach of whoever can write to the database.
-pub(crate) fn tell_head(head: Link) {
+pub fn tell_head(head: Link) {
     info!(target: TARGET, head = head.to_string(), "the audit log ends here");
 }
 

@@ -9,26 +9,28 @@ use parking_lot::Mutex;
 use crate::audit_lines::AuditLines;
 
 /// Counts attempts, and lets the log tell of them. An attempt has a line in the log, beside which a lock is nothing.
-pub(crate) struct CountedAttempts {
+pub struct CountedAttempts {
     lines: AuditLines,
     counts: Mutex<BTreeMap<Ending, u64>>,
 }
 
 /// What was attempted, how it ended, and why. Each is a word of ours, so there is an end to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ending {
-    pub(super) action: &'static str,
-    pub(super) outcome: &'static str,
+pub struct Ending {
+    pub action: &'static str,
+    pub outcome: &'static str,
     /// Empty unless it was refused.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
 }
 
 impl CountedAttempts {
-    pub(crate) fn new(lines: AuditLines) -> Self {
+    /// Counts nothing yet, and logs each event by these lines.
+    pub fn new(lines: AuditLines) -> Self {
         Self { lines, counts: Mutex::default() }
     }
 
-    pub(super) fn counts(&self) -> BTreeMap<Ending, u64> {
+    /// How many attempts ended how, since the start.
+    pub fn counts(&self) -> BTreeMap<Ending, u64> {
         self.counts.lock().clone()
     }
 }
