@@ -12,7 +12,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use domain::ClientNetwork;
 use parking_lot::Mutex;
 
-use crate::middleware::request_scope::REQUEST_TARGET;
+/// The target of the line that a request has in the log.
+pub const REQUEST_TARGET: &str = "api::request";
 
 /// The most lines between two flushes. What comes beyond is counted together, as from [`MANY`]: an attacker has many
 /// networks.

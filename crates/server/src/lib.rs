@@ -9,6 +9,7 @@
 mod causes;
 mod cli;
 mod connection_limits;
+mod console;
 mod hardening;
 mod lifecycle;
 mod metrics;

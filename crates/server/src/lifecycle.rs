@@ -15,7 +15,10 @@ use api::{Observer, RepeatedRequests, Traffic};
 use domain::ports::Clock;
 use rustls::ServerConfig;
 use sd_notify::NotifyState;
+use settings::{Config, Loaded};
 use socket2::{Domain, Socket, Type};
+use telemetry::error_reports;
+use telemetry::traces::{Emitter, Traces};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -28,9 +31,6 @@ use crate::system::SystemClock;
 use crate::tls::{InForce, TlsError};
 use crate::wiring::{Application, StartError, Unfinished};
 use crate::{metrics, signing_keys};
-use settings::{Config, Loaded};
-use telemetry::error_reports;
-use telemetry::traces::{Emitter, Traces};
 
 /// What the store gets to finish even when requests have used up all of the grace.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);

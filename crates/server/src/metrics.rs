@@ -15,11 +15,11 @@ use hasher_bcrypt::BcryptHasher;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::json;
+use telemetry::logging;
+use telemetry::metrics::{CountedAttempts, Exposition, Process, seconds};
 
 use crate::tls::InForce;
 use crate::wiring::{Store, StoreLoad};
-use telemetry::logging;
-use telemetry::metrics::{CountedAttempts, Exposition, Process, seconds};
 
 /// Our version, without which the figures of two releases cannot be told apart.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

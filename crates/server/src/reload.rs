@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use domain::ports::Clock;
 use hasher_bcrypt::BcryptHasher;
+use settings::keys::Key;
+use settings::{Config, Loaded, Problem};
+use telemetry::logging;
 use thiserror::Error;
 use token_jwt::{JwtIssuer, KeyRing, SelfTestError};
 use tokio::signal::unix::Signal;
@@ -16,9 +19,6 @@ use tracing::{Level, error, info, warn};
 
 use crate::causes;
 use crate::tls::{self, TlsError};
-use settings::keys::Key;
-use settings::{Config, Loaded, Problem};
-use telemetry::logging;
 
 /// What is in force, and where it can be changed.
 pub(crate) struct Reload {

@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use domain::AuditKey;
 use domain::ports::Entropy;
+use settings::line_end;
+use settings::{Algorithm, Config, Environment, Secret, Warning, WeakSecret};
 use store_sqlite::private_files;
 use thiserror::Error;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
-
-use settings::line_end;
-use settings::{Algorithm, Config, Environment, Secret, Warning, WeakSecret};
 
 /// All of them.
 pub(crate) struct Secrets {

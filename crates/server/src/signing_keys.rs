@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ports::Clock;
+use settings::{Algorithm, Config, Environment, Secret, Token};
 use thiserror::Error;
 use token_jwt::{GivenKeys, JwtIssuer, KeyFolder, KeyFolderError, KeyRing};
 use tokio::signal::unix::Signal;
@@ -13,7 +14,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::causes;
-use settings::{Algorithm, Config, Environment, Secret, Token};
 
 /// How often the folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);

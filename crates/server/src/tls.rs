@@ -17,6 +17,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
+use settings::{Tls, Warning};
 use thiserror::Error;
 use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,7 +27,6 @@ use x509_cert::der::{Decode, Reader, SliceReader, Tag, Tagged};
 use zeroize::Zeroizing;
 
 use crate::causes;
-use settings::{Tls, Warning};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);

@@ -40,17 +40,18 @@ pub use self::edges::{EdgeFault, End};
 pub use self::hashing::{EngineName, Hashing};
 pub use self::http::Http;
 pub use self::introspection_clients::{ConfiguredClients, InvalidClients};
-use self::keys::{KEYS, Key};
 pub use self::limits::{Limits, Signup};
 pub use self::observability::{Log, LogFormat, Ops};
 pub use self::readers::{TRACES, lead_time};
-use self::reading::Reading;
 pub use self::secret::{Secret, WeakSecret};
 pub use self::sessions::Session;
 pub use self::source::SetBy;
-use self::source::Sources;
 pub use self::tls::Tls;
 pub use self::tokens::{Algorithm, Token};
+
+use self::keys::{KEYS, Key};
+use self::reading::Reading;
+use self::source::Sources;
 
 /// Everything that can be chosen.
 #[derive(Clone, Debug)]

@@ -16,13 +16,13 @@ use data_encoding::HEXLOWER;
 use domain::ports::{Clock, Entropy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use settings::{Dsn, Environment};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::outbox::{Limits, Outbox, Recipient};
-use settings::{Dsn, Environment};
 
 /// A database that is away makes an error of every request. Whoever reads reports needs a few of them.
 const LIMITS: Limits = Limits { waiting: 128, together: 128, delay: Duration::from_millis(500) };

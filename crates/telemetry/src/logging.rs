@@ -10,6 +10,7 @@ use std::panic;
 use std::sync::{LazyLock, OnceLock};
 
 use serde_json::Value;
+use settings::{Log, LogFormat};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, error};
 use tracing_subscriber::Registry;
@@ -24,7 +25,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::audit_lines;
 use crate::buffered_writer::BufferedWriter;
 use crate::error_reports::ErrorReports;
-use settings::{Log, LogFormat};
 
 /// Room for most lines, so that they need not move while they are written.
 const USUAL_LENGTH: usize = 512;

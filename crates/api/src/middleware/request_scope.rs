@@ -31,7 +31,7 @@ use crate::middleware::rate_limit::{self, Tab};
 use crate::middleware::trace_context::Trace;
 use crate::net::{self, AnswerBody, Overdue};
 use crate::problem::{Code, Context, Problem};
-use crate::repeated_requests::{Kind, RepeatedRequests};
+use crate::repeated_requests::{Kind, REQUEST_TARGET, RepeatedRequests};
 use crate::request_observer::{Exchange, Observer};
 use crate::runtime_settings::Current;
 use crate::{Api, Encryption, docs_pages, target};
@@ -42,9 +42,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_TARGET: usize = 8 * 1024;
 const LARGEST_HEAD: usize = 16 * 1024;
 const MOST_HEADERS: usize = 64;
-
-/// The target of the line that a request has in the log.
-pub const REQUEST_TARGET: &str = "api::request";
 
 /// A year, the least that ASVS 5.0 (3.4.1) asks for. Of other names under this one we know nothing, and whether
 /// browsers should have it built in, only whoever runs all of them can say.

@@ -14,10 +14,9 @@ use tokio::time::{Instant, sleep};
 
 use super::connection_limit::{Rank, Standing};
 use super::now;
-use super::request_body::Incoming;
+use super::request_body::{Incoming, LARGEST_BODY};
 use super::request_head::{self, BodyLength, RequestHead, Scan};
 use crate::LINGER;
-use crate::extract::json_body::LARGEST_BODY;
 
 /// How much of a body in chunks the parser is given at once: behind its end there may be other requests.
 const CHUNKED_AT_ONCE: u64 = 512;

@@ -22,6 +22,7 @@ pub(crate) use self::acceptor::Lobby;
 pub(crate) use self::connection::ClientConnection;
 pub use self::connection_limit::Limits;
 pub(crate) use self::connection_state::{Exchange, InFlight, Overdue};
+pub(crate) use self::request_body::LARGEST_BODY;
 pub(crate) use self::response_body::AnswerBody;
 
 /// The time as timers have it.

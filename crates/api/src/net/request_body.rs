@@ -12,7 +12,8 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, stream};
 
 use super::connection_state::Exchange;
-use crate::extract::json_body::LARGEST_BODY;
+/// The most bytes of a body that are read.
+pub(crate) const LARGEST_BODY: usize = 16 * 1024;
 
 /// How many pieces are taken before somebody asks for them. A request that is sent to its end comes in one or two.
 const AHEAD: usize = 16;

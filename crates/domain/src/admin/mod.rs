@@ -10,6 +10,7 @@ mod sessions;
 use std::sync::Arc;
 
 pub use self::accounts::{AdminError, CreateAccountError, SetPasswordError};
+
 use crate::audit::recorder::{AuditRecorder, PendingAuditEvent};
 use crate::ports::{
     AuditLog, AuditStream, Clock, Entropy, Finisher, PortError, SessionRepo, Throttle, UserRepo,

@@ -14,6 +14,7 @@ pub use self::seal::{
     Anchor, AuditEntry, AuditKey, AuditedClient, Inspection, InvalidHead, Link, RenamedDigests, Seal,
     SealedEntry, Tampering,
 };
+
 use crate::ports::Requester;
 use crate::{ClientNetwork, LoginName, StrayText, UserAgent, UserId, Username, UsernameKey};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::aggregator::AuditAggregator;
 use futures_channel::oneshot;
 
+use super::aggregator::AuditAggregator;
 use crate::ports::{AuditLog, AuditStream, Clock, Entropy, Finisher, PortError};
 use crate::{Action, Attempt, Conclusion, Event, Origin, Outcome, Subject, UserId};
 

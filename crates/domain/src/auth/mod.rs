@@ -23,9 +23,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use self::admission::Throttled;
-use self::admission::Throttling;
 pub use self::change_password::ChangePasswordError;
-use self::change_quota::ChangeQuota;
 pub use self::client::{Client, ClientCredentials, ClientKey, UnknownClient};
 pub use self::confirm::ConfirmError;
 pub use self::introspect::{AskedAbout, Introspected};
@@ -35,8 +33,11 @@ pub use self::open_session::Refusal;
 pub use self::refresh::{RefreshError, Refreshed};
 pub use self::rename::RenameError;
 pub use self::sign_up::SignUpError;
-use self::whoami::Marks;
 pub use self::whoami::{Holder, ShownToken, WhoamiError};
+
+use self::admission::Throttling;
+use self::change_quota::ChangeQuota;
+use self::whoami::Marks;
 use crate::audit::recorder::{AuditRecorder, PendingAuditEvent};
 use crate::maintenance::Maintenance;
 use crate::ports::{HasherError, PortError, Ports};

@@ -6,24 +6,21 @@
 use std::collections::HashMap;
 use std::mem::take;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::cache_epochs::Epochs;
 use super::cache_invalidation::{InvalidatingSessions, InvalidatingUsers};
 use crate::ports::{Clock, Ports};
-use crate::{Account, Bearer, Lineage, Session, SessionId, User, UserId};
+use crate::{Account, Bearer, Lineage, Session, SessionId, User};
 
 /// How long an entry holds: the time within which a change of another process must be seen.
 const VALID_FOR: Duration = Duration::from_secs(1);
 
 /// How many sessions are kept at most: a few megabytes.
 const CAPACITY: usize = 10_000;
-
-/// How many epochs there are for sessions, and for users. Those that share one are looked up again together.
-const EPOCHS: usize = 4096;
 
 /// A live session and its user, as an access token is checked against them.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,13 +45,6 @@ pub(crate) struct Lookup {
     session: SessionId,
     epoch: u64,
     begun: Duration,
-}
-
-/// Counters of changes. None ever goes back, so the sum of some is the same only while each of them is.
-pub(crate) struct Epochs {
-    all: AtomicU64,
-    sessions: Box<[AtomicU64]>,
-    users: Box<[AtomicU64]>,
 }
 
 /// Once the recent entries are half of the capacity, they become the older ones, and those before them are dropped. An
@@ -124,41 +114,6 @@ impl SessionCache {
     }
 }
 
-impl Epochs {
-    pub(crate) fn new() -> Self {
-        let counters = || (0..EPOCHS).map(|_| AtomicU64::new(0)).collect();
-        Self { all: AtomicU64::new(0), sessions: counters(), users: counters() }
-    }
-
-    fn current(&self, session: SessionId, user: UserId) -> u64 {
-        let counters = [&self.all, self.of_session(session), self.of_user(user)];
-        counters.iter().map(|counter| counter.load(Ordering::SeqCst)).sum()
-    }
-
-    pub(crate) fn bump_session(&self, session: SessionId) {
-        self.of_session(session).fetch_add(1, Ordering::SeqCst);
-    }
-
-    pub(crate) fn bump_user(&self, user: UserId) {
-        self.of_user(user).fetch_add(1, Ordering::SeqCst);
-    }
-
-    pub(crate) fn bump_all(&self) {
-        self.all.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn of_session(&self, session: SessionId) -> &AtomicU64 {
-        // The end of an identifier is random; its beginning is a time (RFC 9562, section 5.7).
-        let [.., a, b] = *session.as_bytes();
-        &self.sessions[usize::from(u16::from_be_bytes([a, b])) % EPOCHS]
-    }
-
-    fn of_user(&self, user: UserId) -> &AtomicU64 {
-        let [.., a, b] = user.0.to_be_bytes();
-        &self.users[usize::from(u16::from_be_bytes([a, b])) % EPOCHS]
-    }
-}
-
 impl Entries {
     fn insert(&mut self, id: SessionId, entry: Entry) {
         if self.recent.len() >= CAPACITY / 2 {
@@ -179,6 +134,7 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::UserId;
     use crate::ports::MockClock;
     use crate::testing::{ann, ports, session};
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::cache::Epochs;
+use super::cache_epochs::Epochs;
 use crate::ports::{
     Change, ConfirmedChange, Ending, EndingAll, Insertion, KnownNetwork, NewSession, NewUser, Opening,
     PortError, Renaming, Rotation, SessionRepo, Shown, UserRepo,

@@ -1,6 +1,7 @@
 //! Sessions: what one login opens, and what is known of it until it ends.
 
 pub(crate) mod cache;
+mod cache_epochs;
 mod cache_invalidation;
 pub(crate) mod refresh_rotation;
 

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-
-use super::users::{PATIENCE, parse};
-use super::{Exit, Failure, output};
-use crate::wiring::{Access, Console, KeyUse};
 use settings::Config;
+
+use super::accounts::{PATIENCE, parse};
+use super::{Exit, Failure, output};
+use crate::console::{Console, KeyUse};
+use crate::wiring::Access;
 
 /// How many events are looked up at once.
 const PAGE: u32 = 1000;

@@ -6,13 +6,13 @@ use std::path::Path;
 use clap::Subcommand;
 use domain::ports::Clock;
 use serde_json::json;
+use settings::keys::{DefaultValue, KEYS};
+use settings::{Config, Effective, Inspected, Loaded};
+use telemetry::logging::Audience;
 
 use super::{Exit, Failure, begin, load, output};
 use crate::system::SystemClock;
 use crate::{causes, secrets, signing_keys, tls};
-use settings::keys::{DefaultValue, KEYS};
-use settings::{Config, Effective, Inspected, Loaded};
-use telemetry::logging::Audience;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

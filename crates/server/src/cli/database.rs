@@ -9,13 +9,13 @@ use clap::{Args, Subcommand};
 use domain::ports::PortError;
 use domain::{Checksum, Kind, Progress, carry_over};
 use indicatif::{ProgressBar, ProgressStyle};
+use settings::{Config, Database, Environment, Location, Problem};
 use store_sqlite::backup::{self, BackupError, BackupProblem, Counts};
+use telemetry::logging::Audience;
 use tracing::warn;
 
 use super::{Exit, Failure, migrate, output};
 use crate::wiring::{Access, Databases, StartError, Store};
-use settings::{Config, Database, Environment, Location, Problem};
-use telemetry::logging::Audience;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use store_sqlite::atomic_file::Draft;
 
-use super::users::{for_each_page, not_reached};
+use super::accounts::{for_each_page, not_reached};
 use super::{Exit, Failure, output};
 use crate::signals;
 

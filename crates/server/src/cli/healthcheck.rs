@@ -11,10 +11,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+use settings::Http;
 
 use super::{Exit, Failure, output};
 use crate::tls;
-use settings::Http;
 
 /// Longer than a server that works takes, shorter than containers usually wait for a check.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -6,6 +6,7 @@ use clap::Subcommand;
 use domain::ports::Clock;
 use jiff::Timestamp;
 use serde_json::json;
+use settings::Config;
 use token_jwt::{
     GivenKeys, KeyFacts, KeyFolder, KeyFolderError, KeyPair, KeyPairAlgorithm, KeyState, Takeover,
 };
@@ -13,7 +14,6 @@ use token_jwt::{
 use super::{Exit, Failure, output};
 use crate::signing_keys::Source;
 use crate::system::SystemClock;
-use settings::Config;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

@@ -5,9 +5,9 @@ use std::io::{self, IsTerminal};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use settings::{Config, Environment, Location};
 
 use super::{Exit, Failure, output};
-use settings::{Config, Environment, Location};
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

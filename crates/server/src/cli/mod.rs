@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and how an answer or a refusal comes back.
 
+mod accounts;
 mod audit;
 mod configuration;
 mod database;
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use settings::{Config, Loaded, Problem};
+use telemetry::logging::{self, Audience};
 use tracing::{info, warn};
 
 use crate::causes;
@@ -29,8 +32,6 @@ use crate::signals;
 use crate::signing_keys::KeysError;
 use crate::tls::TlsError;
 use crate::wiring::StartError;
-use settings::{Config, Loaded, Problem};
-use telemetry::logging::{self, Audience};
 
 const EXIT_CODES: &str = "\
 Exit codes:

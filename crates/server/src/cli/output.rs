@@ -7,9 +7,9 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use telemetry::logging::is_plain;
 
 use super::{Exit, Failure};
-use telemetry::logging::is_plain;
 
 /// Answers with one line, or several that make up one text.
 pub(super) fn line(text: impl Display) -> Result<(), Failure> {

@@ -3,12 +3,12 @@
 use std::io::{self, IsTerminal, Read};
 
 use domain::{Password, PasswordProblem};
+use settings::EdgeFault;
+use settings::line_end;
 use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{Exit, Failure};
-use settings::EdgeFault;
-use settings::line_end;
 
 /// More bytes than the longest password has; a pipe to something endless must not fill the memory.
 const LONGEST_INPUT: usize = 16 * 1024;

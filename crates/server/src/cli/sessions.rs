@@ -3,11 +3,12 @@
 use clap::Subcommand;
 use domain::{Admin, Session, UserAgent, Username};
 use serde_json::{Value, json};
-
-use super::users::{PATIENCE, existing, not_done};
-use super::{Exit, Failure, output};
-use crate::wiring::{Access, Console, KeyUse};
 use settings::Config;
+
+use super::accounts::{PATIENCE, existing, not_done};
+use super::{Exit, Failure, output};
+use crate::console::{Console, KeyUse};
+use crate::wiring::Access;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {

@@ -2,32 +2,24 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Subcommand;
-use domain::ports::{HasherError, PortError};
-use domain::{
-    Account, Admin, AdminError, CreateAccountError, InvalidUsername, LoginName, MAX_ADDRESS_LENGTH,
-    MAX_USERNAME_LENGTH, MIN_USERNAME_LENGTH, Password, SetPasswordError, Tries, UserId, Username, Whence,
-};
+use domain::ports::HasherError;
+use domain::{Account, Admin, CreateAccountError, Password, SetPasswordError, Tries, Username, Whence};
 use hasher_bcrypt::BcryptHasher;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use settings::Config;
+use telemetry::logging::Audience;
 use tokio::task::JoinSet;
 
+use super::accounts::{PATIENCE, existing, for_each_page, not_done, not_reached, parse};
 use super::export;
 use super::import::{self, Import};
 use super::{Exit, Failure, output, password};
+use crate::console::{Console, KeyUse};
 use crate::signals;
-use crate::wiring::{Access, Console, KeyUse};
-use settings::Config;
-use telemetry::logging::Audience;
-
-/// How many accounts are asked for at once.
-const PAGE: u32 = 500;
-
-/// What a command's last writes may take; it has waited for them already.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+use crate::wiring::Access;
 
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
@@ -306,23 +298,6 @@ async fn create_many(
     }
 }
 
-pub(super) async fn for_each_page(
-    admin: &Admin,
-    limit: u64,
-    mut take: impl FnMut(&[Account]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let (mut after, mut left) = (UserId(0), limit);
-    while left > 0 {
-        let asked = u32::try_from(left).unwrap_or(PAGE).min(PAGE);
-        let page = admin.list_accounts(after, asked).await.map_err(|error| not_reached(&error))?;
-        take(&page)?;
-        let Some(last) = page.last().filter(|_| page.len() == asked as usize) else { break };
-        after = last.user.id;
-        left -= u64::from(asked);
-    }
-    Ok(())
-}
-
 fn show(account: &Account, tries: &[(Whence, Tries)]) -> Result<(), Failure> {
     let [id, name, created, disabled] = row(account);
     let updated = format!("{:.6}", account.user.updated_at);
@@ -376,29 +351,6 @@ fn numbered(name: &str, number: u64) -> String {
     format!("{name}-{number}")
 }
 
-/// The name of a user who is there, as at a login: without the blanks that it was copied with.
-pub(super) fn existing(name: &str) -> Result<Username, Failure> {
-    match LoginName::from_typed(name) {
-        LoginName::Possible(name) => Ok(name),
-        LoginName::Impossible(_) => parse(name),
-    }
-}
-
-pub(super) fn parse(name: &str) -> Result<Username, Failure> {
-    Username::parse(name).map_err(|problem| {
-        let advice = match problem {
-            InvalidUsername::TooShort => format!("; it needs {MIN_USERNAME_LENGTH} characters"),
-            InvalidUsername::TooLong => format!(
-                "; it may have {MAX_USERNAME_LENGTH} characters, or {MAX_ADDRESS_LENGTH} as an e-mail address"
-            ),
-            InvalidUsername::InvalidCharacters => {
-                "; letters of one script, digits and @ . _ - + can be, or an e-mail address".to_owned()
-            }
-        };
-        Failure::new(Exit::Refused, format_args!("{problem}{advice}"))
-    })
-}
-
 fn confirm_deletion(name: &Username) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::new(
@@ -424,19 +376,6 @@ fn not_created(name: &str, error: CreateAccountError) -> Failure {
     }
 }
 
-pub(super) fn not_done(name: &Username, error: &AdminError) -> Failure {
-    match error {
-        AdminError::UnknownUser => {
-            Failure::new(Exit::Refused, format_args!("there is no user {}", name.as_typed()))
-        }
-        AdminError::Port(error) => not_reached(error),
-    }
-}
-
 fn not_hashed(error: &HasherError) -> Failure {
-    Failure::from_error(Exit::Failed, error)
-}
-
-pub(super) fn not_reached(error: &PortError) -> Failure {
     Failure::from_error(Exit::Failed, error)
 }

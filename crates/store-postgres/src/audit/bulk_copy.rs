@@ -5,7 +5,8 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{Anchor, SealedEntry, UserId};
 
-use super::{Row, chain, commands, queries};
+use super::rows::Row;
+use super::{chain, commands, queries};
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::audit_events;
 

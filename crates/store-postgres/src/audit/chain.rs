@@ -9,8 +9,8 @@ use domain::{AuditEntry, AuditKey, Link, Seal, SealedEntry};
 use futures_util::FutureExt as _;
 use thiserror::Error;
 
-use super::Row;
 use super::queries::{anchor, head};
+use super::rows::Row;
 use crate::error::StoreError;
 use crate::schema::{audit_anchor, audit_events};
 use crate::{Inside, PostgresStore};
@@ -158,7 +158,7 @@ async fn is_sealed_with(
             .map(|link| (link.number, link))
             .collect();
         for (number, seal) in before {
-            if let (Some(number), Some(seal)) = (number, seal.as_deref().and_then(super::bytes)) {
+            if let (Some(number), Some(seal)) = (number, seal.as_deref().and_then(super::rows::bytes)) {
                 links.insert(number, Link { number, seal: Seal(seal) });
             }
         }

@@ -8,9 +8,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{Anchor, Attempt, AuditKey, Conclusion, Event, Inspection, Tampering, UserId};
 use jiff::Timestamp;
 
-use super::Row;
 use super::chain::lock_chain;
 use super::queries::anchor;
+use super::rows::Row;
 use crate::error::StoreError;
 use crate::schema::{audit_anchor, audit_erasures, audit_events, users};
 use crate::sql_types::timestamptz;

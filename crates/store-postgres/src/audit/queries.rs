@@ -5,7 +5,7 @@ use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, Trans
 use domain::ports::{AuditQuery, ListedEvent};
 use domain::{Anchor, AuditKey, Inspection, Link, Seal, SealedEntry, Subject, Tampering, Username};
 
-use super::{Row, bytes};
+use super::rows::{Row, bytes};
 use crate::Inside;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{audit_anchor, audit_events, users};

@@ -9,8 +9,8 @@ use domain::ports::KnownNetwork;
 use domain::{ClientNetwork, KeptSession, Session, SessionId, UserId};
 use ipnet::IpNet;
 
-use super::Row;
 use super::queries::known_network;
+use super::rows::Row;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions};
 use crate::sql_types::{Id, inet, timestamptz};

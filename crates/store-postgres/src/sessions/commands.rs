@@ -15,12 +15,12 @@ use domain::{
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::Row;
+use super::rows::Row;
 use crate::error::StoreError;
 use crate::schema::{known_networks, sessions, users};
 use crate::sql_types::{Id, inet, timestamptz};
 use crate::throttles::commands as throttles;
-use crate::users::Row as UserRow;
+use crate::users::rows::Row as UserRow;
 
 /// What is changed of a session; the rest stays.
 #[derive(AsChangeset, Default)]

@@ -8,11 +8,11 @@ use domain::{Account, ClientNetwork, Session, SessionId, UserId};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::Row;
+use super::rows::Row;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions, users};
 use crate::sql_types::{self, Id, timestamptz};
-use crate::users::Row as UserRow;
+use crate::users::rows::Row as UserRow;
 
 pub(super) async fn look_up(
     connection: &mut AsyncPgConnection,

@@ -9,11 +9,11 @@ use domain::{
 };
 use jiff::Timestamp;
 
-use super::Row;
+use super::rows::Row;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{throttles, users};
 use crate::sql_types::timestamptz;
-use crate::users::Row as UserRow;
+use crate::users::rows::Row as UserRow;
 
 pub(super) async fn admit(
     connection: &mut AsyncPgConnection,

@@ -2,10 +2,9 @@
 
 pub(crate) mod commands;
 mod queries;
+mod rows;
 
 use async_trait::async_trait;
-use diesel::data_types::PgTimestamp;
-use diesel::prelude::*;
 use domain::ports::{Admittance, Change, Compared, Place, PortError, Requester, Throttle};
 use domain::{
     Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
@@ -14,9 +13,6 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 use crate::PostgresStore;
-use crate::error::BrokenRow;
-use crate::schema::throttles;
-use crate::sql_types::{self, timestamptz};
 use crate::transaction::Work;
 
 #[async_trait]
@@ -101,69 +97,5 @@ impl Throttle for PostgresStore {
             commands::remove_strays(connection, *at, *limit).boxed()
         });
         Ok(work.await?)
-    }
-}
-
-#[derive(AsChangeset, Insertable, Queryable, Selectable)]
-#[diesel(table_name = throttles, primary_key(name, whence))]
-struct Row {
-    name: Vec<u8>,
-    whence: Vec<u8>,
-    failures: i64,
-    failed_at: PgTimestamp,
-    undecided: Vec<PgTimestamp>,
-    is_stray: bool,
-}
-
-impl Row {
-    fn new(counter: &Counter, tries: &Tries, is_stray: bool) -> Self {
-        Self {
-            name: counter.name.0.to_vec(),
-            whence: counter.whence.to_bytes(),
-            failures: tries.failures.into(),
-            failed_at: timestamptz(tries.failed_at),
-            undecided: tries.undecided.iter().copied().map(timestamptz).collect(),
-            is_stray,
-        }
-    }
-
-    /// See [`is_remembered`].
-    fn is_remembered(&self) -> bool {
-        !self.is_stray || self.whence.is_empty()
-    }
-}
-
-/// Whether a counter still says something of its name: not if it is of a network that was forgotten.
-#[diesel::dsl::auto_type(no_type_alias)]
-fn is_remembered() -> _ {
-    let elsewhere: &'static [u8] = &[];
-    throttles::is_stray.eq(false).or(throttles::whence.eq(elsewhere))
-}
-
-impl TryFrom<Row> for (Whence, Tries) {
-    type Error = BrokenRow;
-
-    fn try_from(row: Row) -> Result<Self, BrokenRow> {
-        let broken = |column, found: String| BrokenRow {
-            table: "throttles",
-            column,
-            id: format!("({:02x?}, {:02x?})", row.name, row.whence),
-            found,
-        };
-        let time =
-            |column, stored| sql_types::time(stored).ok_or_else(|| broken(column, sql_types::shown(stored)));
-        let whence = Whence::from_bytes(&row.whence)
-            .ok_or_else(|| broken("whence", format!("{} bytes", row.whence.len())))?;
-        let tries = Tries {
-            failures: u32::try_from(row.failures)
-                .map_err(|_| broken("failures", row.failures.to_string()))?,
-            failed_at: time("failed_at", row.failed_at)?,
-            undecided: row
-                .undecided
-                .iter()
-                .map(|stored| time("undecided", *stored))
-                .collect::<Result<_, BrokenRow>>()?,
-        };
-        Ok((whence, tries))
     }
 }

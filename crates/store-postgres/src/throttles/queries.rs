@@ -6,7 +6,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{ClientNetwork, CountedName, Counter, Tries, UserId, UsernameKey, Whence};
 use jiff::Timestamp;
 
-use super::{Row, is_remembered};
+use super::rows::{Row, is_remembered};
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, throttles, users};
 use crate::sql_types::{self, inet};

@@ -4,7 +4,8 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use domain::{Account, UserId};
 
 use super::import::STOP_NUMBERS;
-use super::{Row, queries};
+use super::queries;
+use super::rows::Row;
 use crate::error::StoreError;
 use crate::schema::users;
 

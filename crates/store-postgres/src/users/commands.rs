@@ -13,7 +13,7 @@ use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, Ren
 use domain::{Account, EndCause, PasswordHash, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
-use super::Row;
+use super::rows::Row;
 use crate::error::StoreError;
 use crate::schema::{sessions, users};
 use crate::sessions::commands::{add, end_theirs};

@@ -3,23 +3,20 @@
 pub(crate) mod bulk_copy;
 mod commands;
 mod import;
-mod queries;
+pub(crate) mod queries;
+pub(crate) mod rows;
 
 use async_trait::async_trait;
-use diesel::data_types::PgTimestamp;
-use diesel::{Insertable, Queryable, Selectable};
 use diesel_async::AsyncPgConnection;
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{
-    Account, Attempt, AuditKey, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
+    Account, Attempt, AuditKey, Importation, ImportedUser, PasswordHash, UserId, Username, UsernameKey,
 };
 use futures_util::FutureExt as _;
 
 use crate::PostgresStore;
 use crate::audit;
-use crate::error::{BrokenRow, StoreError};
-use crate::schema::users;
-use crate::sql_types::{self, timestamptz};
+use crate::error::StoreError;
 use crate::throttles::commands as throttles;
 
 #[async_trait]
@@ -229,67 +226,5 @@ async fn forget_if_confirmed(
     match change {
         ConfirmedChange::Done(user) => throttles::forget(connection, &[key.counted(user.name.key())]).await,
         ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Ok(()),
-    }
-}
-
-#[derive(Insertable, Queryable, Selectable)]
-#[diesel(table_name = users)]
-pub(crate) struct Row {
-    id: i64,
-    username: String,
-    username_key: String,
-    password_hash: String,
-    credentials_epoch: i64,
-    disabled_at: Option<PgTimestamp>,
-    created_at: PgTimestamp,
-    updated_at: PgTimestamp,
-}
-
-impl Row {
-    fn is_of(&self, id: UserId) -> bool {
-        self.id == id.0
-    }
-}
-
-impl From<Account> for Row {
-    fn from(Account { user, password_hash, credentials_epoch, disabled_at }: Account) -> Self {
-        Self {
-            id: user.id.0,
-            username: user.name.as_typed().to_owned(),
-            username_key: user.name.key().as_str().to_owned(),
-            password_hash: password_hash.as_str().to_owned(),
-            credentials_epoch,
-            disabled_at: disabled_at.map(timestamptz),
-            created_at: timestamptz(user.created_at),
-            updated_at: timestamptz(user.updated_at),
-        }
-    }
-}
-
-impl TryFrom<Row> for Account {
-    type Error = BrokenRow;
-
-    fn try_from(row: Row) -> Result<Self, BrokenRow> {
-        let broken =
-            |column, found: String| BrokenRow { table: "users", column, id: row.id.to_string(), found };
-        let time =
-            |column, stored| sql_types::time(stored).ok_or_else(|| broken(column, sql_types::shown(stored)));
-        if row.id <= 0 {
-            return Err(broken("id", row.id.to_string()));
-        }
-        if row.credentials_epoch < 0 {
-            return Err(broken("credentials_epoch", row.credentials_epoch.to_string()));
-        }
-        Ok(Account {
-            disabled_at: row.disabled_at.map(|at| time("disabled_at", at)).transpose()?,
-            user: User {
-                id: UserId(row.id),
-                created_at: time("created_at", row.created_at)?,
-                updated_at: time("updated_at", row.updated_at)?,
-                name: Username::from_stored(row.username, row.username_key),
-            },
-            password_hash: PasswordHash::new(row.password_hash),
-            credentials_epoch: row.credentials_epoch,
-        })
     }
 }

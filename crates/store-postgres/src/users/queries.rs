@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use domain::{Account, UserId, UsernameKey};
 
-use super::Row;
+use super::rows::Row;
 use crate::error::StoreError;
 use crate::schema::{users, users_id_seq};
 

@@ -5,7 +5,8 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::{Anchor, SealedEntry, UserId};
 
-use super::{Row, commands, queries};
+use super::rows::Row;
+use super::{commands, queries};
 use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::audit_events;

@@ -7,8 +7,8 @@ use diesel_async::RunQueryDsl;
 use domain::{Anchor, Attempt, AuditKey, Conclusion, Event, Inspection, SealedEntry, Tampering, UserId};
 use jiff::Timestamp;
 
-use super::Row;
 use super::queries::{anchor, head};
+use super::rows::Row;
 use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::{audit_anchor, audit_erasures, audit_events, users};

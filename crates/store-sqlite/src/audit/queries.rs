@@ -5,7 +5,7 @@ use diesel_async::{AsyncConnection as _, RunQueryDsl};
 use domain::ports::{AuditQuery, ListedEvent};
 use domain::{Anchor, AuditKey, Inspection, Link, Seal, SealedEntry, Subject, Tampering, Username};
 
-use super::{Row, broken, bytes};
+use super::rows::{Row, broken, bytes};
 use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{audit_anchor, audit_events, users};

@@ -6,8 +6,8 @@ use domain::ports::KnownNetwork;
 use domain::{ClientNetwork, KeptSession, Session, SessionId, UserId};
 use jiff::Timestamp;
 
-use super::Row;
 use super::queries::known_network;
+use super::rows::Row;
 use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions};

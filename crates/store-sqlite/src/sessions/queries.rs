@@ -6,11 +6,11 @@ use domain::ports::KnownNetwork;
 use domain::{Account, ClientNetwork, Session, SessionId, UserId};
 use jiff::Timestamp;
 
-use super::Row;
+use super::rows::Row;
 use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, sessions, users};
-use crate::users::Row as UserRow;
+use crate::users::rows::Row as UserRow;
 
 pub(super) async fn look_up(
     reader: &mut Connection,

@@ -10,11 +10,11 @@ use domain::{
 };
 use jiff::Timestamp;
 
-use super::{Row, is_remembered};
+use super::rows::{Row, is_remembered};
 use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::throttles;
-use crate::users::{find as find_user, find_by_name};
+use crate::users::queries::{find as find_user, find_by_name};
 
 pub(super) async fn admit(
     connection: &mut Connection,

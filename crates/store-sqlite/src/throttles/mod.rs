@@ -2,9 +2,9 @@
 
 pub(crate) mod commands;
 mod queries;
+mod rows;
 
 use async_trait::async_trait;
-use diesel::prelude::*;
 use domain::ports::{Admittance, Change, Compared, Place, PortError, Requester, Throttle};
 use domain::{
     Attempt, ClientNetwork, Counter, LoginName, Refusal, ThrottleRules, Tries, UsernameKey, Whence,
@@ -13,9 +13,6 @@ use jiff::Timestamp;
 
 use crate::SqliteStore;
 use crate::calling_thread::Connection;
-use crate::error::BrokenRow;
-use crate::schema::throttles;
-use crate::sql_types::{packed, unpacked};
 
 #[async_trait]
 impl Throttle for SqliteStore {
@@ -94,60 +91,5 @@ impl Throttle for SqliteStore {
         let remove =
             async move |connection: &mut Connection| commands::remove_strays(connection, at, limit).await;
         Ok(self.write(remove).await?)
-    }
-}
-
-#[derive(AsChangeset, Insertable, Queryable, Selectable)]
-#[diesel(table_name = throttles, primary_key(name, whence))]
-struct Row {
-    name: Vec<u8>,
-    whence: Vec<u8>,
-    failures: i64,
-    failed_at: i64,
-    undecided: Vec<u8>,
-    is_stray: bool,
-}
-
-impl Row {
-    fn new(counter: &Counter, tries: &Tries, is_stray: bool) -> Self {
-        Self {
-            name: counter.name.0.to_vec(),
-            whence: counter.whence.to_bytes(),
-            failures: tries.failures.into(),
-            failed_at: tries.failed_at.as_microsecond(),
-            undecided: packed(&tries.undecided),
-            is_stray,
-        }
-    }
-}
-
-/// Whether a counter still says something of its name: not if it is of a network that was forgotten.
-#[diesel::dsl::auto_type(no_type_alias)]
-fn is_remembered() -> _ {
-    let elsewhere: &'static [u8] = &[];
-    throttles::is_stray.eq(false).or(throttles::whence.eq(elsewhere))
-}
-
-impl TryFrom<Row> for (Whence, Tries) {
-    type Error = BrokenRow;
-
-    fn try_from(row: Row) -> Result<Self, BrokenRow> {
-        let broken = |column, found: String| BrokenRow {
-            table: "throttles",
-            column,
-            id: format!("({:02x?}, {:02x?})", row.name, row.whence),
-            found,
-        };
-        let whence = Whence::from_bytes(&row.whence)
-            .ok_or_else(|| broken("whence", format!("{} bytes", row.whence.len())))?;
-        let tries = Tries {
-            failures: u32::try_from(row.failures)
-                .map_err(|_| broken("failures", row.failures.to_string()))?,
-            failed_at: Timestamp::from_microsecond(row.failed_at)
-                .map_err(|_| broken("failed_at", row.failed_at.to_string()))?,
-            undecided: unpacked(&row.undecided)
-                .ok_or_else(|| broken("undecided", format!("{} bytes", row.undecided.len())))?,
-        };
-        Ok((whence, tries))
     }
 }

@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 use domain::{ClientNetwork, CountedName, Counter, Tries, UserId, UsernameKey, Whence};
 use jiff::Timestamp;
 
-use super::{Row, is_remembered};
+use super::rows::{Row, is_remembered};
 use crate::calling_thread::Connection;
 use crate::error::{BrokenRow, StoreError};
 use crate::schema::{known_networks, throttles, users};

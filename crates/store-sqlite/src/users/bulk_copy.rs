@@ -4,7 +4,8 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::{Account, UserId};
 
-use super::{Row, queries};
+use super::queries;
+use super::rows::Row;
 use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::{sqlite_sequence, users};

@@ -10,8 +10,8 @@ use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, Ren
 use domain::{Account, EndCause, Importation, ImportedUser, PasswordHash, UserId, Username, UsernameKey};
 use jiff::Timestamp;
 
-use super::Row;
 use super::queries::{find, find_by_name, last_number};
+use super::rows::Row;
 use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::users;

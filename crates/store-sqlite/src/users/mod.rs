@@ -2,24 +2,20 @@
 
 pub(crate) mod bulk_copy;
 mod commands;
-mod queries;
+pub(crate) mod queries;
+pub(crate) mod rows;
 
 use async_trait::async_trait;
-use diesel::{Insertable, Queryable, Selectable};
 use domain::ports::{Change, ConfirmedChange, Insertion, NewSession, NewUser, PortError, Renaming, UserRepo};
 use domain::{
-    Account, Attempt, AuditKey, Importation, ImportedUser, PasswordHash, User, UserId, Username, UsernameKey,
+    Account, Attempt, AuditKey, Importation, ImportedUser, PasswordHash, UserId, Username, UsernameKey,
 };
-use jiff::Timestamp;
 
 use crate::SqliteStore;
 use crate::audit;
 use crate::calling_thread::Connection;
-use crate::error::{BrokenRow, StoreError};
-use crate::schema::users;
+use crate::error::StoreError;
 use crate::throttles::commands as throttles;
-
-pub(crate) use self::queries::{find, find_by_name};
 
 #[async_trait]
 impl UserRepo for SqliteStore {
@@ -185,65 +181,6 @@ async fn forget_if_done(
     match change {
         ConfirmedChange::Done(user) => throttles::forget(connection, key.counted(user.name.key())).await,
         ConfirmedChange::CredentialsChanged | ConfirmedChange::NoAccount => Ok(()),
-    }
-}
-
-#[derive(Insertable, Queryable, Selectable)]
-#[diesel(table_name = users, treat_none_as_default_value = false)]
-pub(crate) struct Row {
-    id: i64,
-    username: String,
-    username_key: String,
-    password_hash: String,
-    credentials_epoch: i64,
-    disabled_at: Option<i64>,
-    created_at: i64,
-    updated_at: i64,
-}
-
-impl From<Account> for Row {
-    fn from(Account { user, password_hash, credentials_epoch, disabled_at }: Account) -> Self {
-        Self {
-            id: user.id.0,
-            username: user.name.as_typed().to_owned(),
-            username_key: user.name.key().as_str().to_owned(),
-            password_hash: password_hash.as_str().to_owned(),
-            credentials_epoch,
-            disabled_at: disabled_at.map(Timestamp::as_microsecond),
-            created_at: user.created_at.as_microsecond(),
-            updated_at: user.updated_at.as_microsecond(),
-        }
-    }
-}
-
-impl TryFrom<Row> for Account {
-    type Error = BrokenRow;
-
-    fn try_from(row: Row) -> Result<Self, BrokenRow> {
-        let broken = |column, found: i64| BrokenRow {
-            table: "users",
-            column,
-            id: row.id.to_string(),
-            found: found.to_string(),
-        };
-        let time = |column, found| Timestamp::from_microsecond(found).map_err(|_| broken(column, found));
-        if row.id <= 0 {
-            return Err(broken("id", row.id));
-        }
-        if row.credentials_epoch < 0 {
-            return Err(broken("credentials_epoch", row.credentials_epoch));
-        }
-        Ok(Account {
-            disabled_at: row.disabled_at.map(|at| time("disabled_at", at)).transpose()?,
-            user: User {
-                id: UserId(row.id),
-                created_at: time("created_at", row.created_at)?,
-                updated_at: time("updated_at", row.updated_at)?,
-                name: Username::from_stored(row.username, row.username_key),
-            },
-            password_hash: PasswordHash::new(row.password_hash),
-            credentials_epoch: row.credentials_epoch,
-        })
     }
 }
 

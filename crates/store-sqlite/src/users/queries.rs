@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use domain::{Account, UserId, UsernameKey};
 
-use super::Row;
+use super::rows::Row;
 use crate::calling_thread::Connection;
 use crate::error::StoreError;
 use crate::schema::{sqlite_sequence, users};

@@ -13,13 +13,13 @@ use api::{Exchange, Observer, Trace};
 use domain::ports::{Clock, Entropy};
 use jiff::Timestamp;
 use prost::Message as _;
+use settings::{Environment, TRACES};
 
 use self::otlp::{
     ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span, SpanKind, Status,
     StatusCode,
 };
 use crate::outbox::{Limits, Outbox, Recipient};
-use settings::{Environment, TRACES};
 
 /// A server that answers tens of thousands of requests a second loses spans, as samplers would have it anyway.
 const LIMITS: Limits = Limits { waiting: 4096, together: 512, delay: Duration::from_secs(1) };

@@ -24,10 +24,8 @@ use zeroize::Zeroizing;
 
 use crate::Api;
 use crate::extract::authentication;
+use crate::net::LARGEST_BODY;
 use crate::problem::{Code, FieldCode, FieldError, Problem};
-
-/// The most bytes of a body that are read.
-pub(crate) const LARGEST_BODY: usize = 16 * 1024;
 
 /// The most members of one JSON object, or of a form. No request has a tenth of them, and what they cost is bounded.
 pub(crate) const MAX_MEMBERS: usize = 64;

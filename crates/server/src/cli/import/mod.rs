@@ -17,7 +17,7 @@ use domain::{Admin, Admission, Conflict, Importation, ImportedUser, Numbers, Uni
 use indicatif::ProgressBar;
 
 use self::source::Source;
-use super::users::not_reached;
+use super::accounts::not_reached;
 use super::{Exit, Failure, output};
 use crate::signals;
 

@@ -7,6 +7,9 @@
 //! Others are served meanwhile. A migration that waits for a table keeps everybody from it who comes later, so it gives
 //! up soon, lets them have their turn and begins anew.
 
+mod checks;
+mod losses;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -15,7 +18,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use diesel::dsl::not;
 use diesel::migration::{MigrationConnection as _, MigrationSource};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -31,10 +33,13 @@ use crate::connection::Servers;
 use crate::database_url::Url;
 use crate::error::{OpenError, OpenProblem};
 use crate::pooler;
-use crate::schema::{
-    __diesel_schema_migrations, current_schema, current_setting, has_schema_privilege, has_table_privilege,
-    pg_proc, pg_tables, quote_ident,
+use crate::schema::{__diesel_schema_migrations, current_schema, pg_proc, pg_tables};
+
+use self::checks::{
+    refuse_asynchronous_commits, refuse_missing_schema_rights, refuse_missing_table_rights,
+    refuse_other_encodings,
 };
+use self::losses::losses;
 
 const EMBEDDED: EmbeddedMigrations = embed_migrations!("../../migrations/postgres");
 
@@ -231,50 +236,6 @@ async fn blocking<T: Send + 'static>(
     outcome.await.unwrap_or_else(|ended| Err(OpenProblem::Failed(ended.into())))
 }
 
-/// Names are in every script, and what the server cannot convert it refuses with each sign-up anew.
-fn refuse_other_encodings(connection: &mut Blocking) -> Result<(), OpenProblem> {
-    for (which, setting) in [("server's", "server_encoding"), ("client's", "client_encoding")] {
-        let found: Option<String> = diesel::select(current_setting(setting, true)).get_result(connection)?;
-        if let Some(found) =
-            found.filter(|found| !matches!(found.as_str(), "UTF8" | "UTF-8" | "utf8" | "UNICODE"))
-        {
-            return Err(OpenProblem::Encoding { which, found });
-        }
-    }
-    Ok(())
-}
-
-/// What was answered must be on disk, and a server can be told to answer before it is.
-fn refuse_asynchronous_commits(connection: &mut Blocking) -> Result<(), OpenProblem> {
-    let setting = diesel::select(current_setting("synchronous_commit", true));
-    let setting: Option<String> = setting.get_result(connection)?;
-    if setting.as_deref() == Some("off") { Err(OpenProblem::AsynchronousCommit) } else { Ok(()) }
-}
-
-/// Migrations create tables, in the first schema of `search_path` that exists.
-fn refuse_missing_schema_rights(connection: &mut Blocking) -> Result<(), OpenProblem> {
-    let rights = diesel::select((current_schema(), has_schema_privilege(current_schema(), "CREATE")));
-    match rights.get_result(connection)? {
-        (Some(_), Some(true)) => Ok(()),
-        (Some(schema), _) => Err(OpenProblem::NoCreate(schema)),
-        (None, _) => Err(OpenProblem::NoSchema),
-    }
-}
-
-/// The tables may belong to another role.
-fn refuse_missing_table_rights(connection: &mut Blocking, rights: &[&str]) -> Result<(), OpenProblem> {
-    for right in rights {
-        let name = quote_ident(pg_tables::schemaname).concat(".").concat(quote_ident(pg_tables::tablename));
-        let here = pg_tables::schemaname.nullable().eq(current_schema());
-        let refused = pg_tables::table.filter(here).filter(not(has_table_privilege(name, *right)));
-        let refused: Option<String> = refused.select(pg_tables::tablename).first(connection).optional()?;
-        if let Some(table) = refused {
-            return Err(OpenProblem::NoTableRights(table));
-        }
-    }
-    Ok(())
-}
-
 fn apply_pending(
     connection: &mut Blocking,
     known: impl Fn() -> Result<Vec<Step>, OpenProblem>,
@@ -312,69 +273,6 @@ fn with_newest<T>(
         let newest = known.pop().filter(|newest| expected.is_none_or(|it| *it == Migration::of(newest)));
         newest.map(|newest| work(connection, &newest)).transpose()
     })
-}
-
-/// Reverts the newest migration in a savepoint to see what it takes along, and counts that once it is back.
-fn losses(connection: &mut Blocking, newest: &Step) -> Result<Vec<Loss>, OpenProblem> {
-    let mut gone = None;
-    let tried = connection.transaction(|connection| {
-        let before = columns(connection)?;
-        connection.revert_migration(&**newest).map_err(OpenProblem::Migration)?;
-        let after = columns(connection)?;
-        gone = Some((&before - &after, after));
-        Err::<(), OpenProblem>(diesel::result::Error::RollbackTransaction.into())
-    });
-    let Some((gone, after)) = gone else { return tried.map(|()| Vec::new()) };
-    let stays = |table: &str| after.iter().any(|(other, _)| other == table);
-    let place = |(table, column): (String, String)| {
-        let column = stays(&table).then_some(column);
-        (table, column)
-    };
-    let mut places: Vec<_> = gone.into_iter().map(place).collect();
-    places.dedup();
-    places
-        .into_iter()
-        .map(|(table, column)| {
-            #[expect(clippy::disallowed_methods, reason = "the DSL knows only tables of the newest schema")]
-            let count_rows = |sql: String| diesel::sql_query(sql);
-            let counted = column.as_deref().map_or_else(|| "*".to_owned(), quoted);
-            let count = count_rows(format!("SELECT count({counted}) AS number FROM {}", quoted(&table)));
-            let Count { number } = count.get_result(connection)?;
-            Ok(Loss { table, column, rows: number.try_into().unwrap_or_default() })
-        })
-        .collect()
-}
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = diesel::sql_types::BigInt)]
-    number: i64,
-}
-
-/// A column of a table.
-#[derive(QueryableByName)]
-struct Column {
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    of_table: String,
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    named: String,
-}
-
-fn columns(connection: &mut Blocking) -> QueryResult<BTreeSet<(String, String)>> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the DSL has no table-valued functions and no joined catalogs"
-    )]
-    let columns: Vec<Column> = diesel::sql_query(
-        "SELECT table_name::text AS of_table, column_name::text AS named \
-         FROM information_schema.columns WHERE table_schema = current_schema()",
-    )
-    .load(connection)?;
-    Ok(columns.into_iter().map(|Column { of_table, named }| (of_table, named)).collect())
-}
-
-fn quoted(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
 /// Reads the schema. Gives up after [`LOCK_TIMEOUT`] if another session has locked it.

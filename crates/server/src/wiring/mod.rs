@@ -1,5 +1,8 @@
 //! Which adapter stands behind which port, and the order in which they go up and come down.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
@@ -10,10 +13,13 @@ use domain::ports::{
     AuditLog, Clock, Contents, Entropy, Finisher, PortError, Ports, Readiness, SessionRepo, Throttle,
     UserRepo,
 };
-use domain::{Admin, AdminPorts, AuditKey, Auth, Maintenance, Rules, ThrottleRules};
+use domain::{AuditKey, Auth, Maintenance, Rules, ThrottleRules};
 use hasher_bcrypt::BcryptHasher;
+use settings::{Config, Location, Secret};
 use store_postgres::PostgresStore;
 use store_sqlite::SqliteStore;
+use telemetry::audit_lines::{self, AuditLines};
+use telemetry::metrics::CountedAttempts;
 use thiserror::Error;
 use token_jwt::{JwtIssuer, MacRefreshTokens, Profile};
 use tokio::runtime::{self, Handle, Runtime};
@@ -26,16 +32,13 @@ use crate::metrics::LastCount;
 use crate::secrets::{AuditSecret, SecretError, Secrets};
 use crate::signing_keys::{self, KeysError};
 use crate::system::{SystemClock, SystemEntropy, SystemTimer};
-use settings::{Config, Location, Secret};
-use telemetry::audit_lines::{self, AuditLines};
-use telemetry::metrics::CountedAttempts;
 
 /// The store waits for its disk, or for its server, on threads of its own; two are enough to keep one writer and some
 /// readers busy, and idle ones cost memory.
 const STORE_THREADS: usize = 2;
 
 /// How long what is left of the runtime may take once the store is closed and nobody waits for it any more.
-const LAST_THREADS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// How often attempts that were only counted are kept. A crash loses as much of them.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -57,10 +60,7 @@ pub(crate) enum Access {
 }
 
 /// How much the hashing threads of a server give way to its requests, as nice(2) counts it.
-const NICENESS_OF_SERVER: i32 = 10;
-
-/// How much those of a command do, which may have a million passwords, also to a server beside it.
-const NICENESS_OF_COMMAND: i32 = 19;
+const NICENESS: i32 = 10;
 
 /// A server: the use cases of requests on their adapters.
 pub(crate) struct Application {
@@ -118,9 +118,9 @@ impl Store for PostgresStore {
 }
 
 /// Sees work through on the store's runtime; a stop waits for it.
-struct Tracked {
-    tasks: TaskTracker,
-    runtime: Handle,
+pub(crate) struct Tracked {
+    pub(crate) tasks: TaskTracker,
+    pub(crate) runtime: Handle,
 }
 
 impl Finisher for Tracked {
@@ -168,7 +168,7 @@ impl Application {
         let audit_key = AuditKey::new(secrets.audit.expose());
         let key = SealingKey::known(audit_key.clone());
         let store = open(&config.database, Access::ReadWrite, key, &runtime, &tasks, &clock)?;
-        let hasher = hasher(config, NICENESS_OF_SERVER, &clock, &entropy)?;
+        let hasher = hasher(config, NICENESS, &clock, &entropy)?;
         let attempts = Arc::new(CountedAttempts::new(AuditLines::new(audit_key)));
 
         let profile = Profile {
@@ -254,95 +254,25 @@ impl Application {
     }
 }
 
-/// What a command of an operator runs on: the database, and the audit key where it is used.
-pub(crate) struct Console {
-    pub(crate) admin: Admin,
-    pub(crate) runtime: Runtime,
-    store: Arc<dyn Store>,
-    tasks: TaskTracker,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-}
-
-/// What a command does with the audit key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyUse {
-    /// It records events, verifies them or looks for a name in them.
-    Required,
-    /// It lists what the database holds. On PostgreSQL, events of the last second are listed only with the key.
-    Optional,
-}
-
-impl Console {
-    pub(crate) fn open(config: &Config, access: Access, key_use: KeyUse) -> Result<Self, StartError> {
-        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) =
-            (Arc::new(SystemClock::new()), Arc::new(SystemEntropy));
-        let secret = match key_use {
-            KeyUse::Required => Some(AuditSecret::take(config, &*entropy)?),
-            KeyUse::Optional => AuditSecret::find(config)?,
-        };
-        let key = match &secret {
-            Some(secret) => SealingKey::known(secret.key()),
-            None => SealingKey::unknown(&*entropy),
-        };
-        let (runtime, tasks) = (runtime()?, TaskTracker::new());
-        let audit_stream = Arc::new(CountedAttempts::new(AuditLines::new(key.key.clone())));
-        let store = open(&config.database, access, key, &runtime, &tasks, &clock)?;
-        let ports = AdminPorts {
-            users: store.clone(),
-            sessions: store.clone(),
-            throttle: store.clone(),
-            audit_log: store.clone(),
-            audit_stream,
-            finisher: Arc::new(Tracked { tasks: tasks.clone(), runtime: runtime.handle().clone() }),
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-        };
-        let admin = Admin::new(ports, config.passwords);
-        Ok(Self { admin, runtime, store, tasks, clock, entropy })
-    }
-
-    /// Starts the hashing threads, for a command that sets passwords.
-    pub(crate) fn hasher(&self, config: &Config) -> Result<Arc<BcryptHasher>, StartError> {
-        hasher(config, NICENESS_OF_COMMAND, &self.clock, &self.entropy)
-    }
-
-    /// Writes what was counted and closes the store.
-    pub(crate) fn close(self, patience: Duration) -> Result<(), Unfinished> {
-        self.tasks.close();
-        let last_things = async {
-            self.tasks.wait().await;
-            if let Err(error) = self.admin.flush_audit_aggregates().await {
-                warn!(cause = cause(&error), "cannot write counted audit events");
-            }
-        };
-        let waited = self.runtime.block_on(async { tokio::time::timeout(patience, last_things).await });
-        drop(self.admin);
-        self.runtime.block_on(self.store.close());
-        self.runtime.shutdown_timeout(LAST_THREADS);
-        waited.map_err(|_| Unfinished)
-    }
-}
-
 /// The key that a store seals events with.
-struct SealingKey {
-    key: AuditKey,
+pub(crate) struct SealingKey {
+    pub(crate) key: AuditKey,
     is_known: bool,
 }
 
 impl SealingKey {
-    fn known(key: AuditKey) -> Self {
+    pub(crate) fn known(key: AuditKey) -> Self {
         Self { key, is_known: true }
     }
 
     /// A key of nobody, for look-ups that need none. Nothing is sealed with it.
-    fn unknown(entropy: &dyn Entropy) -> Self {
+    pub(crate) fn unknown(entropy: &dyn Entropy) -> Self {
         let random = Zeroizing::new([entropy.draw(), entropy.draw()]);
         Self { key: AuditKey::new(random.as_flattened()), is_known: false }
     }
 }
 
-fn hasher(
+pub(crate) fn hasher(
     config: &Config,
     niceness: i32,
     clock: &Arc<dyn Clock>,
@@ -392,7 +322,7 @@ impl Databases {
     }
 }
 
-fn runtime() -> Result<Runtime, StartError> {
+pub(crate) fn runtime() -> Result<Runtime, StartError> {
     runtime::Builder::new_multi_thread()
         .worker_threads(STORE_THREADS)
         .thread_name("store")
@@ -402,7 +332,7 @@ fn runtime() -> Result<Runtime, StartError> {
 }
 
 /// Opens the database, on whatever it is.
-fn open(
+pub(crate) fn open(
     database: &settings::Database,
     access: Access,
     SealingKey { key, is_known }: SealingKey,
@@ -496,139 +426,6 @@ async fn tell_head(maintenance: &Maintenance) {
     }
 }
 
-fn cause(error: &PortError) -> Option<String> {
+pub(crate) fn cause(error: &PortError) -> Option<String> {
     error.source().map(ToString::to_string)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::mpsc::channel;
-    use std::thread;
-
-    use actix_web::rt::System;
-    use api::{Api, Choices, Live, Serving, Traffic};
-    use async_trait::async_trait;
-    use domain::{PasswordPolicy, SessionRules};
-    use hasher_bcrypt::Engine;
-    use token_jwt::{KeyRing, TokenType};
-
-    use super::*;
-    use settings::ConfiguredClients;
-
-    const HOUR: Duration = Duration::from_hours(1);
-
-    /// Panics whenever it is asked.
-    struct Broken;
-
-    #[async_trait]
-    impl Readiness for Broken {
-        async fn check(&self) -> Result<(), PortError> {
-            panic!("a port panics, as it is meant to")
-        }
-    }
-
-    fn auth_that_is_broken(runtime: &Runtime, folder: &std::path::Path, clock: &Arc<dyn Clock>) -> Auth {
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let (tasks, key) = (TaskTracker::new(), || AuditKey::new(b"a key of this test and of nothing else"));
-        let settings = store_sqlite::Settings::new(folder.join("auth.db"));
-        let (handle, time) = (runtime.handle().clone(), clock.clone());
-        let store = SqliteStore::open(&settings, key(), handle.clone(), tasks.clone(), time).unwrap();
-        let store: Arc<dyn Store> = Arc::new(store);
-        let hashing = hasher_bcrypt::Settings {
-            cost: hasher_bcrypt::MIN_COST,
-            engine: Engine::Reference,
-            workers: 1,
-            queue: 1,
-            deadline: HOUR,
-            niceness: 0,
-            site_prefix: domain::SitePrefix::default(),
-        };
-        let profile = Profile {
-            issuer: "http://localhost".to_owned(),
-            audience: None,
-            token_type: TokenType::AccessToken,
-            client_id: "auth-api".to_owned(),
-            max_lifetime: HOUR,
-        };
-        let ring = KeyRing::hs256(&[7; 32]).unwrap();
-        let ports = Ports {
-            users: store.clone(),
-            sessions: store.clone(),
-            throttle: store.clone(),
-            readiness: Arc::new(Broken),
-            hasher: Arc::new(BcryptHasher::start(hashing, clock.clone(), entropy.clone()).unwrap()),
-            tokens: Arc::new(JwtIssuer::new(ring, profile, clock.clone(), entropy.clone()).unwrap()),
-            refresh_tokens: Arc::new(MacRefreshTokens::new(&[8; 32], None).unwrap()),
-            clients: Arc::new(ConfiguredClients::default()),
-            audit_log: store,
-            audit_stream: Arc::new(CountedAttempts::new(AuditLines::new(key()))),
-            finisher: Arc::new(Tracked { tasks, runtime: handle }),
-            clock: clock.clone(),
-            timer: Arc::new(SystemTimer),
-            entropy,
-        };
-        let rules = Rules {
-            open_to_sign_up: true,
-            passwords: PasswordPolicy::new(8).unwrap(),
-            access_ttl: HOUR,
-            sessions: SessionRules { idle_ttl: HOUR, absolute_ttl: HOUR, grace: Duration::ZERO },
-            audit_keep: HOUR,
-            throttle: None,
-            username_changes: None,
-        };
-        Auth::new(ports, rules)
-    }
-
-    #[test]
-    fn a_port_that_panics_is_500_and_the_connection_and_the_server_go_on() {
-        let (folder, runtime) = (tempfile::tempdir().unwrap(), runtime().unwrap());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let traffic = Arc::new(Traffic::default());
-        let api = Api {
-            auth: auth_that_is_broken(&runtime, folder.path(), &clock),
-            clock: clock.clone(),
-            entropy: Arc::new(SystemEntropy),
-            traffic: traffic.clone(),
-            repeated: Arc::default(),
-            observer: None,
-            settings: api::Settings {
-                issuer: "http://localhost".to_owned(),
-                docs: false,
-                clients: false,
-                change_password_page: None,
-                encryption: api::Encryption::None,
-            },
-            live: Live::new(Choices::default(), clock),
-        };
-        let limits = api::Limits { connections: 8, per_network: 8 };
-        let serving = Serving { workers: 1, grace: Duration::ZERO, limits, idle_timeout: HOUR, tls: None };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (started, handles) = channel();
-        let served = thread::spawn(move || {
-            System::new().block_on(async {
-                let server = api::listen(api, listener, serving).unwrap();
-                started.send(server.handle()).unwrap();
-                server.await.unwrap();
-            });
-        });
-        let handle = handles.recv().unwrap();
-
-        let mut stream = TcpStream::connect(address).unwrap();
-        let ask = "GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
-        let last = "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        stream.write_all([ask, ask, last].concat().as_bytes()).unwrap();
-        let mut answers = String::new();
-        stream.read_to_string(&mut answers).unwrap();
-
-        let of = |status: &str| answers.matches(&format!("HTTP/1.1 {status} ")).count();
-        assert_eq!((of("500"), of("200")), (2, 1), "{answers}");
-        assert_eq!(answers.matches(r#""code":"internal""#).count(), 2, "{answers}");
-        assert_eq!(answers.matches("x-request-id: ").count(), 3, "{answers}");
-        assert_eq!(traffic.in_flight(), 0);
-        drop(handle.stop(false));
-        served.join().unwrap();
-    }
 }
