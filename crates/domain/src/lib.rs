@@ -9,11 +9,11 @@
 mod admin;
 mod audit;
 mod auth;
+mod client_network;
 mod contents;
 mod durations;
 mod import;
 mod maintenance;
-mod network;
 mod parts;
 mod password;
 pub mod ports;
@@ -34,15 +34,16 @@ pub use audit::{
     Link, Origin, Outcome, Renamed, RenamedDigests, Seal, SealedEntry, Subject, Tampering,
 };
 pub use auth::{
-    AskedAbout, Auth, ChangePasswordError, Client, ClientCredentials, ClientKey, ConfirmError, Farewell,
-    Holder, Introspected, LogInError, LogOutError, LoggedIn, RefreshError, Refreshed, Refusal, RenameError,
-    Rules, ShownToken, SignUpError, Throttled, UnknownClient, WhoamiError,
+    AskedAbout, Auth, AuthenticateError, AuthenticatedUser, ChangePasswordError, ChangeUsernameError, Client,
+    ClientCredentials, ClientKey, Introspected, LogInError, LogOutError, LoggedIn, LogoutCredential,
+    ReauthenticateError, RefreshError, Refreshed, Refusal, Rules, SignUpError, Throttled, UnknownClient,
+    VerifiedToken,
 };
+pub use client_network::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 pub use contents::{CarryOverError, Checksum, KeptSession, Kind, Progress, Record, carry_over};
 pub use durations::{Distribution, Durations};
 pub use import::{Admission, Candidate, Conflict, Importation, ImportedUser, Numbers, Unimportable};
 pub use maintenance::Maintenance;
-pub use network::{ClientNetwork, ClientSite, NETWORKS_PER_SITE, SitePrefix};
 pub use password::{
     MAX_PASSWORD_LENGTH, NewPassword, Password, PasswordHash, PasswordPolicy, PasswordProblem,
 };

@@ -9,7 +9,7 @@ use actix_web::http::header::{AUTHORIZATION, HeaderMap, USER_AGENT};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use domain::{Client, ClientCredentials, ClientKey, Holder, Origin, UserAgent};
+use domain::{AuthenticatedUser, Client, ClientCredentials, ClientKey, Origin, UserAgent};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
@@ -22,7 +22,7 @@ use crate::{Api, client_address};
 pub(crate) struct Sender(pub(crate) Origin);
 
 /// The user whose access token came with the request, and the session it belongs to.
-pub(crate) struct Caller(pub(crate) Holder);
+pub(crate) struct Caller(pub(crate) AuthenticatedUser);
 
 /// The backend whose identifier and secret came with the request.
 pub(crate) struct Backend(pub(crate) Client);
@@ -50,7 +50,7 @@ impl FromRequest for Caller {
             if let Some(tab) = Tab::of(&request) {
                 tab.charge_session(shown.session())?;
             }
-            let holder = auth.whoami(origin(&request), shown).await?;
+            let holder = auth.authenticate(origin(&request), shown).await?;
             // After the store was asked: a token whose session is over must not use up what its owner has.
             if !request.method().is_safe()
                 && let Some(tab) = Tab::of(&request)
@@ -70,7 +70,7 @@ impl FromRequest for Backend {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let recognise = || {
             let credentials = basic_credentials(request.headers())?;
-            let client = Api::of(request)?.auth.recognise_client(origin(request), &credentials)?;
+            let client = Api::of(request)?.auth.authenticate_client(origin(request), &credentials)?;
             if let Some(tab) = Tab::of(request) {
                 tab.waive();
             }

@@ -2,8 +2,8 @@
 
 use domain::ports::{HasherError, PortError};
 use domain::{
-    ChangePasswordError, ConfirmError, InvalidToken, LogInError, LogOutError, PasswordProblem, RefreshError,
-    RenameError, SignUpError, Throttled, UnknownClient, WhoamiError,
+    AuthenticateError, ChangePasswordError, ChangeUsernameError, InvalidToken, LogInError, LogOutError,
+    PasswordProblem, ReauthenticateError, RefreshError, SignUpError, Throttled, UnknownClient,
 };
 
 use super::{Code, FieldError, Problem, STORE_RETRY};
@@ -39,11 +39,11 @@ impl From<LogInError> for Problem {
     }
 }
 
-impl From<WhoamiError> for Problem {
-    fn from(error: WhoamiError) -> Self {
+impl From<AuthenticateError> for Problem {
+    fn from(error: AuthenticateError) -> Self {
         match error {
-            WhoamiError::Token(error) => error.into(),
-            WhoamiError::Port(error) => error.into(),
+            AuthenticateError::Token(error) => error.into(),
+            AuthenticateError::Port(error) => error.into(),
         }
     }
 }
@@ -73,15 +73,15 @@ impl From<LogOutError> for Problem {
     }
 }
 
-impl From<ConfirmError> for Problem {
-    fn from(error: ConfirmError) -> Self {
+impl From<ReauthenticateError> for Problem {
+    fn from(error: ReauthenticateError) -> Self {
         match error {
             // Why is nobody's business but the audit log's.
-            ConfirmError::PasswordWrong(_) => Self::new(Code::PasswordWrong),
-            ConfirmError::NoAccount => Self::new(Code::InvalidToken),
-            ConfirmError::Throttled(error) => error.into(),
-            ConfirmError::Hasher(error) => error.into(),
-            ConfirmError::Port(error) => error.into(),
+            ReauthenticateError::PasswordWrong(_) => Self::new(Code::PasswordWrong),
+            ReauthenticateError::NoAccount => Self::new(Code::InvalidToken),
+            ReauthenticateError::Throttled(error) => error.into(),
+            ReauthenticateError::Hasher(error) => error.into(),
+            ReauthenticateError::Port(error) => error.into(),
         }
     }
 }
@@ -97,12 +97,12 @@ impl From<ChangePasswordError> for Problem {
     }
 }
 
-impl From<RenameError> for Problem {
-    fn from(error: RenameError) -> Self {
+impl From<ChangeUsernameError> for Problem {
+    fn from(error: ChangeUsernameError) -> Self {
         match error {
-            RenameError::UsernameTaken => Self::username_taken(),
-            RenameError::TooManyChanges { retry_after } => Self::too_many_requests(retry_after),
-            RenameError::Confirm(error) => error.into(),
+            ChangeUsernameError::UsernameTaken => Self::username_taken(),
+            ChangeUsernameError::TooManyChanges { retry_after } => Self::too_many_requests(retry_after),
+            ChangeUsernameError::Confirm(error) => error.into(),
         }
     }
 }

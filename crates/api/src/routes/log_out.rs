@@ -6,7 +6,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
-use domain::Farewell;
+use domain::LogoutCredential;
 use zeroize::Zeroizing;
 
 use crate::Api;
@@ -17,7 +17,7 @@ use crate::middleware::rate_limit::Tab;
 use crate::problem::{Code, Problem};
 
 /// What whoever logs out shows: the cookie's refresh token, an access token, or else a refresh token.
-pub(crate) struct Shown(Farewell);
+pub(crate) struct Shown(LogoutCredential);
 
 /// Log out: end this session.
 ///
@@ -67,7 +67,7 @@ impl FromRequest for Shown {
         let has_transport = headers.contains_key(SESSION_TRANSPORT);
         if headers.contains_key(AUTHORIZATION) && !has_transport {
             let token = bearer_token(headers).map(|token| token.to_owned().into());
-            return Box::pin(async { Ok(Self(Farewell::AccessToken(token?))) });
+            return Box::pin(async { Ok(Self(LogoutCredential::AccessToken(token?))) });
         }
         if !headers.contains_key(CONTENT_TYPE) && !has_transport && !has_body(headers) {
             let problem = name_missing_header(request, Problem::new(Code::MissingToken));
@@ -76,10 +76,10 @@ impl FromRequest for Shown {
         let secret = RefreshSecret::from_request(request, payload);
         Box::pin(async {
             match secret.await {
-                Ok(RefreshSecret { token, .. }) => Ok(Self(Farewell::RefreshToken(token))),
+                Ok(RefreshSecret { token, .. }) => Ok(Self(LogoutCredential::RefreshToken(token))),
                 // A browser without the cookie has logged out before.
                 Err(problem) if problem.code() == Code::InvalidRefreshToken => {
-                    Ok(Self(Farewell::RefreshToken(Zeroizing::default())))
+                    Ok(Self(LogoutCredential::RefreshToken(Zeroizing::default())))
                 }
                 Err(problem) => Err(problem),
             }

@@ -117,7 +117,8 @@ pub(crate) async fn rename(
     Body(body): Body<Rename>,
 ) -> Result<HttpResponse, Problem> {
     let Rename { username, password } = body;
-    let user = api.auth.rename(origin, &holder, username.into_parsed()?, password.into_parsed()?).await?;
+    let user =
+        api.auth.change_username(origin, &holder, username.into_parsed()?, password.into_parsed()?).await?;
     Ok(HttpResponse::Ok().json(UserView::from(&user)))
 }
 
@@ -152,7 +153,7 @@ pub(crate) async fn close(
     transport: Transport,
     Body(body): Body<CloseAccount>,
 ) -> Result<HttpResponse, Problem> {
-    api.auth.close_account(origin, &holder, body.password.into_parsed()?).await?;
+    api.auth.delete_account(origin, &holder, body.password.into_parsed()?).await?;
     let mut answer = HttpResponse::NoContent();
     transport.clear(&mut answer, &api);
     Ok(answer.finish())

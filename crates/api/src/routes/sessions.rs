@@ -3,7 +3,7 @@
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::ports::Ending;
-use domain::{Holder, Session, SessionId};
+use domain::{AuthenticatedUser, Session, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -130,7 +130,7 @@ pub(crate) async fn end_others(
 }
 
 impl SessionView {
-    fn of(session: Session, holder: &Holder) -> Self {
+    fn of(session: Session, holder: &AuthenticatedUser) -> Self {
         Self {
             id: session.id.to_string(),
             created_at: rfc3339(session.created_at),

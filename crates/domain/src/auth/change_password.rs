@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use super::confirm::{ConfirmError, done, is_done};
+use super::reauthenticate::{ReauthenticateError, done, is_done};
 use super::sign_up::hash_admitted;
-use super::{Auth, Holder, LoggedIn};
+use super::{Auth, AuthenticatedUser, LoggedIn};
 use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{HasherError, PortError};
 use crate::{Action, Origin, Outcome, Password, PasswordProblem, Subject};
@@ -17,7 +17,7 @@ pub enum ChangePasswordError {
     NewPassword(#[from] PasswordProblem),
     /// The current one does not open the account, or something failed.
     #[error(transparent)]
-    Confirm(#[from] ConfirmError),
+    Confirm(#[from] ReauthenticateError),
 }
 
 impl Auth {
@@ -27,7 +27,7 @@ impl Auth {
     pub async fn change_password(
         &self,
         origin: Origin,
-        holder: &Holder,
+        holder: &AuthenticatedUser,
         current: Password,
         new: Password,
     ) -> Result<LoggedIn, ChangePasswordError> {
@@ -39,7 +39,8 @@ impl Auth {
             Err(problem) => return Err(ChangePasswordError::from(problem).told_of(attempt)),
         };
         let requester = origin.requester();
-        let (account, admitted, attempt) = self.confirm(requester, holder.user.id, current, attempt).await?;
+        let (account, admitted, attempt) =
+            self.reauthenticate(requester, holder.user.id, current, attempt).await?;
         let hash = match hash_admitted::<ChangePasswordError>(&*self.ports.hasher, requester, new).await {
             Ok(hash) => hash,
             Err(error) => return Err(error.told_of(attempt)),
@@ -101,8 +102,8 @@ mod tests {
     };
     use crate::{Refusal, SessionId};
 
-    fn holder() -> Holder {
-        Holder { user: ann().user, session: session().id }
+    fn holder() -> AuthenticatedUser {
+        AuthenticatedUser { user: ann().user, session: session().id }
     }
 
     fn hasher_who_says(verification: Verification) -> MockHasher {
@@ -175,7 +176,7 @@ mod tests {
 
             let error = change(&auth, "kq7wzmv1").await.unwrap_err();
 
-            let ChangePasswordError::Confirm(ConfirmError::PasswordWrong(why)) = error else {
+            let ChangePasswordError::Confirm(ReauthenticateError::PasswordWrong(why)) = error else {
                 panic!("{error:?}")
             };
             assert_eq!(why, refusal);
@@ -190,7 +191,7 @@ mod tests {
 
         let error = change(&auth, "kq7wzmv1").await.unwrap_err();
 
-        assert!(matches!(error, ChangePasswordError::Confirm(ConfirmError::PasswordWrong(_))));
+        assert!(matches!(error, ChangePasswordError::Confirm(ReauthenticateError::PasswordWrong(_))));
         assert_eq!(events.taken()[0].1, Outcome::Refused("credentials_changed"));
     }
 
@@ -203,7 +204,7 @@ mod tests {
 
             let error = change(&auth, "kq7wzmv1").await.unwrap_err();
 
-            assert!(matches!(error, ChangePasswordError::Confirm(ConfirmError::NoAccount)));
+            assert!(matches!(error, ChangePasswordError::Confirm(ReauthenticateError::NoAccount)));
             assert_eq!(events.taken()[0].1, Outcome::Refused("no_account"));
         }
     }
@@ -235,7 +236,7 @@ mod tests {
 
         let error = change(&auth, "kq7wzmv1").await.unwrap_err();
 
-        assert!(matches!(error, ChangePasswordError::Confirm(ConfirmError::Port(_))));
+        assert!(matches!(error, ChangePasswordError::Confirm(ReauthenticateError::Port(_))));
         assert_eq!(events.taken()[0].1, Outcome::Failed);
     }
 

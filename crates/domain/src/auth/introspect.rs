@@ -40,7 +40,7 @@ pub enum Introspected {
 
 impl Auth {
     /// What this token is good for now; why it is good for nothing, nobody is told. An access token that holds was
-    /// shown to somebody, which is noted as [`Auth::whoami`] notes it. Nothing else changes, and nothing is put on
+    /// shown to somebody, which is noted as [`Auth::authenticate`] notes it. Nothing else changes, and nothing is put on
     /// record, since it is the backend that asks and not the holder.
     pub async fn introspect(
         &self,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     async fn ask(auth: &Auth, asked: AskedAbout, token: &str) -> Option<Introspected> {
-        auth.introspect(&Client::recognised(), asked, token).await.unwrap()
+        auth.introspect(&Client::authenticated(), asked, token).await.unwrap()
     }
 
     #[tokio::test]
@@ -228,7 +228,7 @@ mod tests {
             let auth = one_who_asks(sessions);
 
             let asked = AskedAbout::RefreshTokensToo;
-            assert!(auth.introspect(&Client::recognised(), asked, token).await.is_err(), "{token}");
+            assert!(auth.introspect(&Client::authenticated(), asked, token).await.is_err(), "{token}");
         }
     }
 }

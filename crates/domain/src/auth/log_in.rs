@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::admission::{Admitted, NotAdmitted, Throttled};
-use super::open_session::{OpenSessionError, Refusal};
+use super::create_session::{CreateSessionError, Refusal};
 use super::{Auth, THROTTLED};
 use crate::audit::recorder::PendingAuditEvent;
 use crate::ports::{HasherError, PortError, Ports, Requester, Verification};
@@ -52,7 +52,7 @@ impl Auth {
         if let Some(account) = &account {
             attempt.is_about(account.user.id);
         }
-        let authenticated = self.authenticate(origin.requester(), account, password.clone()).await;
+        let authenticated = self.verify_password(origin.requester(), account, password.clone()).await;
         let (account, stale) = match authenticated {
             Ok(authenticated) => authenticated,
             Err(LogInError::InvalidCredentials(refusal)) => {
@@ -61,7 +61,7 @@ impl Auth {
             }
             Err(error) => return Err(error.told_of(attempt)),
         };
-        let logged_in = self.open_session(&origin, &account, admitted, attempt).await?;
+        let logged_in = self.create_session(&origin, &account, admitted, attempt).await?;
         if stale {
             self.rehash(&account, password);
         }
@@ -86,7 +86,7 @@ impl Auth {
     }
 
     /// The account, if there is one and this is its password, and whether its hash is stale.
-    async fn authenticate(
+    async fn verify_password(
         &self,
         requester: Requester,
         account: Option<Account>,
@@ -146,11 +146,11 @@ impl From<NotAdmitted> for LogInError {
     }
 }
 
-impl From<OpenSessionError> for LogInError {
-    fn from(error: OpenSessionError) -> Self {
+impl From<CreateSessionError> for LogInError {
+    fn from(error: CreateSessionError) -> Self {
         match error {
-            OpenSessionError::Refused(refusal) => Self::InvalidCredentials(refusal),
-            OpenSessionError::Port(error) => Self::Port(error),
+            CreateSessionError::Refused(refusal) => Self::InvalidCredentials(refusal),
+            CreateSessionError::Port(error) => Self::Port(error),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{Action, EndCause, InvalidToken, Origin, SessionId, Subject, UserId};
 
 /// What somebody shows who logs out.
 #[derive(Debug)]
-pub enum Farewell {
+pub enum LogoutCredential {
     /// An access token.
     AccessToken(Zeroizing<String>),
     /// A refresh token, of any generation.
@@ -30,16 +30,16 @@ pub enum LogOutError {
 impl Auth {
     /// Ends the session that the token belongs to. It is as well if it is over already, and so it is with a
     /// refresh token of none: what cannot be told from a session that was removed opens nothing either way.
-    pub async fn log_out(&self, origin: Origin, farewell: Farewell) -> Result<(), LogOutError> {
+    pub async fn log_out(&self, origin: Origin, farewell: LogoutCredential) -> Result<(), LogOutError> {
         let (session, owner) = match farewell {
-            Farewell::AccessToken(token) => match self.ports.tokens.verify(&token) {
+            LogoutCredential::AccessToken(token) => match self.ports.tokens.verify(&token) {
                 Ok(bearer) => (bearer.session, bearer.user),
                 Err(error) => {
                     self.attempt(Action::LogOut, Subject::Unknown, origin).fail(error.outcome());
                     return Err(error.into());
                 }
             },
-            Farewell::RefreshToken(token) => match self.session_of(&token).await? {
+            LogoutCredential::RefreshToken(token) => match self.session_of(&token).await? {
                 Ok((_, session, user)) => (session.id, user.id),
                 Err(stranger) => {
                     stranger.turn_away(self.attempt(Action::LogOut, Subject::Unknown, origin));
@@ -99,8 +99,8 @@ mod tests {
         Bearer { user: ann().user.id, session: session().id, generation: Generation::FIRST }
     }
 
-    fn access_token() -> Farewell {
-        Farewell::AccessToken("token".to_owned().into())
+    fn access_token() -> LogoutCredential {
+        LogoutCredential::AccessToken("token".to_owned().into())
     }
 
     #[tokio::test]
@@ -164,7 +164,7 @@ mod tests {
                 ..ports()
             });
 
-            auth.log_out(origin(), Farewell::RefreshToken(text.to_owned().into())).await.unwrap();
+            auth.log_out(origin(), LogoutCredential::RefreshToken(text.to_owned().into())).await.unwrap();
 
             assert_eq!(events.taken()[0].1, outcome, "{text}");
         }

@@ -1,43 +1,43 @@
 //! The use cases, one file each.
 
 mod admission;
+mod authenticate;
+mod authenticate_client;
 mod change_password;
 mod change_quota;
-mod client;
-mod close_account;
-mod confirm;
+mod change_username;
+mod create_session;
+mod delete_account;
 mod introspect;
 mod line;
 mod log_in;
 mod log_out;
-mod open_session;
 mod public_keys;
+mod reauthenticate;
 mod refresh;
-mod rename;
 mod revoke;
 mod sessions;
 pub(crate) mod sign_up;
-mod whoami;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub use self::admission::Throttled;
+pub use self::authenticate::{AuthenticateError, AuthenticatedUser, VerifiedToken};
+pub use self::authenticate_client::{Client, ClientCredentials, ClientKey, UnknownClient};
 pub use self::change_password::ChangePasswordError;
-pub use self::client::{Client, ClientCredentials, ClientKey, UnknownClient};
-pub use self::confirm::ConfirmError;
+pub use self::change_username::ChangeUsernameError;
+pub use self::create_session::Refusal;
 pub use self::introspect::{AskedAbout, Introspected};
 pub use self::log_in::{LogInError, LoggedIn};
-pub use self::log_out::{Farewell, LogOutError};
-pub use self::open_session::Refusal;
+pub use self::log_out::{LogOutError, LogoutCredential};
+pub use self::reauthenticate::ReauthenticateError;
 pub use self::refresh::{RefreshError, Refreshed};
-pub use self::rename::RenameError;
 pub use self::sign_up::SignUpError;
-pub use self::whoami::{Holder, ShownToken, WhoamiError};
 
 use self::admission::Throttling;
+use self::authenticate::SeenDebounce;
 use self::change_quota::ChangeQuota;
-use self::whoami::Marks;
 use crate::audit::recorder::{AuditRecorder, PendingAuditEvent};
 use crate::maintenance::Maintenance;
 use crate::ports::{HasherError, PortError, Ports};
@@ -49,7 +49,7 @@ use crate::{Action, Origin, Outcome, PasswordPolicy, SessionRules, Subject, Thro
 pub struct Auth {
     ports: Ports,
     rules: Rules,
-    marks: Marks,
+    marks: SeenDebounce,
     session_cache: SessionCache,
     recorder: AuditRecorder,
     throttling: Option<Throttling>,
@@ -79,7 +79,7 @@ impl Auth {
     /// Puts the use cases on their ports.
     pub fn new(mut ports: Ports, rules: Rules) -> Self {
         let session_cache = SessionCache::in_front_of(&mut ports);
-        let marks = Marks::new(ports.clock.clone());
+        let marks = SeenDebounce::new(ports.clock.clone());
         let Ports { audit_log, audit_stream, finisher, clock, entropy, .. } = ports.clone();
         let recorder = AuditRecorder::new(audit_log, audit_stream, finisher, clock, entropy);
         let throttling = rules.throttle.map(|rules| Throttling::new(rules, &ports));

@@ -71,8 +71,8 @@ impl Auth {
     pub(super) async fn session_of(
         &self,
         token: &str,
-    ) -> Result<Result<(RefreshClaim, Session, User), Stranger>, PortError> {
-        let unknown = |reason| Ok(Err(Stranger { owner: None, reason }));
+    ) -> Result<Result<(RefreshClaim, Session, User), RejectedRefreshToken>, PortError> {
+        let unknown = |reason| Ok(Err(RejectedRefreshToken { owner: None, reason }));
         let Some(claim) = self.ports.refresh_tokens.read(token) else { return unknown("malformed") };
         let Some((session, account)) = self.ports.sessions.look_up(claim.session).await? else {
             return unknown("unknown_session");
@@ -83,7 +83,7 @@ impl Auth {
         // Whatever disables an account ends its sessions. Looked at all the same: no way to a token is without
         // this guard.
         if !session.is_live(self.ports.clock.now()) || account.disabled_at.is_some() {
-            return Ok(Err(Stranger { owner: Some(session.user), reason: "session_over" }));
+            return Ok(Err(RejectedRefreshToken { owner: Some(session.user), reason: "session_over" }));
         }
         Ok(Ok((claim, session, account.user)))
     }
@@ -113,13 +113,13 @@ impl Auth {
 }
 
 /// A refresh token that belongs to no live session, as the audit log is told of it.
-pub(super) struct Stranger {
+pub(super) struct RejectedRefreshToken {
     /// Whose session it was of, if that is known.
     owner: Option<UserId>,
     reason: &'static str,
 }
 
-impl Stranger {
+impl RejectedRefreshToken {
     /// Ends an attempt by it.
     pub(super) fn turn_away(self, mut attempt: PendingAuditEvent) {
         if let Some(owner) = self.owner {

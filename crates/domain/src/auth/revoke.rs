@@ -78,7 +78,7 @@ mod tests {
             expect_end(&mut sessions, || Ok(Ending::Done));
             let (auth, events) = one_who_revokes(sessions);
 
-            auth.revoke(&Client::recognised(), origin(), token).await.unwrap();
+            auth.revoke(&Client::authenticated(), origin(), token).await.unwrap();
 
             let subject = Subject::User(ann().user.id);
             assert_eq!(events.taken(), [(Action::RevokeToken, Outcome::Success, subject)], "{token}");
@@ -96,7 +96,7 @@ mod tests {
         ] {
             let (auth, events) = one_who_revokes(sessions_with(session));
 
-            auth.revoke(&Client::recognised(), origin(), token).await.unwrap();
+            auth.revoke(&Client::authenticated(), origin(), token).await.unwrap();
 
             assert_eq!(events.taken()[0].1, Outcome::Refused(reason), "{token}");
         }
@@ -104,7 +104,7 @@ mod tests {
         let mut sessions = MockSessionRepo::new();
         expect_end(&mut sessions, || Ok(Ending::Unknown));
         let (auth, _) = one_who_revokes(sessions);
-        auth.revoke(&Client::recognised(), origin(), "access").await.unwrap();
+        auth.revoke(&Client::authenticated(), origin(), "access").await.unwrap();
     }
 
     #[tokio::test]
@@ -115,7 +115,7 @@ mod tests {
         let (auth, _) = one_who_revokes(sessions);
 
         for token in ["access", "refresh"] {
-            assert!(auth.revoke(&Client::recognised(), origin(), token).await.is_err(), "{token}");
+            assert!(auth.revoke(&Client::authenticated(), origin(), token).await.is_err(), "{token}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Looking at one's sessions, and ending them.
 
-use super::{Auth, Holder};
+use super::{Auth, AuthenticatedUser};
 use crate::ports::{Ending, EndingAll, PortError};
 use crate::{Action, EndCause, Origin, Session, SessionId, Subject, UserId};
 
 impl Auth {
     /// The holder's live sessions, the newest first.
-    pub async fn list_sessions(&self, holder: &Holder) -> Result<Vec<Session>, PortError> {
+    pub async fn list_sessions(&self, holder: &AuthenticatedUser) -> Result<Vec<Session>, PortError> {
         self.ports.sessions.live_sessions(holder.user.id, self.ports.clock.now()).await
     }
 
@@ -14,14 +14,18 @@ impl Auth {
     pub async fn end_session(
         &self,
         origin: Origin,
-        holder: &Holder,
+        holder: &AuthenticatedUser,
         session: SessionId,
     ) -> Result<Ending, PortError> {
         self.end(origin, Action::EndSession, session, holder.user.id, EndCause::Revoked).await
     }
 
     /// Ends the holder's sessions but the one they speak in.
-    pub async fn end_other_sessions(&self, origin: Origin, holder: &Holder) -> Result<usize, PortError> {
+    pub async fn end_other_sessions(
+        &self,
+        origin: Origin,
+        holder: &AuthenticatedUser,
+    ) -> Result<usize, PortError> {
         self.end_all(origin, holder.user.id, Some(holder.session), EndCause::Revoked).await
     }
 
@@ -49,8 +53,8 @@ mod tests {
     use crate::ports::{MockSessionRepo, Ports};
     use crate::testing::{self, ann, auth, noon, origin, ports, session};
 
-    fn holder() -> Holder {
-        Holder { user: ann().user, session: session().id }
+    fn holder() -> AuthenticatedUser {
+        AuthenticatedUser { user: ann().user, session: session().id }
     }
 
     #[tokio::test]

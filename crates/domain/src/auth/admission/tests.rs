@@ -16,8 +16,8 @@ use crate::testing::{
     self, Events, ann, auth_that_counts, broken, origin, password, ports, session, token_ports,
 };
 use crate::{
-    Action, Attempt, ChangePasswordError, ClientNetwork, ConfirmError, CountedName, Counter, Holder,
-    LogInError, Outcome, Subject, Tries, UserId, UsernameKey, Whence,
+    Action, Attempt, AuthenticatedUser, ChangePasswordError, ClientNetwork, CountedName, Counter, LogInError,
+    Outcome, ReauthenticateError, Subject, Tries, UserId, UsernameKey, Whence,
 };
 
 /// Counts in memory what a store counts on disk.
@@ -274,21 +274,21 @@ async fn wherever_a_password_is_asked_for_it_is_not_looked_at_when_too_many_were
     let throttled =
         || throttle_that_answers(|| Ok(Admittance::Refused { retry_after: Duration::from_secs(8) }));
     let (auth, events) = with_account(throttled(), MockHasher::new());
-    let holder = Holder { user: ann().user, session: session().id };
+    let holder = AuthenticatedUser { user: ann().user, session: session().id };
 
     let name = LoginName::from_typed("ann");
     let logged_in = auth.log_in(origin(), name, password("right")).await;
     let (old, new) = (password("right"), password("kq7wzmv1"));
     let changed = auth.change_password(origin(), &holder, old, new).await;
-    let closed = auth.close_account(origin(), &holder, password("right")).await;
+    let closed = auth.delete_account(origin(), &holder, password("right")).await;
 
     let throttled = Throttled { retry_after };
     assert!(matches!(logged_in, Err(LogInError::Throttled(it)) if it == throttled));
     assert!(matches!(
         changed,
-        Err(ChangePasswordError::Confirm(ConfirmError::Throttled(it))) if it == throttled
+        Err(ChangePasswordError::Confirm(ReauthenticateError::Throttled(it))) if it == throttled
     ));
-    assert!(matches!(closed, Err(ConfirmError::Throttled(it)) if it == throttled));
+    assert!(matches!(closed, Err(ReauthenticateError::Throttled(it)) if it == throttled));
     let outcomes: Vec<_> = events.taken().into_iter().map(|(_, outcome, _)| outcome).collect();
     assert_eq!(outcomes, [Outcome::Refused("throttled"); 3]);
 }
@@ -300,13 +300,13 @@ async fn a_wrong_password_is_counted_wherever_it_is_asked_for() {
     let mut hasher = MockHasher::new();
     hasher.expect_verify().returning(|_, _, _| Ok(Verification::Mismatch));
     let (auth, events) = with_account(throttle, hasher);
-    let holder = Holder { user: ann().user, session: session().id };
+    let holder = AuthenticatedUser { user: ann().user, session: session().id };
 
     let name = LoginName::from_typed("ann");
     assert!(auth.log_in(origin(), name, password("wrong")).await.is_err());
     let (old, new) = (password("wrong"), password("kq7wzmv1"));
     assert!(auth.change_password(origin(), &holder, old, new).await.is_err());
-    assert!(auth.close_account(origin(), &holder, password("wrong")).await.is_err());
+    assert!(auth.delete_account(origin(), &holder, password("wrong")).await.is_err());
 
     let outcomes: Vec<_> = events.taken().into_iter().map(|(_, outcome, _)| outcome).collect();
     assert_eq!(outcomes, [Outcome::Refused("wrong_password"); 3]);
@@ -356,23 +356,23 @@ async fn a_password_is_compared_only_where_it_is_counted_for_the_one_whose_it_is
         let mut hasher = MockHasher::new();
         hasher.expect_verify().times(2).returning(|_, _, _| Ok(Verification::Mismatch));
         let (auth, _) = with_account(throttle, hasher);
-        let holder = Holder { user: ann().user, session: session().id };
+        let holder = AuthenticatedUser { user: ann().user, session: session().id };
 
         assert!(auth.log_in(origin(), LoginName::from_typed("ann"), password("wrong")).await.is_err());
-        assert!(auth.close_account(origin(), &holder, password("wrong")).await.is_err());
+        assert!(auth.delete_account(origin(), &holder, password("wrong")).await.is_err());
     }
 }
 
 #[tokio::test]
 async fn a_name_that_changes_hands_again_and_again_is_told_to_try_later_and_nothing_is_compared() {
     let (auth, events) = with_account(throttle_that_answers(|| Ok(Admittance::Moved)), MockHasher::new());
-    let holder = Holder { user: ann().user, session: session().id };
+    let holder = AuthenticatedUser { user: ann().user, session: session().id };
 
     let logged_in = auth.log_in(origin(), LoginName::from_typed("ann"), password("right")).await;
-    let closed = auth.close_account(origin(), &holder, password("right")).await;
+    let closed = auth.delete_account(origin(), &holder, password("right")).await;
 
     assert!(matches!(logged_in, Err(LogInError::Hasher(HasherError::Overloaded { .. }))));
-    assert!(matches!(closed, Err(ConfirmError::Hasher(HasherError::Overloaded { .. }))));
+    assert!(matches!(closed, Err(ReauthenticateError::Hasher(HasherError::Overloaded { .. }))));
     let outcomes: Vec<_> = events.taken().into_iter().map(|(_, outcome, _)| outcome).collect();
     assert_eq!(outcomes, [Outcome::Refused("overloaded"); 2]);
 }

@@ -14,11 +14,11 @@ use crate::{Action, Bearer, InvalidToken, Origin, Outcome, SessionId, Subject, U
 
 /// An access token of ours that has not expired, of a session that may be over.
 #[derive(Clone, Copy, Debug)]
-pub struct ShownToken(Bearer);
+pub struct VerifiedToken(Bearer);
 
 /// Whoever shows a good token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub struct AuthenticatedUser {
     /// Who they are.
     pub user: User,
     /// The session that they speak in.
@@ -27,7 +27,7 @@ pub struct Holder {
 
 /// Why the holder is not recognised.
 #[derive(Debug, Error)]
-pub enum WhoamiError {
+pub enum AuthenticateError {
     /// The token is refused, or its session is over.
     #[error(transparent)]
     Token(#[from] InvalidToken),
@@ -39,7 +39,7 @@ pub enum WhoamiError {
 /// The sessions whose newest generation is being marked as seen, or could not be marked a moment ago, and since when.
 /// Whoever sends many requests at once causes one write.
 #[derive(Clone)]
-pub(super) struct Marks {
+pub(super) struct SeenDebounce {
     begun: Arc<Mutex<HashMap<SessionId, Duration>>>,
     clock: Arc<dyn Clock>,
 }
@@ -50,7 +50,7 @@ const MARK_RETRY: Duration = Duration::from_secs(1);
 /// How many entries there may be before those of failed marks are removed.
 const MARKS: usize = 1000;
 
-impl Marks {
+impl SeenDebounce {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { begun: Arc::default(), clock }
     }
@@ -75,7 +75,7 @@ impl Marks {
     }
 }
 
-impl ShownToken {
+impl VerifiedToken {
     /// The session that it belongs to.
     pub fn session(self) -> SessionId {
         self.0.session
@@ -85,18 +85,18 @@ impl ShownToken {
 impl Auth {
     /// What an access token says, if it is one of ours that has not expired. Asks nobody, so that whose it is can be
     /// known before anything is done for them.
-    pub fn read_token(&self, origin: Origin, token: &str) -> Result<ShownToken, InvalidToken> {
-        self.ports.tokens.verify(token).map(ShownToken).inspect_err(|error| {
+    pub fn read_token(&self, origin: Origin, token: &str) -> Result<VerifiedToken, InvalidToken> {
+        self.ports.tokens.verify(token).map(VerifiedToken).inspect_err(|error| {
             self.attempt(Action::ShowToken, Subject::Unknown, origin).fail(error.outcome());
         })
     }
 
     /// The holder of this access token, while its session lives.
-    pub async fn whoami(
+    pub async fn authenticate(
         &self,
         origin: Origin,
-        ShownToken(bearer): ShownToken,
-    ) -> Result<Holder, WhoamiError> {
+        VerifiedToken(bearer): VerifiedToken,
+    ) -> Result<AuthenticatedUser, AuthenticateError> {
         let Some(session) = self.live_session_of(&bearer).await? else {
             let attempt = self.attempt(Action::ShowToken, Subject::User(bearer.user), origin);
             attempt.fail(Outcome::Refused("session_over"));
@@ -105,7 +105,7 @@ impl Auth {
         if session.first_sees(&bearer) {
             self.mark_seen(bearer);
         }
-        Ok(Holder { user: session.user.clone(), session: bearer.session })
+        Ok(AuthenticatedUser { user: session.user.clone(), session: bearer.session })
     }
 
     /// The one place where a request asks whether its session is live.
@@ -180,8 +180,8 @@ mod tests {
         Session { lineage: Lineage { seen: true, ..session().lineage }, ..session() }
     }
 
-    async fn whoami(auth: &Auth, token: &str) -> Result<Holder, WhoamiError> {
-        auth.whoami(origin(), auth.read_token(origin(), token)?).await
+    async fn authenticate(auth: &Auth, token: &str) -> Result<AuthenticatedUser, AuthenticateError> {
+        auth.authenticate(origin(), auth.read_token(origin(), token)?).await
     }
 
     #[tokio::test]
@@ -189,9 +189,9 @@ mod tests {
         let sessions = Arc::new(sessions_with(seen(), ann()));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions, ..ports() });
 
-        let holder = whoami(&auth, "token").await.unwrap();
+        let holder = authenticate(&auth, "token").await.unwrap();
 
-        assert_eq!(holder, Holder { user: ann().user, session: session().id });
+        assert_eq!(holder, AuthenticatedUser { user: ann().user, session: session().id });
     }
 
     #[tokio::test]
@@ -202,9 +202,9 @@ mod tests {
             tokens.expect_verify().returning(move |_| Err(error));
             let auth = auth(Ports { tokens: Arc::new(tokens), audit_stream, ..ports() });
 
-            let refused = whoami(&auth, "token").await.unwrap_err();
+            let refused = authenticate(&auth, "token").await.unwrap_err();
 
-            assert!(matches!(refused, WhoamiError::Token(why) if why == error));
+            assert!(matches!(refused, AuthenticateError::Token(why) if why == error));
             assert_eq!(events.taken(), [(Action::ShowToken, Outcome::Refused(reason), Subject::Unknown)]);
         }
     }
@@ -230,9 +230,9 @@ mod tests {
             let sessions = Arc::new(sessions);
             let auth = auth(Ports { tokens: issuer_of(bearer), sessions, audit_stream, ..ports() });
 
-            let refused = whoami(&auth, "token").await.unwrap_err();
+            let refused = authenticate(&auth, "token").await.unwrap_err();
 
-            assert!(matches!(refused, WhoamiError::Token(InvalidToken::Invalid)));
+            assert!(matches!(refused, AuthenticateError::Token(InvalidToken::Invalid)));
             assert_eq!(events.taken()[0].1, Outcome::Refused("session_over"));
         }
     }
@@ -248,7 +248,7 @@ mod tests {
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         for _ in 0..3 {
-            assert!(whoami(&auth, "token").await.is_ok());
+            assert!(authenticate(&auth, "token").await.is_ok());
         }
         tokio::task::yield_now().await;
     }
@@ -268,7 +268,7 @@ mod tests {
 
         for milliseconds in [0, 1, 999, 1000, 1001, 1999] {
             passed.store(milliseconds, Ordering::SeqCst);
-            assert!(whoami(&auth, "token").await.is_ok());
+            assert!(authenticate(&auth, "token").await.is_ok());
             tokio::task::yield_now().await;
         }
     }
@@ -279,7 +279,7 @@ mod tests {
         let older = Bearer { generation: Generation::FIRST, ..bearer() };
         let auth = auth(Ports { tokens: issuer_of(older), sessions, ..ports() });
 
-        assert!(whoami(&auth, "token").await.is_ok());
+        assert!(authenticate(&auth, "token").await.is_ok());
         tokio::task::yield_now().await;
     }
 
@@ -289,7 +289,7 @@ mod tests {
         sessions.expect_look_up().returning(|_| Err(broken()));
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
-        assert!(matches!(whoami(&auth, "token").await, Err(WhoamiError::Port(_))));
+        assert!(matches!(authenticate(&auth, "token").await, Err(AuthenticateError::Port(_))));
     }
     #[tokio::test]
     async fn a_session_is_looked_up_once_while_it_stays_the_same() {
@@ -298,8 +298,8 @@ mod tests {
         let auth = auth(Ports { tokens: issuer_of(bearer()), sessions: Arc::new(sessions), ..ports() });
 
         for _ in 0..3 {
-            let holder = whoami(&auth, "token").await.unwrap();
-            assert_eq!(holder, Holder { user: ann().user, session: session().id });
+            let holder = authenticate(&auth, "token").await.unwrap();
+            assert_eq!(holder, AuthenticatedUser { user: ann().user, session: session().id });
         }
     }
 
@@ -328,7 +328,7 @@ mod tests {
 
             let lookup = auth.session_cache.begin(&bearer());
             for _ in 0..shown_before {
-                assert!(whoami(&auth, "token").await.is_ok());
+                assert!(authenticate(&auth, "token").await.is_ok());
             }
             end().await;
             if shown_before == 1 {
@@ -336,8 +336,8 @@ mod tests {
                 auth.session_cache.insert(lookup, live);
             }
 
-            let refused = whoami(&auth, "token").await.unwrap_err();
-            assert!(matches!(refused, WhoamiError::Token(InvalidToken::Invalid)), "{shown_before}");
+            let refused = authenticate(&auth, "token").await.unwrap_err();
+            assert!(matches!(refused, AuthenticateError::Token(InvalidToken::Invalid)), "{shown_before}");
         }
     }
 
@@ -364,9 +364,9 @@ mod tests {
                 ..ports()
             });
 
-            assert!(whoami(&auth, "good").await.is_ok());
-            let refused = whoami(&auth, "shown").await;
-            assert!(matches!(refused, Err(WhoamiError::Token(InvalidToken::Invalid))));
+            assert!(authenticate(&auth, "good").await.is_ok());
+            let refused = authenticate(&auth, "shown").await;
+            assert!(matches!(refused, Err(AuthenticateError::Token(InvalidToken::Invalid))));
         }
     }
 
@@ -385,7 +385,7 @@ mod tests {
         let auth = auth(Ports { tokens: Arc::new(tokens), sessions: Arc::new(sessions), ..ports() });
 
         for token in ["old", "new", "new", "old"] {
-            assert!(whoami(&auth, token).await.is_ok(), "{token}");
+            assert!(authenticate(&auth, token).await.is_ok(), "{token}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{Account, LoginName, Outcome, Password, User, UserId};
 
 /// Why nothing was changed though the token was good.
 #[derive(Debug, Error)]
-pub enum ConfirmError {
+pub enum ReauthenticateError {
     /// The password is not the account's, or not any more.
     #[error("the password is wrong")]
     PasswordWrong(#[source] Refusal),
@@ -32,13 +32,13 @@ impl Auth {
     /// The account of this number as it was when `password` was checked against it, with the attempt, which goes on.
     /// Checking takes long enough for somebody else to change the account, so what is done with it has to be on condition
     /// of its credentials' epoch. Not of the hash itself: a login may replace that by another one of the same password.
-    pub(super) async fn confirm(
+    pub(super) async fn reauthenticate(
         &self,
         requester: Requester,
         id: UserId,
         password: Password,
         attempt: PendingAuditEvent,
-    ) -> Result<(Account, Admitted, PendingAuditEvent), ConfirmError> {
+    ) -> Result<(Account, Admitted, PendingAuditEvent), ReauthenticateError> {
         let (account, admitted) = match self.account_to_confirm(requester, id).await {
             Ok(admitted) => admitted,
             Err(error) => return Err(error.told_of(attempt)),
@@ -48,18 +48,18 @@ impl Auth {
             Ok(Verification::Match | Verification::MatchStale) => return Ok((account, admitted, attempt)),
             Ok(Verification::Mismatch) => Refusal::WrongPassword,
             Ok(Verification::Unreadable) => Refusal::UnreadableHash,
-            Err(error) => return Err(ConfirmError::from(error).told_of(attempt)),
+            Err(error) => return Err(ReauthenticateError::from(error).told_of(attempt)),
         };
         self.refuse(attempt, admitted, refusal).await?;
-        Err(ConfirmError::PasswordWrong(refusal))
+        Err(ReauthenticateError::PasswordWrong(refusal))
     }
 
     async fn account_to_confirm(
         &self,
         requester: Requester,
         id: UserId,
-    ) -> Result<(Account, Admitted), ConfirmError> {
-        let find = async || self.ports.users.find(id).await?.ok_or(ConfirmError::NoAccount);
+    ) -> Result<(Account, Admitted), ReauthenticateError> {
+        let find = async || self.ports.users.find(id).await?.ok_or(ReauthenticateError::NoAccount);
         let once = async || {
             let name = LoginName::Possible(find().await?.user.name);
             let Some(admitted) = self.take_place(name, requester).await? else { return Ok(None) };
@@ -71,7 +71,7 @@ impl Auth {
     }
 }
 
-impl ConfirmError {
+impl ReauthenticateError {
     /// Ends an attempt by it, that was not kept before.
     pub(super) fn told_of(self, attempt: PendingAuditEvent) -> Self {
         match &self {
@@ -85,7 +85,7 @@ impl ConfirmError {
     }
 }
 
-impl From<NotAdmitted> for ConfirmError {
+impl From<NotAdmitted> for ReauthenticateError {
     fn from(error: NotAdmitted) -> Self {
         match error {
             NotAdmitted::Throttled(error) => Self::Throttled(error),
@@ -101,10 +101,12 @@ pub(super) fn is_done(change: &ConfirmedChange) -> bool {
 }
 
 /// Whoever changed the password meanwhile has made the one that was checked a wrong one.
-pub(super) fn done(change: ConfirmedChange) -> Result<User, ConfirmError> {
+pub(super) fn done(change: ConfirmedChange) -> Result<User, ReauthenticateError> {
     match change {
         ConfirmedChange::Done(user) => Ok(user),
-        ConfirmedChange::CredentialsChanged => Err(ConfirmError::PasswordWrong(Refusal::CredentialsChanged)),
-        ConfirmedChange::NoAccount => Err(ConfirmError::NoAccount),
+        ConfirmedChange::CredentialsChanged => {
+            Err(ReauthenticateError::PasswordWrong(Refusal::CredentialsChanged))
+        }
+        ConfirmedChange::NoAccount => Err(ReauthenticateError::NoAccount),
     }
 }

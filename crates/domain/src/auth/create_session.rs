@@ -34,7 +34,7 @@ pub enum Refusal {
 }
 
 #[derive(Debug, Error)]
-pub(super) enum OpenSessionError {
+pub(super) enum CreateSessionError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(transparent)]
@@ -45,13 +45,13 @@ impl Auth {
     /// Opens a session for `account`, as it was read before its password was checked. Checking takes long enough
     /// for an operator to disable the account, so the store looks at it once more, in the transaction that opens
     /// the session.
-    pub(super) async fn open_session(
+    pub(super) async fn create_session(
         &self,
         origin: &Origin,
         account: &Account,
         admitted: Admitted,
         attempt: PendingAuditEvent,
-    ) -> Result<LoggedIn, OpenSessionError> {
+    ) -> Result<LoggedIn, CreateSessionError> {
         let new = NewSession { compared: admitted.compared(), ..self.new_session(origin, account) };
         // Made ahead: once the session is open, nothing that could fail is left to do.
         let tokens = match self.first_tokens(&account.user, &new) {
@@ -181,9 +181,9 @@ mod tests {
             let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
 
             let refused =
-                auth.open_session(&origin(), &ann(), Admitted::uncounted(), attempt).await.unwrap_err();
+                auth.create_session(&origin(), &ann(), Admitted::uncounted(), attempt).await.unwrap_err();
 
-            assert!(matches!(refused, OpenSessionError::Refused(refusal) if refusal == expected));
+            assert!(matches!(refused, CreateSessionError::Refused(refusal) if refusal == expected));
         }
     }
 
@@ -205,7 +205,7 @@ mod tests {
         let attempt = auth.attempt(Action::LogIn, Subject::Unknown, origin());
 
         let LoggedIn { user, tokens } =
-            auth.open_session(&origin(), &ann(), Admitted::uncounted(), attempt).await.unwrap();
+            auth.create_session(&origin(), &ann(), Admitted::uncounted(), attempt).await.unwrap();
 
         assert_eq!(user, ann().user);
         assert_eq!((&**tokens.access.text, &**tokens.refresh.text), ("access 1", "refresh 1"));

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::confirm::ConfirmError;
-use super::{Auth, Holder, Refusal};
+use super::reauthenticate::ReauthenticateError;
+use super::{Auth, AuthenticatedUser, Refusal};
 use crate::ports::{PortError, Renaming};
 use crate::{Action, Origin, Outcome, Password, Subject, User, Username};
 
 /// Why a name stayed as it was.
 #[derive(Debug, Error)]
-pub enum RenameError {
+pub enum ChangeUsernameError {
     /// Somebody else has that name, in this spelling or another.
     #[error("the username is taken")]
     UsernameTaken,
@@ -23,7 +23,7 @@ pub enum RenameError {
     },
     /// The password does not open the account, or something failed.
     #[error(transparent)]
-    Confirm(#[from] ConfirmError),
+    Confirm(#[from] ReauthenticateError),
 }
 
 impl Auth {
@@ -31,21 +31,21 @@ impl Auth {
     /// number, which is all that their tokens rest on.
     ///
     /// Each try at another name counts towards the account's quota, whether the name was free or taken.
-    pub async fn rename(
+    pub async fn change_username(
         &self,
         origin: Origin,
-        holder: &Holder,
+        holder: &AuthenticatedUser,
         name: Username,
         password: Password,
-    ) -> Result<User, RenameError> {
+    ) -> Result<User, ChangeUsernameError> {
         let (id, requester) = (holder.user.id, origin.requester());
         let attempt = self.attempt(Action::Rename, Subject::User(id), origin);
         // An account without a change left costs no hash.
         if let Err(retry_after) = self.username_changes.check(id) {
             attempt.fail(TOO_MANY_CHANGES);
-            return Err(RenameError::TooManyChanges { retry_after });
+            return Err(ChangeUsernameError::TooManyChanges { retry_after });
         }
-        let (account, admitted, attempt) = self.confirm(requester, id, password, attempt).await?;
+        let (account, admitted, attempt) = self.reauthenticate(requester, id, password, attempt).await?;
         if account.user.name == name {
             attempt.end_unrecorded();
             return Ok(account.user);
@@ -53,7 +53,7 @@ impl Auth {
         // Charged after the check: without the password, a thief of a token uses up nothing.
         if let Err(retry_after) = self.username_changes.charge(id) {
             attempt.fail(TOO_MANY_CHANGES);
-            return Err(RenameError::TooManyChanges { retry_after });
+            return Err(ChangeUsernameError::TooManyChanges { retry_after });
         }
         let (users, epoch) = (self.ports.users.clone(), account.credentials_epoch);
         let renaming = self.finish(async move {
@@ -63,18 +63,18 @@ impl Auth {
         });
         match renaming.await?? {
             Renaming::Done { user, .. } => Ok(user),
-            Renaming::UsernameTaken => Err(RenameError::UsernameTaken),
+            Renaming::UsernameTaken => Err(ChangeUsernameError::UsernameTaken),
             Renaming::CredentialsChanged => {
-                Err(ConfirmError::PasswordWrong(Refusal::CredentialsChanged).into())
+                Err(ReauthenticateError::PasswordWrong(Refusal::CredentialsChanged).into())
             }
-            Renaming::NoAccount => Err(ConfirmError::NoAccount.into()),
+            Renaming::NoAccount => Err(ReauthenticateError::NoAccount.into()),
         }
     }
 }
 
 const TOO_MANY_CHANGES: Outcome = Outcome::Refused("too_many_changes");
 
-impl From<PortError> for RenameError {
+impl From<PortError> for ChangeUsernameError {
     fn from(error: PortError) -> Self {
         Self::Confirm(error.into())
     }
@@ -116,15 +116,15 @@ mod tests {
         (Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() }, events)
     }
 
-    async fn rename_to(auth: &Auth, name: &str) -> Result<User, RenameError> {
-        let holder = Holder { user: ann().user, session: session().id };
-        auth.rename(origin(), &holder, username(name), password("tried")).await
+    async fn rename_to(auth: &Auth, name: &str) -> Result<User, ChangeUsernameError> {
+        let holder = AuthenticatedUser { user: ann().user, session: session().id };
+        auth.change_username(origin(), &holder, username(name), password("tried")).await
     }
 
     async fn rename_to_mia(
         verification: Verification,
         answer: fn() -> Result<Renaming, PortError>,
-    ) -> (Result<User, RenameError>, Events) {
+    ) -> (Result<User, ChangeUsernameError>, Events) {
         let (ports, events) = ports_with(store_that_answers(answer), verification);
         (rename_to(&auth(ports), "Mia").await, events)
     }
@@ -144,7 +144,10 @@ mod tests {
         {
             let (renamed, events) = rename_to_mia(verification, || panic!("the store is not asked")).await;
 
-            assert!(matches!(renamed, Err(RenameError::Confirm(ConfirmError::PasswordWrong(_)))));
+            assert!(matches!(
+                renamed,
+                Err(ChangeUsernameError::Confirm(ReauthenticateError::PasswordWrong(_)))
+            ));
             assert_eq!(events.taken()[0].1, Outcome::Refused(reason));
         }
     }
@@ -152,19 +155,19 @@ mod tests {
     #[tokio::test]
     async fn whatever_keeps_a_name_as_it_was_is_told_apart() {
         let (taken, events) = rename_to_mia(Verification::Match, || Ok(Renaming::UsernameTaken)).await;
-        assert!(matches!(taken, Err(RenameError::UsernameTaken)));
+        assert!(matches!(taken, Err(ChangeUsernameError::UsernameTaken)));
         assert_eq!(events.taken()[0].1, Outcome::Refused("username_taken"));
 
         let (changed, events) = rename_to_mia(Verification::Match, || Ok(Renaming::CredentialsChanged)).await;
-        assert!(matches!(changed, Err(RenameError::Confirm(ConfirmError::PasswordWrong(_)))));
+        assert!(matches!(changed, Err(ChangeUsernameError::Confirm(ReauthenticateError::PasswordWrong(_)))));
         assert_eq!(events.taken()[0].1, Outcome::Refused("credentials_changed"));
 
         let (gone, events) = rename_to_mia(Verification::Match, || Ok(Renaming::NoAccount)).await;
-        assert!(matches!(gone, Err(RenameError::Confirm(ConfirmError::NoAccount))));
+        assert!(matches!(gone, Err(ChangeUsernameError::Confirm(ReauthenticateError::NoAccount))));
         assert_eq!(events.taken()[0].1, Outcome::Refused("no_account"));
 
         let (failed, events) = rename_to_mia(Verification::Match, || Err(broken())).await;
-        assert!(matches!(failed, Err(RenameError::Confirm(ConfirmError::Port(_)))));
+        assert!(matches!(failed, Err(ChangeUsernameError::Confirm(ReauthenticateError::Port(_)))));
         assert_eq!(events.taken()[0].1, Outcome::Failed);
     }
 
@@ -196,7 +199,9 @@ mod tests {
             // The same name is no change and costs nothing, but an empty quota ends all tries.
             for name in ["eve", "Ann"] {
                 let refused = rename_to(&auth, name).await.unwrap_err();
-                let RenameError::TooManyChanges { retry_after } = refused else { panic!("{refused:?}") };
+                let ChangeUsernameError::TooManyChanges { retry_after } = refused else {
+                    panic!("{refused:?}")
+                };
                 assert_eq!(retry_after, Duration::from_mins(20));
             }
             assert_eq!(events.taken()[3].1, Outcome::Refused("too_many_changes"));

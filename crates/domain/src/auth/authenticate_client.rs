@@ -36,7 +36,7 @@ pub struct UnknownClient;
 
 impl Auth {
     /// The backend that these credentials are of.
-    pub fn recognise_client(
+    pub fn authenticate_client(
         &self,
         origin: Origin,
         credentials: &ClientCredentials,
@@ -66,7 +66,7 @@ impl fmt::Debug for ClientKey {
 
 #[cfg(test)]
 impl Client {
-    pub(super) fn recognised() -> Self {
+    pub(super) fn authenticated() -> Self {
         Self(())
     }
 }
@@ -94,10 +94,13 @@ mod tests {
         let (audit_stream, events) = testing::audit_stream();
         let auth = auth(Ports { clients: Arc::new(clients), audit_stream, ..ports() });
 
-        assert!(auth.recognise_client(origin(), &credentials("shop", "its secret")).is_ok());
+        assert!(auth.authenticate_client(origin(), &credentials("shop", "its secret")).is_ok());
         assert_eq!(events.taken(), []);
         for (id, secret) in [("shop", "another"), ("bank", "its secret")] {
-            assert_eq!(auth.recognise_client(origin(), &credentials(id, secret)).unwrap_err(), UnknownClient);
+            assert_eq!(
+                auth.authenticate_client(origin(), &credentials(id, secret)).unwrap_err(),
+                UnknownClient
+            );
             let refused = Outcome::Refused("unknown_client_or_wrong_secret");
             assert_eq!(events.taken(), [(Action::RecogniseClient, refused, Subject::Unknown)]);
         }
@@ -123,7 +126,11 @@ mod tests {
         ] {
             let shown =
                 ClientCredentials { plain: key("shop", plain), form_decoded: key("shop", form_decoded) };
-            assert_eq!(auth.recognise_client(origin(), &shown).is_ok(), is_known, "{plain} {form_decoded}");
+            assert_eq!(
+                auth.authenticate_client(origin(), &shown).is_ok(),
+                is_known,
+                "{plain} {form_decoded}"
+            );
             assert_eq!(std::mem::take(&mut *asked.lock().unwrap()), 2, "{plain} {form_decoded}");
         }
     }

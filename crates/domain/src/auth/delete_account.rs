@@ -1,20 +1,20 @@
 //! Deleting one's own account.
 
-use super::confirm::{ConfirmError, done, is_done};
-use super::{Auth, Holder};
+use super::reauthenticate::{ReauthenticateError, done, is_done};
+use super::{Auth, AuthenticatedUser};
 use crate::{Action, Origin, Password, Subject};
 
 impl Auth {
     /// Removes the account of a holder who knows its password, and everything of it.
-    pub async fn close_account(
+    pub async fn delete_account(
         &self,
         origin: Origin,
-        holder: &Holder,
+        holder: &AuthenticatedUser,
         password: Password,
-    ) -> Result<(), ConfirmError> {
+    ) -> Result<(), ReauthenticateError> {
         let (id, requester) = (holder.user.id, origin.requester());
         let attempt = self.attempt(Action::CloseAccount, Subject::User(id), origin);
-        let (account, admitted, attempt) = self.confirm(requester, id, password, attempt).await?;
+        let (account, admitted, attempt) = self.reauthenticate(requester, id, password, attempt).await?;
         let (users, epoch) = (self.ports.users.clone(), account.credentials_epoch);
         let close = async move |attempt| {
             let closed = users.close_account(id, epoch, attempt).await;
@@ -38,7 +38,7 @@ mod tests {
     async fn close(
         verification: Verification,
         change: Option<ConfirmedChange>,
-    ) -> (Result<(), ConfirmError>, Events) {
+    ) -> (Result<(), ReauthenticateError>, Events) {
         let mut hasher = MockHasher::new();
         hasher
             .expect_verify()
@@ -58,8 +58,8 @@ mod tests {
         }
         let (audit_stream, events) = testing::audit_stream();
         let auth = auth(Ports { users: Arc::new(users), hasher: Arc::new(hasher), audit_stream, ..ports() });
-        let holder = Holder { user: ann().user, session: session().id };
-        (auth.close_account(origin(), &holder, password("tried")).await, events)
+        let holder = AuthenticatedUser { user: ann().user, session: session().id };
+        (auth.delete_account(origin(), &holder, password("tried")).await, events)
     }
 
     #[tokio::test]
@@ -78,7 +78,7 @@ mod tests {
         {
             let (closed, events) = close(verification, None).await;
 
-            assert!(matches!(closed, Err(ConfirmError::PasswordWrong(_))));
+            assert!(matches!(closed, Err(ReauthenticateError::PasswordWrong(_))));
             assert_eq!(events.taken()[0].1, Outcome::Refused(reason));
         }
     }
@@ -86,11 +86,11 @@ mod tests {
     #[tokio::test]
     async fn what_came_between_the_check_and_the_removal_is_told() {
         let (closed, events) = close(Verification::Match, Some(ConfirmedChange::CredentialsChanged)).await;
-        assert!(matches!(closed, Err(ConfirmError::PasswordWrong(_))));
+        assert!(matches!(closed, Err(ReauthenticateError::PasswordWrong(_))));
         assert_eq!(events.taken()[0].1, Outcome::Refused("credentials_changed"));
 
         let (closed, events) = close(Verification::Match, Some(ConfirmedChange::NoAccount)).await;
-        assert!(matches!(closed, Err(ConfirmError::NoAccount)));
+        assert!(matches!(closed, Err(ReauthenticateError::NoAccount)));
         assert_eq!(events.taken()[0].1, Outcome::Refused("no_account"));
     }
 }
