@@ -1,10 +1,11 @@
 //! The words and rules of authentication.
 //!
 //! This crate promises that a [`Username`], a [`Password`] or a [`User`] that exists is one that obeys its
-//! rules, and that [`Auth`] does what its use cases say, whatever stands behind the [`ports`]. It refuses to
-//! know how a password is hashed, where a user is kept, what a token looks like and that there is HTTP.
+//! rules, and that the use cases do what they say, whatever adapter stands behind a port. It refuses to know how a
+//! password is hashed, where a user is kept, what a token looks like and that there is HTTP.
 //!
-//! Start reading at [`Auth`], then at [`ports`].
+//! Start reading at [`Auth`], the use cases of requests; [`Admin`] has those of an operator, and [`Maintenance`] the
+//! background work. The [`ports`] are what they need.
 
 mod admin;
 mod audit;

@@ -5,9 +5,9 @@
 //! of instances may share one database. It refuses to know what a name, a password or a hash may look like: the domain
 //! has decided that before it comes here.
 //!
-//! Start reading at [`PostgresStore`], go on with `transaction`, where every change passes, and `users`, `sessions`,
-//! `throttles` and `audit`, where the statements are. `contents` alone has transactions of its own, which span many calls. `url`, `tls`,
-//! `connection` and `pool` are the way to the server. There is no libpq in it.
+//! Start reading at [`PostgresStore`]. Every change goes through `transaction`; the statements are in `users`, `sessions`,
+//! `throttles` and `audit`. `bulk_copy` alone has transactions of its own, which span many calls. `database_url`, `tls`,
+//! `connection` and `pool` connect to the server. There is no libpq in it.
 
 mod audit;
 mod bulk_copy;

@@ -5,9 +5,9 @@
 //! Several processes may share one file. It refuses to know what a name, a password or a hash may look like:
 //! the domain has decided that before it comes here.
 //!
-//! Start reading at [`SqliteStore`], go on with `writer`, where every change passes, and `users`,
-//! `sessions`, `throttles` and `audit`, where the statements are. `contents` alone writes past the writer, into a file that is empty;
-//! `backup` makes files of its own. Unix only: a file is told from its replacement by device and inode.
+//! Start reading at [`SqliteStore`]. Every change goes through `writer`, and every query through `read_pool`; the statements are
+//! in `users`, `sessions`, `throttles` and `audit`. `bulk_copy` alone writes past the writer, into a file that is empty, and
+//! `backup` writes files of its own. Unix only: a file is told from its replacement by device and inode.
 
 pub mod atomic_file;
 mod audit;
