@@ -159,11 +159,12 @@ fn starting(database: &Database, mut command: Command) -> Child {
 
 #[test]
 fn signal_during_the_start_ends_the_process() {
-    let database = Arc::new(Database::migrated());
-    let deployment = Deployment::new().on(database.clone());
-    let _other = Lock::take(&database.url(), LOCK_SCHEMA);
-
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        // Another database each time: the server goes on waiting for a lock when its client has ended.
+        let database = Arc::new(Database::migrated());
+        let deployment = Deployment::new().on(database.clone());
+        let _other = Lock::take(&database.url(), LOCK_SCHEMA);
+
         let mut process = starting(&database, deployment.command(&["serve"]));
         kill_process(Pid::from_child(&process), signal).unwrap();
 
