@@ -45,31 +45,40 @@ impl Servers {
     /// Connects to the first server that lets it, beginning with the one that last did. On a runtime, which goes on
     /// to drive the connection.
     pub(crate) async fn connect(&self) -> Result<AsyncPgConnection, ConnectError> {
-        self.connect_as(set_up).await
+        self.connect_as(&set_up).await
     }
 
     /// Connects likewise, and waits for some time for a server that takes no more connections now.
     pub(crate) async fn connect_patiently(&self) -> Result<AsyncPgConnection, ConnectError> {
+        self.connect_patiently_as(set_up).await
+    }
+
+    /// Connects as patiently, without diesel.
+    pub(crate) async fn connect_raw_patiently(&self) -> Result<Client, ConnectError> {
+        self.connect_patiently_as(drive).await
+    }
+
+    async fn connect_patiently_as<T>(&self, wrap: impl Wrap<T>) -> Result<T, ConnectError> {
         for _ in 1..TRIES {
-            match self.connect().await {
+            match self.connect_as(&wrap).await {
                 Err(error) if error.is_connection_limit() => sleep(RETRY_PAUSE).await,
                 outcome => return outcome,
             }
         }
-        self.connect().await
+        self.connect_as(&wrap).await
     }
 
     /// Connects likewise, without diesel.
     pub(crate) async fn connect_raw(&self) -> Result<Client, ConnectError> {
-        self.connect_as(drive).await
+        self.connect_as(&drive).await
     }
 
-    async fn connect_as<T>(&self, wrap: impl Wrap<T>) -> Result<T, ConnectError> {
+    async fn connect_as<T>(&self, wrap: &impl Wrap<T>) -> Result<T, ConnectError> {
         let first = self.last.load(Ordering::Relaxed);
         let mut refused = None;
         for number in (0..self.all.len()).map(|number| (first + number) % self.all.len()) {
             let server = &self.all[number];
-            match self.connect_to(server, &wrap).await {
+            match self.connect_to(server, wrap).await {
                 Ok(connection) => {
                     self.last.store(number, Ordering::Relaxed);
                     return Ok(connection);

@@ -32,7 +32,7 @@ struct Probed {
 ///
 /// A pooler is recognised when one client meets two server processes, or two clients meet one.
 pub(crate) async fn refuse_unsupported(servers: &Servers) -> Result<(), OpenProblem> {
-    let first = servers.connect_raw().await?;
+    let first = servers.connect_raw_patiently().await?;
     let mut met = Vec::new();
     for _ in 0..2 {
         let Some(probed) = probe(&first).await? else { return Ok(()) };

@@ -206,6 +206,25 @@ fn database_that_is_not_utf8_is_refused_and_left_alone() {
 }
 
 #[test]
+fn role_with_the_rights_to_serve_and_no_others_serves() {
+    let database = Database::migrated();
+    let url = database.limited(10);
+    let name = &database.ask("SELECT current_database()")[0][0];
+    database.ask(&format!(
+        "REVOKE INSERT, UPDATE, DELETE ON __diesel_schema_migrations FROM {name}_limited;
+         CREATE TABLE of_another_application (id integer)"
+    ));
+
+    let (runtime, store) = open(&url, false).unwrap();
+    drop(store);
+    runtime.shutdown_background();
+
+    database.ask(&format!("REVOKE DELETE ON sessions FROM {name}_limited"));
+    let refused = refusal(&url, false);
+    assert!(refused.to_string().contains("may not read and write the table sessions"), "{refused}");
+}
+
+#[test]
 fn database_that_takes_no_more_connections_is_named_as_the_cause() {
     let database = Database::migrated();
     let url = database.limited(0);
