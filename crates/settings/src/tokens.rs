@@ -113,7 +113,7 @@ pub(crate) static TOKEN_SECRET: Setting<Secret> = Setting {
     key: Key::secret(
         "AUTH_TOKEN__SECRET",
         DefaultValue::Depends("in development made once and kept in data/token-secret; in production none"),
-        "what signs tokens with HS256, and hides names in the log; 32 bytes or more",
+        "what signs tokens with HS256; 32 bytes or more",
     ),
     read: readers::secret,
 };
